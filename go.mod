@@ -1,0 +1,3 @@
+module github.com/gmq/gmq
+
+go 1.26

@@ -1,0 +1,140 @@
+// Package journal says what a storage must do for a shard: keep records in
+// the order in which they were proposed, say when they are kept, and read them
+// back. It also holds the storage that forgets, Memory.
+//
+// It does not know what a record means, what a queue is, or what the time is.
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+)
+
+// A Ref names the place of one record: the segment's number in the upper 32
+// bits, the offset of the record's header in the lower. Zero names nothing. Refs of later
+// records are greater.
+type Ref uint64
+
+// Segment is the number of the segment the record lies in.
+func (r Ref) Segment() uint32 { return uint32(r >> 32) }
+
+// Offset is the record's place in its segment, in bytes.
+func (r Ref) Offset() uint32 { return uint32(r) }
+
+// MakeRef is the ref of the record at offset in segment.
+func MakeRef(segment, offset uint32) Ref { return Ref(segment)<<32 | Ref(offset) }
+
+// HeaderBytes is the room in front of every record's payload. The proposer
+// writes the payload's length into the first four bytes (EndRecord does); the
+// journal owns the rest (checksum, shard).
+const HeaderBytes = 12
+
+// BeginRecord leaves room for a record's header at the end of dst. The
+// payload is appended behind it, then EndRecord closes it.
+func BeginRecord(dst []byte) []byte {
+	return append(dst, make([]byte, HeaderBytes)...)
+}
+
+// EndRecord closes the record that was begun when dst was start bytes long.
+func EndRecord(dst []byte, start int) {
+	binary.LittleEndian.PutUint32(dst[start:], uint32(len(dst)-start-HeaderBytes))
+}
+
+// NextRecord returns the payload of the record that starts at offset in data,
+// and where the next one starts.
+func NextRecord(data []byte, offset int) (payload []byte, next int) {
+	n := int(binary.LittleEndian.Uint32(data[offset:]))
+	next = offset + HeaderBytes + n
+	return data[offset+HeaderBytes : next : next], next
+}
+
+// ErrDiskFull is a Batch's outcome where the storage had no room for it.
+var ErrDiskFull = errors.New("no space left on the storage")
+
+// A Batch is a run of records of one shard. It is kept whole or not at all,
+// also by a crash: after a restart either all of its records are replayed or
+// none. It belongs to the journal from Propose until Committed returns it.
+type Batch struct {
+	// Data holds the records one after another, as BeginRecord and EndRecord
+	// lay them out. Once the batch is committed it must not be changed: it may be
+	// what Read answers from. It may be reused after Recycle says so.
+	Data []byte
+
+	// Essential batches may use the space that is held back for the time when
+	// the storage is full: they free more than they take.
+	Essential bool
+
+	// Base is the place of Data's first byte, set when the batch is committed:
+	// the record at Data[i] has the ref Base+i.
+	Base Ref
+
+	// Err is nil where the batch is kept; ErrDiskFull where nothing of it is.
+	Err error
+
+	// Owner is the proposer's; no journal looks at it.
+	Owner any
+}
+
+// A Span is a record and its length with its header, in bytes.
+type Span struct {
+	Ref  Ref
+	Size uint32
+}
+
+// A Compaction is what a journal asks of its owner when its garbage has grown:
+// a snapshot of the state, and that the records still needed in sparse
+// segments be proposed anew.
+type Compaction struct {
+	// Sparse reports whether the record's segment is to be given up.
+	Sparse func(Ref) bool
+}
+
+// A Journal keeps one shard's records. All methods are called by the shard's
+// goroutine alone; none of them waits for a disk, except Replay, Read and
+// Close. The journal calls the wake function it was made with, from any
+// goroutine, when Committed, Compact or Failed have something new to say.
+type Journal interface {
+	// Replay calls snapshot with the newest snapshot, if there is one, then
+	// record for each record after it, in order. It is called once, before anything else.
+	// The bytes are valid only during the call.
+	Replay(snapshot func(data []byte) error, record func(ref Ref, payload []byte) error) error
+
+	// Propose hands over a batch. The outcome arrives through Committed.
+	Propose(b *Batch)
+
+	// Committed appends the batches whose outcome has become known, in the
+	// order in which they were proposed.
+	Committed(into []*Batch) []*Batch
+
+	// Recycle says whether a committed batch's Data may be overwritten.
+	Recycle(b *Batch) bool
+
+	// Read appends the payloads of the records at refs. They are verbatim, or
+	// there is an error that names the place. They stay valid as long as they are held.
+	Read(refs []Ref, into [][]byte) ([][]byte, error)
+
+	// Retain says that the state refers to these records; Release that it no
+	// longer does. A record that was never retained is garbage once a
+	// snapshot covers it.
+	Retain(spans []Span)
+	Release(spans []Span)
+
+	// Compact reports whether a snapshot is wanted, once per wish.
+	Compact() (Compaction, bool)
+
+	// Snapshot gives the state after all batches that Committed has returned
+	// so far. The journal owns data from here on and writes it in the background; segments that
+	// neither the snapshot nor a retained record needs are then given back.
+	Snapshot(data []byte)
+
+	// Failed is the reason why nothing can be promised any more (a failed
+	// fsync), or nil. Batches proposed since have no outcome. The process must end.
+	Failed() error
+
+	// Used is the space in bytes that the journal takes, and how much of it
+	// is retained records. For a shared log both are the whole log's.
+	Used() (total, live int64)
+
+	// Close waits for what was proposed and gives everything back.
+	Close() error
+}
