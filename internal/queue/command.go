@@ -1,0 +1,276 @@
+package queue
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// The kinds of records. They are a file format: a number, once given, keeps its meaning.
+const (
+	kindNoop     = 0 // a publish that was refused after it had been written down
+	kindCreate   = 1
+	kindUpdate   = 2
+	kindDelete   = 3
+	kindPurge    = 4
+	kindPause    = 5
+	kindPublish  = 6
+	kindSettle   = 7
+	kindReturn   = 8
+	kindRelocate = 9 // a message's own bytes once more, so that an old segment can go
+	kindShield   = 10
+)
+
+// Every record begins with these 16 bytes:
+//
+//	0      1       2        4           8
+//	+------+-------+--------+-----------+-----------+
+//	| kind | flags | unused | queue u32 | at i64 ns |
+//	+------+-------+--------+-----------+-----------+
+const headBytes = 16
+
+// Flags of kindPublish and kindRelocate.
+const (
+	flagBase64  = 1 << 0
+	flagHeaders = 1 << 1
+	flagMore    = 1 << 2 // the next record belongs to the same all-or-none publish
+)
+
+// Flags of kindReturn, kindPause.
+const (
+	flagUncounted = 1 << 0 // the attempt does not count
+	flagDead      = 1 << 1 // straight to the dead-letter queue
+	flagOn        = 1 << 0
+)
+
+func appendHead(dst []byte, kind, flags byte, queue uint32, at int64) []byte {
+	dst = append(dst, kind, flags, 0, 0)
+	dst = binary.LittleEndian.AppendUint32(dst, queue)
+	return binary.LittleEndian.AppendUint64(dst, uint64(at))
+}
+
+// AppendPublish appends a message to be published; Address gives it its queue
+// and time later. headers is a JSON object or empty. more says that the next record
+// belongs to the same batch, which is stored all or none.
+//
+//	head | [headers length u32 | headers] | body to the end
+func AppendPublish(dst, headers, body []byte, base64, more bool) []byte {
+	var flags byte
+	if base64 {
+		flags |= flagBase64
+	}
+	if more {
+		flags |= flagMore
+	}
+	if len(headers) > 0 {
+		flags |= flagHeaders
+	}
+	dst = appendHead(dst, kindPublish, flags, 0, 0)
+	if len(headers) > 0 {
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(headers)))
+		dst = append(dst, headers...)
+	}
+	return append(dst, body...)
+}
+
+// Address writes the queue and the time into a record made by AppendPublish.
+func Address(record []byte, queue uint32, at int64) {
+	binary.LittleEndian.PutUint32(record[4:], queue)
+	binary.LittleEndian.PutUint64(record[8:], uint64(at))
+}
+
+// Void turns a record made by AppendPublish into one that does nothing.
+func Void(record []byte) { record[0], record[1] = kindNoop, 0 }
+
+// An Envelope is what the record of a message holds for its consumer. Its
+// slices are views into the record.
+type Envelope struct {
+	Published int64 // unix, ns
+	Headers   []byte
+	Base64    bool
+	Body      []byte
+}
+
+// ParseEnvelope reads the record of a message.
+func ParseEnvelope(record []byte) (e Envelope, err error) {
+	if len(record) < headBytes || (record[0] != kindPublish && record[0] != kindRelocate) {
+		return e, errors.New("record holds no message")
+	}
+	e.Published = int64(binary.LittleEndian.Uint64(record[8:]))
+	flags, rest := record[1], record[headBytes:]
+	e.Base64 = flags&flagBase64 != 0
+	if record[0] == kindRelocate {
+		if len(rest) < 8 {
+			return e, errShort
+		}
+		rest = rest[8:]
+	}
+	if flags&flagHeaders != 0 {
+		if len(rest) < 4 || uint64(binary.LittleEndian.Uint32(rest)) > uint64(len(rest)-4) {
+			return e, errShort
+		}
+		n := binary.LittleEndian.Uint32(rest)
+		e.Headers, rest = rest[4:4+n], rest[4+n:]
+	}
+	e.Body = rest
+	return e, nil
+}
+
+// AppendRelocate appends the message seq of queue anew, from its record.
+//
+//	head | seq u64 | as kindPublish
+func AppendRelocate(dst []byte, queue uint32, seq uint64, record []byte) ([]byte, error) {
+	e, err := ParseEnvelope(record)
+	if err != nil {
+		return dst, err
+	}
+	dst = appendHead(dst, kindRelocate, record[1]&^flagMore, queue, e.Published)
+	dst = binary.LittleEndian.AppendUint64(dst, seq)
+	if len(e.Headers) > 0 {
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(e.Headers)))
+		dst = append(dst, e.Headers...)
+	}
+	return append(dst, e.Body...), nil
+}
+
+// AppendCreate appends the making of a queue. id must come from NewID.
+func AppendCreate(dst []byte, id uint32, at int64, name string, s *Settings) []byte {
+	dst = appendHead(dst, kindCreate, 0, id, at)
+	return appendSettings(appendString(dst, name), s)
+}
+
+// AppendUpdate appends the change of a queue's settings.
+func AppendUpdate(dst []byte, id uint32, at int64, s *Settings) []byte {
+	return appendSettings(appendHead(dst, kindUpdate, 0, id, at), s)
+}
+
+// AppendDelete appends the end of a queue and of all its messages.
+func AppendDelete(dst []byte, id uint32, at int64) []byte {
+	return appendHead(dst, kindDelete, 0, id, at)
+}
+
+// AppendPurge appends the end of all messages of a queue, leased ones included.
+func AppendPurge(dst []byte, id uint32, at int64) []byte {
+	return appendHead(dst, kindPurge, 0, id, at)
+}
+
+// AppendPause appends a queue's ceasing (on) or resuming to deliver.
+func AppendPause(dst []byte, id uint32, at int64, on bool) []byte {
+	var flags byte
+	if on {
+		flags = flagOn
+	}
+	return appendHead(dst, kindPause, flags, id, at)
+}
+
+// AppendSettle appends the settling of messages.
+//
+//	head | count | seq … (all varints)
+func AppendSettle(dst []byte, id uint32, at int64, seqs []uint64) []byte {
+	dst = appendHead(dst, kindSettle, 0, id, at)
+	dst = binary.AppendUvarint(dst, uint64(len(seqs)))
+	for _, s := range seqs {
+		dst = binary.AppendUvarint(dst, s)
+	}
+	return dst
+}
+
+// A Return is a message's way back into its queue.
+type Return struct {
+	Seq uint64
+	Due int64 // ready again at, unix ns; 0: at once
+}
+
+// AppendReturn appends messages' way back. Whatever ends a delivery without an ack comes through here.
+//
+//	head | reason | count | (seq, due) … (all varints)
+func AppendReturn(dst []byte, id uint32, at int64, rs []Return, reason string, counted, dead bool) []byte {
+	var flags byte
+	if !counted {
+		flags |= flagUncounted
+	}
+	if dead {
+		flags |= flagDead
+	}
+	dst = appendString(appendHead(dst, kindReturn, flags, id, at), reason)
+	dst = binary.AppendUvarint(dst, uint64(len(rs)))
+	for _, r := range rs {
+		dst = binary.AppendUvarint(dst, r.Seq)
+		dst = binary.AppendVarint(dst, r.Due)
+	}
+	return dst
+}
+
+// AppendShield appends which messages an overflow in the records behind it must not take: those
+// that are leased. Leases are the owner's alone, so it must say.
+func AppendShield(dst []byte, id uint32, at int64, seqs []uint64) []byte {
+	n := len(dst)
+	dst = AppendSettle(dst, id, at, seqs)
+	dst[n] = kindShield
+	return dst
+}
+
+// Describe says in one line what a record means, for people.
+func Describe(record []byte) (string, error) {
+	if len(record) < headBytes {
+		return "", errShort
+	}
+	r := reader{b: record[headBytes:]}
+	q := binary.LittleEndian.Uint32(record[4:])
+	line := ""
+	switch record[0] {
+	case kindNoop:
+		return "noop", nil
+	case kindCreate:
+		line = fmt.Sprintf("create queue=%d name=%q settings=%+v", q, r.string(), r.settings())
+	case kindUpdate:
+		line = fmt.Sprintf("update queue=%d settings=%+v", q, r.settings())
+	case kindDelete:
+		line = fmt.Sprintf("delete queue=%d", q)
+	case kindPurge:
+		line = fmt.Sprintf("purge queue=%d", q)
+	case kindPause:
+		line = fmt.Sprintf("pause queue=%d on=%v", q, record[1]&flagOn != 0)
+	case kindPublish, kindRelocate:
+		e, err := ParseEnvelope(record)
+		if err != nil {
+			return "", err
+		}
+		name, seq := "publish", ""
+		if record[0] == kindRelocate {
+			name, seq = "relocate", fmt.Sprintf(" seq=%d", r.uint64())
+		}
+		line = fmt.Sprintf("%s queue=%d%s published=%d base64=%v more=%v headers=%s body=%.200s", name, q, seq, e.Published, e.Base64, record[1]&flagMore != 0, e.Headers, e.Body)
+	case kindSettle, kindShield:
+		line = fmt.Sprintf("%s queue=%d seqs=%v", map[byte]string{kindSettle: "settle", kindShield: "shield"}[record[0]], q, r.seqs(nil))
+	case kindReturn:
+		line = fmt.Sprintf("return queue=%d counted=%v dead=%v reason=%q messages=%v", q, record[1]&flagUncounted == 0, record[1]&flagDead != 0, r.string(), r.returns())
+	default:
+		return "", fmt.Errorf("record of unknown kind %d", record[0])
+	}
+	return line, r.err
+}
+
+func (r *reader) seqs(into []uint64) []uint64 {
+	n := r.uvarint()
+	if n > uint64(len(r.b)) { // each takes a byte at least
+		r.fail(errShort)
+		return into
+	}
+	for range n {
+		into = append(into, r.uvarint())
+	}
+	return into
+}
+
+func (r *reader) returns() (rs []Return) {
+	n := r.uvarint()
+	if n > uint64(len(r.b)) {
+		r.fail(errShort)
+		return nil
+	}
+	for range n {
+		rs = append(rs, Return{Seq: r.uvarint(), Due: r.varint()})
+	}
+	return rs
+}

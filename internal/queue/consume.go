@@ -1,0 +1,469 @@
+package queue
+
+import (
+	"strconv"
+	"time"
+)
+
+// A Consumer takes messages of one queue: a subscription, a receive that
+// waits, or a session's receives taken together. The owner fills in the exported fields before Subscribe or Take.
+type Consumer struct {
+	Queue *Queue
+	Tag   any           // the owner's
+	Limit int           // messages leased at a time; a waiting receive: 1
+	Lease time.Duration // how long each
+	Auto  bool          // its deliveries are settled by being delivered: the lease has no end
+
+	// Until is set for a receive that waits: the time at which Waited returns
+	// it, unix ns. It is in the ring once.
+	Until int64
+
+	id         uint64
+	leased     int
+	leases     uint64 // seq of the newest
+	blocked    bool
+	listed     bool
+	index      int       // in Queue.subs while listed
+	prev, next *Consumer // the ring
+}
+
+// Leased is how many messages the consumer has.
+func (c *Consumer) Leased() int { return c.leased }
+
+// Subscribe lets c take part in the deliveries of its queue. Where the queue
+// is no more, c is among the Removed.
+func (st *State) Subscribe(c *Consumer) {
+	q := c.Queue
+	if q.gone {
+		st.removed = append(st.removed, c)
+		return
+	}
+	c.listed, c.index = true, len(q.subs)
+	q.subs = append(q.subs, c)
+	if c.Until == 0 {
+		q.Consumers++
+	} else {
+		st.lastC++
+		c.id = st.lastC
+		st.waiting[c.id] = c
+		st.waits.add(timer{at: c.Until, seq: c.id})
+		st.waits.tidy(len(st.waiting), func(t timer) bool { return st.waiting[t.seq] != nil })
+	}
+	st.enterRing(c)
+}
+
+// Unsubscribe ends c's part in the deliveries and returns the messages it has: the owner
+// proposes their return.
+func (st *State) Unsubscribe(c *Consumer) (seqs []uint64) {
+	st.unlist(c)
+	for seq := c.leases; seq != 0; {
+		ck, _ := c.Queue.find(seq)
+		l := &ck.leases[seq&(chunkLen-1)]
+		if !l.returning {
+			l.returning = true
+			seqs = append(seqs, seq)
+		}
+		seq = l.next
+	}
+	return seqs
+}
+
+// Block keeps c from getting more until Unblock: its connection takes no more.
+func (st *State) Block(c *Consumer) {
+	c.blocked = true
+	st.leaveRing(c)
+}
+
+// Unblock ends Block.
+func (st *State) Unblock(c *Consumer) {
+	c.blocked = false
+	st.enterRing(c)
+}
+
+// Removed hands over the consumers whose queue has been deleted.
+func (st *State) Removed() []*Consumer {
+	r := st.removed
+	st.removed = nil
+	return r
+}
+
+// unlist takes c out of everything but its leases.
+func (st *State) unlist(c *Consumer) {
+	if !c.listed {
+		return
+	}
+	q := c.Queue
+	c.listed = false
+	last := len(q.subs) - 1
+	q.subs[c.index] = q.subs[last]
+	q.subs[c.index].index = c.index
+	q.subs[last] = nil
+	q.subs = q.subs[:last]
+	if c.Until == 0 {
+		q.Consumers--
+	}
+	delete(st.waiting, c.id)
+	st.leaveRing(c)
+}
+
+func (st *State) enterRing(c *Consumer) {
+	if c.next != nil || !c.listed || c.blocked || c.leased >= c.Limit || c.Queue.gone {
+		return
+	}
+	q := c.Queue
+	if q.ring == nil {
+		c.prev, c.next, q.ring = c, c, c
+	} else { // behind everybody else
+		first := q.ring
+		c.prev, c.next = first.prev, first
+		first.prev.next, first.prev = c, c
+	}
+	st.touch(q)
+}
+
+func (st *State) leaveRing(c *Consumer) {
+	if c.next == nil {
+		return
+	}
+	q := c.Queue
+	if c.next == c {
+		q.ring = nil
+	} else {
+		c.prev.next, c.next.prev = c.next, c.prev
+		if q.ring == c {
+			q.ring = c.next
+		}
+	}
+	c.prev, c.next = nil, nil
+}
+
+// touch notes that q may have something to deliver.
+func (st *State) touch(q *Queue) {
+	if !q.dirty && q.ring != nil && q.Counts.Ready > 0 && !q.Paused {
+		q.dirty = true
+		st.dirty = append(st.dirty, q)
+	}
+}
+
+// A Delivery is one message on its way to one consumer.
+type Delivery struct {
+	C           *Consumer
+	Seq         uint64
+	Span        Span
+	Attempt     uint32
+	Number      uint32 // of the delivery: what the receipt names
+	Redelivered bool
+	Dead        *Dead // where the message is a dead letter
+}
+
+// Take gives the next message to the consumer whose turn it is: queues take
+// turns, and consumers of a queue do. Where that is a receive that waits, it is
+// unsubscribed and returned without a message (Seq 0): the owner takes for it what it asked for.
+func (st *State) Take(now int64) (d Delivery, ok bool) {
+	for len(st.dirty) > 0 {
+		if st.turn >= len(st.dirty) {
+			st.turn = 0
+		}
+		q := st.dirty[st.turn]
+		if q.ring != nil && !q.Paused && !q.gone {
+			c := q.ring
+			if c.Until != 0 && q.Counts.Ready > 0 {
+				st.unlist(c)
+				st.turn++
+				return Delivery{C: c}, true
+			}
+			if d, ok = st.TakeFor(c, now); ok {
+				if q.ring == c { // still has credit: the next one first
+					q.ring = c.next
+				}
+				st.turn++
+				return d, true
+			}
+		}
+		q.dirty = false
+		last := len(st.dirty) - 1
+		st.dirty[st.turn] = st.dirty[last]
+		st.dirty[last] = nil
+		st.dirty = st.dirty[:last]
+	}
+	return d, false
+}
+
+// TakeFor gives the next message of its queue to c, whosever turn it is.
+func (st *State) TakeFor(c *Consumer, now int64) (d Delivery, ok bool) {
+	q := c.Queue
+	seq, ck, m := q.nextReady()
+	if m == nil || q.Paused || q.gone {
+		return d, false
+	}
+	if seq == q.cursor {
+		q.cursor++
+	} else {
+		q.returned.pop()
+	}
+	m.flags &^= msgInHeap
+	m.state = leased
+	q.Counts.Ready--
+	q.Counts.Leased++
+	st.leasedN++
+	st.lease(c, seq, ck, now)
+	d = Delivery{
+		C: c, Seq: seq, Span: m.span(), Attempt: uint32(m.attempts) + 1, Number: m.delivery(),
+		Redelivered: m.delivery() > 1 || seq <= q.restored,
+	}
+	if m.flags&msgDead != 0 {
+		d.Dead = q.dead[seq]
+	}
+	return d, true
+}
+
+// nextReady is the first message in order of seq that a consumer can have.
+func (q *Queue) nextReady() (uint64, *chunk, *msg) {
+	if q.Counts.Ready == 0 {
+		q.returned = q.returned[:0] // all stale
+		return 0, nil, nil
+	}
+	var hc *chunk
+	var hm *msg
+	for len(q.returned) > 0 {
+		if hc, hm = q.find(q.returned[0]); hm != nil && hm.state == ready && hm.flags&msgInHeap != 0 {
+			break
+		}
+		hm = nil
+		q.returned.pop()
+	}
+	if hm != nil { // the cursor is behind all that was returned
+		return q.returned[0], hc, hm
+	}
+	for c := q.from; c != nil; c = c.next {
+		q.from = c
+		first := c.key << chunkBits
+		seq := max(q.cursor, first)
+		for ; seq < first+chunkLen && seq <= q.last; seq++ {
+			if m := &c.m[seq-first]; m.state == ready {
+				q.cursor = seq
+				return seq, c, m
+			}
+		}
+		q.cursor = seq
+	}
+	return 0, nil, nil
+}
+
+// spareLeases is how many emptied blocks of leases are kept to be used again.
+const spareLeases = 64
+
+func (st *State) lease(c *Consumer, seq uint64, ck *chunk, now int64) {
+	if ck.leases == nil {
+		if n := len(st.spare); n > 0 {
+			ck.leases, st.spare = st.spare[n-1], st.spare[:n-1]
+		} else {
+			ck.leases = new(leases)
+		}
+	}
+	ck.leased++
+	l := &ck.leases[seq&(chunkLen-1)]
+	*l = lease{c: c, next: c.leases}
+	if c.leases != 0 {
+		nc, _ := c.Queue.find(c.leases)
+		nc.leases[c.leases&(chunkLen-1)].prev = seq
+	}
+	c.leases = seq
+	if c.leased++; c.leased >= c.Limit {
+		st.leaveRing(c)
+	}
+	if !c.Auto {
+		l.at = now + int64(c.Lease)
+		st.endAt(l.at, seq, c.Queue)
+	}
+}
+
+func (st *State) endAt(at int64, seq uint64, q *Queue) {
+	st.leasesEnd.add(timer{at, seq, q.ID})
+	st.leasesEnd.tidy(st.leasedN, func(t timer) bool {
+		_, l := st.leaseOf(t)
+		return l != nil
+	})
+}
+
+// leaseOf is the lease that a timer is about; nil where it has been settled, returned or extended since.
+func (st *State) leaseOf(t timer) (*Queue, *lease) {
+	q := st.ids[t.queue]
+	if q == nil {
+		return nil, nil
+	}
+	c, m := q.find(t.seq)
+	if m == nil || m.state != leased {
+		return nil, nil
+	}
+	l := &c.leases[t.seq&(chunkLen-1)]
+	if l.at != t.at || l.returning {
+		return nil, nil
+	}
+	return q, l
+}
+
+// unlease ends the lease of a leased message; its state is the caller's to change.
+func (st *State) unlease(q *Queue, seq uint64, ck *chunk) {
+	l := &ck.leases[seq&(chunkLen-1)]
+	c := l.c
+	if l.prev != 0 {
+		pc, _ := q.find(l.prev)
+		pc.leases[l.prev&(chunkLen-1)].next = l.next
+	} else {
+		c.leases = l.next
+	}
+	if l.next != 0 {
+		nc, _ := q.find(l.next)
+		nc.leases[l.next&(chunkLen-1)].prev = l.prev
+	}
+	*l = lease{}
+	if ck.leased--; ck.leased == 0 {
+		if len(st.spare) < spareLeases {
+			st.spare = append(st.spare, ck.leases)
+		}
+		ck.leases = nil
+	}
+	c.leased--
+	q.Counts.Leased--
+	st.leasedN--
+	st.enterRing(c)
+}
+
+// Next is when Due, Expired or Waited have something to say: unix ns, 0 for
+// never. It may be early, never late.
+func (st *State) Next() int64 {
+	next := st.leasesEnd.next()
+	for _, t := range [...]int64{st.delays.next(), st.waits.next()} {
+		if t != 0 && (next == 0 || t < next) {
+			next = t
+		}
+	}
+	return next
+}
+
+// Due makes ready what has waited long enough.
+func (st *State) Due(now int64) {
+	for t := st.delays.next(); t != 0 && t <= now; t = st.delays.next() {
+		e := st.delays.pop()
+		if st.isDelayed(e) {
+			q := st.ids[e.queue]
+			_, m := q.find(e.seq)
+			q.Counts.Delayed--
+			st.delayedN--
+			st.makeReady(q, e.seq, m)
+		}
+	}
+}
+
+// Expired calls f for each lease that is over. The owner proposes the messages' return.
+func (st *State) Expired(now int64, f func(q *Queue, seq uint64)) {
+	for t := st.leasesEnd.next(); t != 0 && t <= now; t = st.leasesEnd.next() {
+		e := st.leasesEnd.pop()
+		if q, l := st.leaseOf(e); l != nil {
+			l.returning = true
+			f(q, e.seq)
+		}
+	}
+}
+
+// Waited calls f for each receive that has waited long enough, after unsubscribing it.
+func (st *State) Waited(now int64, f func(c *Consumer)) {
+	for t := st.waits.next(); t != 0 && t <= now; t = st.waits.next() {
+		if c := st.waiting[st.waits.pop().seq]; c != nil {
+			st.unlist(c)
+			f(c)
+		}
+	}
+}
+
+// AppendReceipt appends the name of one delivery of one message.
+func (st *State) AppendReceipt(dst []byte, number uint32) []byte {
+	dst = strconv.AppendUint(dst, uint64(st.boot), 36)
+	return strconv.AppendUint(append(dst, '.'), uint64(number), 36)
+}
+
+// A Holding is where a message stands, for one who wants to settle it.
+type Holding uint8
+
+// The holdings.
+const (
+	Settled  Holding = iota // it is no longer there
+	Current                 // leased, and by this receipt if one was shown
+	Unleased                // not leased, but nobody else has had it since
+	Stale                   // it has been delivered again since
+)
+
+// Holds tells where message seq of q stands; number and boot are the
+// receipt's, 0 where none was shown. A receipt of an earlier life of the process is
+// good until the message is delivered again.
+func (st *State) Holds(q *Queue, seq uint64, boot, number uint32) Holding {
+	_, m := q.find(seq)
+	if m == nil {
+		return Settled
+	}
+	n := m.delivery()
+	if m.state == leased {
+		if number == 0 || number == n && boot == st.boot {
+			return Current
+		}
+		return Stale
+	}
+	if number == 0 || number == n || number == n-1 {
+		return Unleased
+	}
+	return Stale
+}
+
+// ParseReceipt reads a receipt; ok is false where it is none of ours.
+func ParseReceipt(b []byte) (boot, number uint32, ok bool) {
+	part, dots := [2]uint64{}, 0
+	for _, c := range b {
+		switch {
+		case c == '.' && dots == 0:
+			dots = 1
+			continue
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'a' && c <= 'z':
+			c -= 'a' - 10
+		default:
+			return 0, 0, false
+		}
+		if part[dots] = part[dots]*36 + uint64(c); part[dots] > 1<<32-1 {
+			return 0, 0, false
+		}
+	}
+	return uint32(part[0]), uint32(part[1]), dots == 1 && part[1] != 0
+}
+
+// Attempts is how many attempts of a message have been counted.
+func (q *Queue) Attempts(seq uint64) int {
+	if _, m := q.find(seq); m != nil {
+		return int(m.attempts)
+	}
+	return 0
+}
+
+// Extend moves the end of a lease to until. It is false where the message is not leased, or on its way back.
+func (st *State) Extend(q *Queue, seq uint64, until int64) bool {
+	c, m := q.find(seq)
+	if m == nil || m.state != leased {
+		return false
+	}
+	l := &c.leases[seq&(chunkLen-1)]
+	if l.returning {
+		return false
+	}
+	l.at = until
+	st.endAt(until, seq, q)
+	return true
+}
+
+// Returning notes that the return of a leased message has been proposed, so
+// that its lease does not end a second time.
+func (st *State) Returning(q *Queue, seq uint64) {
+	if c, m := q.find(seq); m != nil && m.state == leased {
+		c.leases[seq&(chunkLen-1)].returning = true
+	}
+}

@@ -1,0 +1,188 @@
+package queue
+
+// A Ref names the place where the journal keeps a record. The core only carries it.
+type Ref uint64
+
+// A Span is a record that the state refers to, and its length in the journal.
+type Span struct {
+	Ref  Ref
+	Size uint32
+}
+
+// The states of a message. What is leased is ready to the journal: a lease
+// ends with the process that gave it.
+const (
+	gone    = iota // not there: the zero message
+	ready          // waits for a consumer
+	leased         // a consumer has it
+	delayed        // its retry is due later
+)
+
+// msg is one message that is not settled. 24 bytes.
+type msg struct {
+	ref       Ref
+	size      uint32 // of the record in the journal, bytes
+	age       uint32 // published this many ms after its chunk's base; saturates
+	over      uint16 // size less the body
+	attempts  uint16 // counted returns; saturates
+	uncounted uint16 // other returns; saturates
+	state     uint8
+	flags     uint8
+}
+
+const (
+	msgInHeap = 1 << 0 // ready, and in Queue.returned: the cursor has passed it
+	msgDead   = 1 << 1 // came from a source queue: Queue.dead says from where
+)
+
+func (m *msg) span() Span  { return Span{m.ref, m.size} }
+func (m *msg) body() int64 { return int64(m.size) - int64(m.over) }
+
+// delivery is the number of the next delivery, from 1.
+func (m *msg) delivery() uint32 { return uint32(m.attempts) + uint32(m.uncounted) + 1 }
+
+func saturate(v *uint16) {
+	if *v < 1<<16-1 {
+		*v++
+	}
+}
+
+// A lease is the owner's promise to one consumer. prev and next link the
+// leases of one consumer, as seqs; 0 ends the list.
+type lease struct {
+	at         int64 // ends at, unix ns
+	c          *Consumer
+	prev, next uint64
+	returning  bool // its end has been proposed
+}
+
+type leases [chunkLen]lease
+
+const chunkBits, chunkLen = 6, 64
+
+// A chunk holds the messages whose seqs differ in the last chunkBits only.
+// Chunks of a queue form a list in order of seq; an empty one is taken out unless it is the last.
+type chunk struct {
+	key        uint64 // seq >> chunkBits
+	base       int64  // time of its first publish, unix ns
+	live       int    // messages not gone
+	leased     int
+	leases     *leases // there while leased > 0
+	prev, next *chunk
+	m          [chunkLen]msg
+}
+
+func (c *chunk) publishedAt(i int) int64 { return c.base + int64(c.m[i].age)*1e6 }
+
+// chunks is the messages of one queue.
+type chunks struct {
+	byKey      map[uint64]*chunk
+	head, tail *chunk
+	hit        *chunk // the one last found
+	from       *chunk // where Queue.cursor points to, or the first chunk behind it
+	spare      *chunk // the one last taken out, to be used again
+}
+
+// find returns the message, or nil where it is gone.
+func (cs *chunks) find(seq uint64) (*chunk, *msg) {
+	key := seq >> chunkBits
+	c := cs.hit
+	if c == nil || c.key != key {
+		if c = cs.byKey[key]; c == nil {
+			return nil, nil
+		}
+		cs.hit = c
+	}
+	m := &c.m[seq&(chunkLen-1)]
+	if m.state == gone {
+		return nil, nil
+	}
+	return c, m
+}
+
+// put makes room for seq, which must be the greatest so far.
+func (cs *chunks) put(seq uint64, at int64) (*chunk, *msg) {
+	key := seq >> chunkBits
+	c := cs.tail
+	if c == nil || c.key != key {
+		old := cs.tail
+		c = cs.spare
+		if c == nil {
+			c = new(chunk)
+		}
+		cs.spare = nil
+		*c = chunk{key: key, base: at, prev: old}
+		if old != nil {
+			old.next = c
+		} else {
+			cs.head = c
+		}
+		cs.tail = c
+		if cs.byKey == nil {
+			cs.byKey = make(map[uint64]*chunk)
+		}
+		cs.byKey[key] = c
+		if cs.from == nil {
+			cs.from = c
+		}
+		if old != nil && old.live == 0 {
+			cs.remove(old)
+		}
+	}
+	c.live++
+	m := &c.m[seq&(chunkLen-1)]
+	if ms := (at - c.base) / 1e6; ms > 0 {
+		m.age = uint32(min(ms, 1<<32-1))
+	} else {
+		m.age = 0
+	}
+	return c, m
+}
+
+// remove takes an empty chunk out of the list; never the last one.
+func (cs *chunks) remove(c *chunk) {
+	delete(cs.byKey, c.key)
+	if c.prev != nil {
+		c.prev.next = c.next
+	} else {
+		cs.head = c.next
+	}
+	if c.next != nil {
+		c.next.prev = c.prev
+	} else {
+		cs.tail = c.prev
+	}
+	if cs.hit == c {
+		cs.hit = nil
+	}
+	if cs.from == c {
+		cs.from = c.next
+	}
+	cs.spare = c
+}
+
+// oldest is the lowest seq that is not gone, 0 where there is none.
+func (cs *chunks) oldest() (seq uint64, at int64) {
+	if c := cs.head; c != nil {
+		for i := range c.m {
+			if c.m[i].state != gone {
+				return c.key<<chunkBits | uint64(i), c.publishedAt(i)
+			}
+		}
+	}
+	return 0, 0
+}
+
+// each calls f for every message in order of seq, until it returns false. f
+// may end the message it is called with.
+func (cs *chunks) each(f func(seq uint64, c *chunk, m *msg) bool) {
+	for c := cs.head; c != nil; {
+		next := c.next
+		for i := range c.m {
+			if c.m[i].state != gone && !f(c.key<<chunkBits|uint64(i), c, &c.m[i]) {
+				return
+			}
+		}
+		c = next
+	}
+}

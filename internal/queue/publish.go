@@ -1,0 +1,146 @@
+package queue
+
+import "slices"
+
+// piece is one message of an all-or-none publish.
+type piece struct {
+	span Span
+	body int64
+}
+
+func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
+	e, err := ParseEnvelope(record)
+	if err != nil {
+		return Outcome{}, err
+	}
+	st.group = append(st.group, piece{span, int64(len(e.Body))})
+	if record[1]&flagMore != 0 {
+		return Outcome{Pending: true}, nil
+	}
+	group := st.group
+	st.group = st.group[:0]
+	if q == nil {
+		return Outcome{Refusal: NoQueue}, nil
+	}
+	var bytes int64
+	for i := range group {
+		bytes += group[i].body
+	}
+	if !st.makeRoom(q, len(group), bytes) {
+		return Outcome{Refusal: Full, Queue: q}, nil
+	}
+	first := q.last + 1
+	for _, p := range group {
+		st.store(q, p, 0)
+	}
+	return Outcome{Queue: q, Seq: first, N: len(group)}, nil
+}
+
+// store makes p the newest message of q.
+func (st *State) store(q *Queue, p piece, flags uint8) *msg {
+	q.last++
+	_, m := q.put(q.last, st.now)
+	m.ref, m.size, m.over = p.span.Ref, p.span.Size, uint16(int64(p.span.Size)-p.body)
+	m.flags, m.attempts, m.uncounted = flags, 0, 0
+	q.Bytes += p.body
+	q.Counts.Published++
+	st.retained = append(st.retained, p.span)
+	st.makeReady(q, q.last, m)
+	return m
+}
+
+func (q *Queue) fits(n int, bytes int64) bool {
+	s := &q.Settings
+	return (s.MaxMessages == 0 || int64(q.Counts.Live()+n) <= s.MaxMessages) &&
+		(s.MaxBytes == 0 || q.Bytes+bytes <= s.MaxBytes)
+}
+
+// makeRoom lets n messages fit, by the queue's overflow policy. Where they
+// cannot, it changes nothing.
+func (st *State) makeRoom(q *Queue, n int, bytes int64) bool {
+	if q.fits(n, bytes) {
+		return true
+	}
+	s := &q.Settings
+	if s.Overflow == Reject || (s.MaxMessages > 0 && int64(n) > s.MaxMessages) || (s.MaxBytes > 0 && bytes > s.MaxBytes) {
+		return false
+	}
+	victims := q.victims(n, bytes)
+	if victims == nil {
+		return false
+	}
+	for _, seq := range victims {
+		c, m := q.find(seq)
+		if dq := st.deadQueue(q); s.Overflow == DeadLetterIt && dq != nil {
+			st.bury(q, dq, seq, c, m, "overflow: the queue was full")
+			continue
+		}
+		q.Counts.Dropped++
+		st.end(q, seq, c, m)
+	}
+	return true
+}
+
+// victims are the oldest messages without which n more fit; nil where the shield leaves too few.
+func (q *Queue) victims(n int, bytes int64) (seqs []uint64) {
+	s := &q.Settings
+	over := int64(q.Counts.Live()+n) - s.MaxMessages
+	overBytes := q.Bytes + bytes - s.MaxBytes
+	if s.MaxMessages == 0 {
+		over = 0
+	}
+	if s.MaxBytes == 0 {
+		overBytes = 0
+	}
+	q.each(func(seq uint64, _ *chunk, m *msg) bool {
+		if _, shielded := slices.BinarySearch(q.shield, seq); shielded {
+			return true
+		}
+		seqs = append(seqs, seq)
+		over--
+		overBytes -= m.body()
+		return over > 0 || overBytes > 0
+	})
+	if over > 0 || overBytes > 0 {
+		return nil
+	}
+	return seqs
+}
+
+// Shield lists the leased messages that lie among the oldest n others: what a
+// publish of n messages must not push out.
+func (q *Queue) Shield(n int) (seqs []uint64) {
+	if q.Counts.Leased == 0 {
+		return nil
+	}
+	q.each(func(seq uint64, _ *chunk, m *msg) bool {
+		if m.state == leased {
+			seqs = append(seqs, seq)
+		} else {
+			n--
+		}
+		return n > 0 && len(seqs) < q.Counts.Leased
+	})
+	return seqs
+}
+
+// bury moves a message to the dead-letter queue. Its record stays where it is.
+func (st *State) bury(q, dq *Queue, seq uint64, c *chunk, m *msg, reason string) {
+	p := piece{m.span(), m.body()}
+	d := &Dead{Queue: q.Name, Seq: seq, Attempts: uint32(m.attempts), Reason: reason}
+	st.take(q, seq, c, m)
+	q.Counts.Dead++
+	if !dq.fits(1, p.body) && dq.Settings.Overflow == DropOldest {
+		for _, v := range dq.victims(1, p.body) {
+			vc, vm := dq.find(v)
+			dq.Counts.Dropped++
+			st.end(dq, v, vc, vm)
+		}
+	}
+	st.store(dq, p, msgDead)
+	if dq.dead == nil {
+		dq.dead = map[uint64]*Dead{}
+	}
+	dq.dead[dq.last] = d
+	st.retained = st.retained[:len(st.retained)-1] // it never ceased to be
+}

@@ -1,0 +1,160 @@
+package queue
+
+import (
+	"encoding/binary"
+	"errors"
+	"maps"
+	"slices"
+)
+
+// snapshotVersion is the first byte of every snapshot. A later version reads
+// the earlier ones.
+const snapshotVersion = 1
+
+// AppendSnapshot appends the whole journaled state: the same bytes for the same
+// state. sparse, where it is not nil, is asked about every message's place; what it
+// says yes to is reported through found, in passing.
+func (st *State) AppendSnapshot(dst []byte, sparse func(Ref) bool, found func(q *Queue, seq uint64, s Span)) []byte {
+	due := st.dues()
+	dst = append(dst, snapshotVersion)
+	dst = binary.AppendVarint(dst, st.now)
+	dst = binary.AppendUvarint(dst, uint64(st.nextID))
+	dst = binary.AppendUvarint(dst, uint64(len(st.ids)))
+	for _, id := range slices.Sorted(maps.Keys(st.ids)) {
+		q := st.ids[id]
+		dst = binary.AppendUvarint(dst, uint64(id))
+		dst = appendSettings(appendString(dst, q.Name), &q.Settings)
+		dst = q.appendCounts(dst)
+		dst = binary.AppendUvarint(dst, uint64(len(q.shield)))
+		for _, seq := range q.shield {
+			dst = binary.AppendUvarint(dst, seq)
+		}
+		dst = binary.AppendUvarint(dst, uint64(q.Counts.Live()))
+		q.each(func(seq uint64, c *chunk, m *msg) bool {
+			dst = q.appendMessage(dst, seq, c.publishedAt(int(seq&(chunkLen-1))), m, due)
+			if sparse != nil && sparse(m.ref) {
+				found(q, seq, m.span())
+			}
+			return true
+		})
+	}
+	return dst
+}
+
+type place struct {
+	queue uint32
+	seq   uint64
+}
+
+func (st *State) dues() map[place]int64 {
+	due := make(map[place]int64, st.delayedN)
+	for _, t := range st.delays.heap {
+		if st.isDelayed(t) {
+			due[place{t.queue, t.seq}] = t.at
+		}
+	}
+	return due
+}
+
+func (q *Queue) appendCounts(dst []byte) []byte {
+	paused := byte(0)
+	if q.Paused {
+		paused = 1
+	}
+	dst = append(dst, paused)
+	c := &q.Counts
+	for _, v := range [...]uint64{q.last, c.Published, c.Acked, c.Expired, c.Dead, c.Dropped, c.Cancelled, c.Purged, c.Redriven} {
+		dst = binary.AppendUvarint(dst, v)
+	}
+	return dst
+}
+
+// appendMessage: what is leased is written as ready.
+func (q *Queue) appendMessage(dst []byte, seq uint64, at int64, m *msg, due map[place]int64) []byte {
+	dst = append(dst, m.flags&msgDead)
+	dst = binary.AppendUvarint(dst, seq)
+	dst = binary.AppendUvarint(dst, uint64(m.ref))
+	dst = binary.AppendUvarint(dst, uint64(m.size))
+	dst = binary.AppendUvarint(dst, uint64(m.over))
+	dst = binary.AppendUvarint(dst, uint64(m.attempts))
+	dst = binary.AppendUvarint(dst, uint64(m.uncounted))
+	dst = binary.AppendVarint(dst, at)
+	when := int64(0)
+	if m.state == delayed {
+		when = due[place{q.ID, seq}]
+	}
+	dst = binary.AppendVarint(dst, when)
+	if m.flags&msgDead != 0 {
+		d := q.dead[seq]
+		dst = appendString(dst, d.Queue)
+		dst = binary.AppendUvarint(dst, d.Seq)
+		dst = binary.AppendUvarint(dst, uint64(d.Attempts))
+		dst = appendString(dst, d.Reason)
+	}
+	return dst
+}
+
+// LoadSnapshot makes an empty state what AppendSnapshot wrote.
+func (st *State) LoadSnapshot(b []byte) error {
+	r := &reader{b: b}
+	if v := r.byte(); v != snapshotVersion {
+		return errors.New("snapshot of an unknown version")
+	}
+	st.now = r.varint()
+	st.nextID = uint32(r.uvarint())
+	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
+		id := uint32(r.uvarint())
+		name := r.string()
+		q := st.add(id, name, r.settings())
+		q.Paused = r.byte() != 0
+		c := &q.Counts
+		for _, v := range [...]*uint64{&q.last, &c.Published, &c.Acked, &c.Expired, &c.Dead, &c.Dropped, &c.Cancelled, &c.Purged, &c.Redriven} {
+			*v = r.uvarint()
+		}
+		q.shield = r.seqs(nil)
+		for live := r.uvarint(); live > 0 && r.err == nil; live-- {
+			st.loadMessage(q, r)
+		}
+	}
+	if r.err == nil && len(r.b) > 0 {
+		return errors.New("snapshot is longer than its fields")
+	}
+	return r.err
+}
+
+func (st *State) loadMessage(q *Queue, r *reader) {
+	flags := r.byte()
+	seq := r.uvarint()
+	ref, size, over := Ref(r.uvarint()), uint32(r.uvarint()), uint16(r.uvarint())
+	attempts, uncounted := uint16(r.uvarint()), uint16(r.uvarint())
+	at, due := r.varint(), r.varint()
+	if seq == 0 || seq > q.last || (q.tail != nil && seq>>chunkBits < q.tail.key) {
+		r.fail(errors.New("snapshot's messages are out of order"))
+	}
+	if r.err != nil {
+		return
+	}
+	_, m := q.put(seq, at)
+	m.ref, m.size, m.over, m.attempts, m.uncounted, m.flags = ref, size, over, attempts, uncounted, flags
+	q.Bytes += m.body()
+	if flags&msgDead != 0 {
+		if q.dead == nil {
+			q.dead = map[uint64]*Dead{}
+		}
+		q.dead[seq] = &Dead{Queue: r.string(), Seq: r.uvarint(), Attempts: uint32(r.uvarint()), Reason: r.string()}
+	}
+	st.wait(q, seq, m, due)
+}
+
+// Resume ends a replay: everything that is there may have been delivered before, and the
+// next Spans retains all of it.
+func (st *State) Resume() {
+	st.retained, st.released, st.removed = st.retained[:0], st.released[:0], nil
+	for _, q := range st.Queues() {
+		q.restored = q.last
+		q.each(func(_ uint64, _ *chunk, m *msg) bool {
+			st.retained = append(st.retained, m.span())
+			return true
+		})
+	}
+}

@@ -1,0 +1,316 @@
+package queue
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Counts are a queue's tallies since it was created. At every moment
+// Published = Ready + Delayed + Leased + the others.
+type Counts struct {
+	Published, Acked, Expired, Dead, Dropped, Cancelled, Purged, Redriven uint64
+	Ready, Delayed, Leased                                                int
+}
+
+// Live is how many messages are in the queue.
+func (c *Counts) Live() int { return c.Ready + c.Delayed + c.Leased }
+
+// A Dead says where a message in a dead-letter queue came from, and why.
+type Dead struct {
+	Queue    string
+	Seq      uint64
+	Attempts uint32
+	Reason   string
+}
+
+// A Queue is one queue. Its exported fields are the state's to change and its owner's to read.
+type Queue struct {
+	ID       uint32
+	Name     string
+	Settings Settings
+	Counts   Counts
+	Bytes    int64 // of the bodies of live messages
+	Paused   bool
+
+	// Deleting and Shielded belong to the owner: a delete, or a shield that is
+	// not empty, has been proposed.
+	Deleting, Shielded bool
+	Consumers          int // subscriptions
+
+	chunks
+	last     uint64  // the greatest seq given
+	cursor   uint64  // what is ready and not in returned has at least this seq
+	returned seqHeap // ready messages that the cursor has passed, and some that are no more
+	dead     map[uint64]*Dead
+	restored uint64   // messages up to this seq are older than the process
+	shield   []uint64 // sorted: what an overflow must leave alone
+	subs     []*Consumer
+	ring     *Consumer // those of subs that could take a message
+	dirty    bool      // in State.dirty
+	gone     bool
+}
+
+// A State is the queues of one shard in one storage.
+type State struct {
+	now    int64 // the latest time seen in a command; never runs back
+	nextID uint32
+	ids    map[uint32]*Queue
+	names  map[string]*Queue
+	group  []piece // of an all-or-none publish whose last record is still to come
+
+	// What follows is the owner's view and is in no snapshot.
+
+	boot      uint32 // names this life of the process, in receipts
+	leasesEnd timers
+	delays    timers
+	waits     timers
+	leasedN   int
+	delayedN  int
+	waiting   map[uint64]*Consumer
+	lastC     uint64
+	dirty     []*Queue // may have something to deliver
+	turn      int
+	removed   []*Consumer
+	spare     []*leases
+	retained  []Span
+	released  []Span
+}
+
+// New is a state without queues. boot tells this process's receipts from those of others before it.
+func New(boot uint32) *State {
+	return &State{nextID: 2, ids: map[uint32]*Queue{}, names: map[string]*Queue{}, boot: boot, waiting: map[uint64]*Consumer{}}
+}
+
+// Queue returns the queue of that name, or nil.
+func (st *State) Queue(name string) *Queue { return st.names[name] }
+
+// Queues are all queues, in order of their names.
+func (st *State) Queues() []*Queue {
+	qs := make([]*Queue, 0, len(st.names))
+	for _, n := range slices.Sorted(maps.Keys(st.names)) {
+		qs = append(qs, st.names[n])
+	}
+	return qs
+}
+
+// Counted is how many queues count towards the limit: all but the dead-letter queues of queues that exist.
+func (st *State) Counted() (n int) {
+	for name := range st.names {
+		if src, dead := SourceName(name); !dead || st.names[src] == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// NewID gives the id for the next AppendCreate. The number behind it is kept for the
+// dead-letter queue.
+func (st *State) NewID() uint32 {
+	id := st.nextID
+	st.nextID += 2
+	return id
+}
+
+// Leased is how many messages are leased.
+func (st *State) Leased() int { return st.leasedN }
+
+// Spans hands over which records the state has taken up and given up since the
+// last call. Both slices are valid until the next call of anything.
+func (st *State) Spans() (retained, released []Span) {
+	retained, released = st.retained, st.released
+	st.retained, st.released = st.retained[:0], st.released[:0]
+	return retained, released
+}
+
+// Refusal says why a command changed nothing.
+type Refusal uint8
+
+// The refusals.
+const (
+	Done Refusal = iota
+	NoQueue
+	Full
+	Exists
+)
+
+// An Outcome is what became of a command.
+type Outcome struct {
+	Refusal Refusal
+	Queue   *Queue // nil where there is none
+	Seq     uint64 // publish: the first seq
+	N       int    // publish: how many were stored; settle: how many were settled; purge: how many went
+	Pending bool   // part of a batch whose last record is still to come
+}
+
+// Apply carries out one record. span is the record's own place. An error means that the journal
+// holds what this version cannot read: nothing was changed and one must not go on.
+func (st *State) Apply(span Span, record []byte) (Outcome, error) {
+	if len(record) < headBytes {
+		return Outcome{}, errShort
+	}
+	kind := record[0]
+	if kind == kindNoop {
+		return Outcome{}, nil
+	}
+	if kind != kindRelocate { // which bears the time of its message
+		if at := int64(binary.LittleEndian.Uint64(record[8:])); at > st.now {
+			st.now = at
+		}
+	}
+	id := binary.LittleEndian.Uint32(record[4:])
+	q := st.ids[id]
+	if kind == kindPublish {
+		return st.publish(q, span, record)
+	}
+	r := reader{b: record[headBytes:]}
+	if kind == kindCreate {
+		return st.create(id, &r)
+	}
+	if q == nil {
+		return Outcome{Refusal: NoQueue}, nil
+	}
+	out := Outcome{Queue: q}
+	switch kind {
+	case kindUpdate:
+		s := r.settings()
+		if r.err == nil {
+			q.Settings = s
+		}
+	case kindDelete:
+		st.remove(q)
+	case kindPurge:
+		out.N = st.purge(q)
+	case kindPause:
+		q.Paused = record[1]&flagOn != 0
+		st.touch(q)
+	case kindSettle:
+		out.N = st.settle(q, &r)
+	case kindReturn:
+		st.giveBack(q, record[1], &r)
+	case kindRelocate:
+		st.relocate(q, span, r.uint64())
+	case kindShield:
+		q.shield = r.seqs(q.shield[:0])
+		slices.Sort(q.shield)
+	default:
+		return out, fmt.Errorf("record of unknown kind %d", kind)
+	}
+	return out, r.err
+}
+
+func (st *State) create(id uint32, r *reader) (Outcome, error) {
+	name, s := r.string(), r.settings()
+	if r.err != nil {
+		return Outcome{}, r.err
+	}
+	if q := st.names[name]; q != nil {
+		return Outcome{Refusal: Exists, Queue: q}, nil
+	}
+	return Outcome{Queue: st.add(id, name, s)}, nil
+}
+
+func (st *State) add(id uint32, name string, s Settings) *Queue {
+	if id >= st.nextID {
+		st.nextID = id&^1 + 2
+	}
+	q := &Queue{ID: id, Name: name, Settings: s, cursor: 1}
+	st.ids[id], st.names[name] = q, q
+	return q
+}
+
+// deadQueue is the dead-letter queue of q, made when it is first needed; nil where q is one itself.
+func (st *State) deadQueue(q *Queue) *Queue {
+	name := DeadName(q.Name)
+	if name == "" {
+		return nil
+	}
+	if d := st.names[name]; d != nil {
+		return d
+	}
+	s := q.Settings
+	s.MaxMessages, s.MaxBytes, s.MaxDeliveries, s.Overflow = 0, 0, 0, Reject
+	return st.add(q.ID+1, name, s)
+}
+
+func (st *State) remove(q *Queue) {
+	st.purge(q)
+	q.gone = true
+	delete(st.ids, q.ID)
+	delete(st.names, q.Name)
+	for len(q.subs) > 0 {
+		c := q.subs[0]
+		st.unlist(c)
+		st.removed = append(st.removed, c)
+	}
+}
+
+// purge ends every message of q. Leases are the owner's and not in the journal, so leased
+// messages go as well.
+func (st *State) purge(q *Queue) (n int) {
+	q.each(func(seq uint64, c *chunk, m *msg) bool {
+		st.end(q, seq, c, m)
+		n++
+		return true
+	})
+	q.Counts.Purged += uint64(n)
+	return n
+}
+
+// end takes a message out of its queue and gives its record up.
+func (st *State) end(q *Queue, seq uint64, c *chunk, m *msg) {
+	st.released = append(st.released, m.span())
+	st.take(q, seq, c, m)
+}
+
+// take takes a message out of its queue, all but the count of why.
+func (st *State) take(q *Queue, seq uint64, c *chunk, m *msg) {
+	switch m.state {
+	case ready:
+		q.Counts.Ready--
+	case delayed:
+		q.Counts.Delayed--
+		st.delayedN--
+	case leased:
+		st.unlease(q, seq, c)
+	}
+	if m.flags&msgDead != 0 {
+		delete(q.dead, seq)
+	}
+	q.Bytes -= m.body()
+	*m = msg{}
+	if c.live--; c.live == 0 && c != q.tail {
+		q.chunks.remove(c)
+	}
+}
+
+// makeReady puts a message where nextReady finds it.
+func (st *State) makeReady(q *Queue, seq uint64, m *msg) {
+	m.state = ready
+	q.Counts.Ready++
+	if seq < q.cursor {
+		m.flags |= msgInHeap
+		q.returned.push(seq)
+	}
+	st.touch(q)
+}
+
+// relocate lets a message refer to its record's new place.
+func (st *State) relocate(q *Queue, span Span, seq uint64) {
+	_, m := q.find(seq)
+	if m == nil {
+		return
+	}
+	st.released = append(st.released, m.span())
+	body := m.body()
+	m.ref, m.size = Ref(span.Ref), span.Size
+	m.over = uint16(int64(span.Size) - body)
+	st.retained = append(st.retained, m.span())
+}
+
+// Oldest is when the oldest message of q was published (unix ns), 0 where it has none.
+func (q *Queue) Oldest() int64 {
+	_, at := q.oldest()
+	return at
+}
