@@ -210,6 +210,19 @@ func AppendShield(dst []byte, id uint32, at int64, seqs []uint64) []byte {
 	return dst
 }
 
+// ReturnedSeqs are the messages that a record made by AppendReturn returns; none of any other record.
+func ReturnedSeqs(record []byte) (seqs []uint64) {
+	if len(record) < headBytes || record[0] != kindReturn {
+		return nil
+	}
+	r := reader{b: record[headBytes:]}
+	r.string()
+	for _, m := range r.returns() {
+		seqs = append(seqs, m.Seq)
+	}
+	return seqs
+}
+
 // Describe says in one line what a record means, for people.
 func Describe(record []byte) (string, error) {
 	if len(record) < headBytes {

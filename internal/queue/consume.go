@@ -205,6 +205,7 @@ func (st *State) TakeFor(c *Consumer, now int64) (d Delivery, ok bool) {
 	m.state = leased
 	q.Counts.Ready--
 	q.Counts.Leased++
+	q.Delivered++
 	st.leasedN++
 	st.lease(c, seq, ck, now)
 	d = Delivery{
@@ -219,21 +220,17 @@ func (st *State) TakeFor(c *Consumer, now int64) (d Delivery, ok bool) {
 
 // nextReady is the first message in order of seq that a consumer can have.
 func (q *Queue) nextReady() (uint64, *chunk, *msg) {
-	if q.Counts.Ready == 0 {
-		q.returned = q.returned[:0] // all stale
-		return 0, nil, nil
-	}
-	var hc *chunk
-	var hm *msg
-	for len(q.returned) > 0 {
-		if hc, hm = q.find(q.returned[0]); hm != nil && hm.state == ready && hm.flags&msgInHeap != 0 {
-			break
+	for q.Counts.Ready > 0 && len(q.returned) > 0 {
+		c, m := q.find(q.returned[0])
+		if m != nil && m.state == ready { // the cursor is behind all that was returned
+			return q.returned[0], c, m
 		}
-		hm = nil
-		q.returned.pop()
+		if q.returned.pop(); m != nil {
+			m.flags &^= msgInHeap
+		}
 	}
-	if hm != nil { // the cursor is behind all that was returned
-		return q.returned[0], hc, hm
+	if q.Counts.Ready == 0 {
+		return 0, nil, nil
 	}
 	for c := q.from; c != nil; c = c.next {
 		q.from = c
@@ -279,7 +276,7 @@ func (st *State) lease(c *Consumer, seq uint64, ck *chunk, now int64) {
 }
 
 func (st *State) endAt(at int64, seq uint64, q *Queue) {
-	st.leasesEnd.add(timer{at, seq, q.ID})
+	st.leasesEnd.add(timer{at: at, seq: seq, queue: q.ID})
 	st.leasesEnd.tidy(st.leasedN, func(t timer) bool {
 		_, l := st.leaseOf(t)
 		return l != nil
@@ -391,6 +388,7 @@ const (
 	Settled  Holding = iota // it is no longer there
 	Current                 // leased, and by this receipt if one was shown
 	Unleased                // not leased, but nobody else has had it since
+	Back                    // as Unleased, and its return has been counted already, or will be
 	Stale                   // it has been delivered again since
 )
 
@@ -398,19 +396,25 @@ const (
 // receipt's, 0 where none was shown. A receipt of an earlier life of the process is
 // good until the message is delivered again.
 func (st *State) Holds(q *Queue, seq uint64, boot, number uint32) Holding {
-	_, m := q.find(seq)
+	c, m := q.find(seq)
 	if m == nil {
 		return Settled
 	}
 	n := m.delivery()
 	if m.state == leased {
-		if number == 0 || number == n && boot == st.boot {
-			return Current
+		switch {
+		case number != 0 && (number != n || boot != st.boot):
+			return Stale
+		case c.leases[seq&(chunkLen-1)].returning:
+			return Back
 		}
-		return Stale
+		return Current
 	}
-	if number == 0 || number == n || number == n-1 {
+	switch number {
+	case n:
 		return Unleased
+	case 0, n - 1:
+		return Back
 	}
 	return Stale
 }
@@ -455,15 +459,32 @@ func (st *State) Extend(q *Queue, seq uint64, until int64) bool {
 	if l.returning {
 		return false
 	}
-	l.at = until
-	st.endAt(until, seq, q)
+	if l.at != until {
+		l.at = until
+		st.endAt(until, seq, q)
+	}
 	return true
 }
 
-// Returning notes that the return of a leased message has been proposed, so
-// that its lease does not end a second time.
-func (st *State) Returning(q *Queue, seq uint64) {
+// Rearm lets a lease whose end could not be recorded end again at that time.
+func (st *State) Rearm(q *Queue, seq uint64, at int64) {
 	if c, m := q.find(seq); m != nil && m.state == leased {
-		c.leases[seq&(chunkLen-1)].returning = true
+		l := &c.leases[seq&(chunkLen-1)]
+		l.returning, l.at = false, at
+		st.endAt(at, seq, q)
 	}
+}
+
+// Returning notes that the return of a leased message has been proposed, so
+// that its lease does not end a second time. It is false where the message is not leased,
+// or on its way back already: proposing that again would count its attempt twice.
+func (st *State) Returning(q *Queue, seq uint64) bool {
+	c, m := q.find(seq)
+	if m == nil || m.state != leased {
+		return false
+	}
+	l := &c.leases[seq&(chunkLen-1)]
+	first := !l.returning
+	l.returning = true
+	return first
 }

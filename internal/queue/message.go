@@ -31,12 +31,18 @@ type msg struct {
 }
 
 const (
-	msgInHeap = 1 << 0 // ready, and in Queue.returned: the cursor has passed it
+	msgInHeap = 1 << 0 // in Queue.returned, once: the cursor has passed it
 	msgDead   = 1 << 1 // came from a source queue: Queue.dead says from where
 )
 
 func (m *msg) span() Span  { return Span{m.ref, m.size} }
 func (m *msg) body() int64 { return int64(m.size) - int64(m.over) }
+
+// refer lets m refer to its record, of which body bytes are the body.
+func (m *msg) refer(span Span, body int64) {
+	m.ref, m.size = span.Ref, span.Size
+	m.over = uint16(max(0, min(int64(span.Size)-body, 1<<16-1)))
+}
 
 // delivery is the number of the next delivery, from 1.
 func (m *msg) delivery() uint32 { return uint32(m.attempts) + uint32(m.uncounted) + 1 }
@@ -64,7 +70,7 @@ const chunkBits, chunkLen = 6, 64
 // Chunks of a queue form a list in order of seq; an empty one is taken out unless it is the last.
 type chunk struct {
 	key        uint64 // seq >> chunkBits
-	base       int64  // time of its first publish, unix ns
+	base       int64  // time of the first publish since it was empty, unix ns
 	live       int    // messages not gone
 	leased     int
 	leases     *leases // there while leased > 0
@@ -128,6 +134,9 @@ func (cs *chunks) put(seq uint64, at int64) (*chunk, *msg) {
 		if old != nil && old.live == 0 {
 			cs.remove(old)
 		}
+	}
+	if c.live == 0 { // as if the chunk were new: what is gone leaves no trace
+		c.base = at
 	}
 	c.live++
 	m := &c.m[seq&(chunkLen-1)]

@@ -40,9 +40,9 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 func (st *State) store(q *Queue, p piece, flags uint8) *msg {
 	q.last++
 	_, m := q.put(q.last, st.now)
-	m.ref, m.size, m.over = p.span.Ref, p.span.Size, uint16(int64(p.span.Size)-p.body)
+	m.refer(p.span, p.body)
 	m.flags, m.attempts, m.uncounted = flags, 0, 0
-	q.Bytes += p.body
+	q.Bytes += m.body()
 	q.Counts.Published++
 	st.retained = append(st.retained, p.span)
 	st.makeReady(q, q.last, m)
@@ -108,10 +108,14 @@ func (q *Queue) victims(n int, bytes int64) (seqs []uint64) {
 }
 
 // Shield lists the leased messages that lie among the oldest n others: what a
-// publish of n messages must not push out.
+// publish of n messages must not push out. Where bytes are limited it lists all that are leased,
+// as a big message can push out any number of small ones.
 func (q *Queue) Shield(n int) (seqs []uint64) {
 	if q.Counts.Leased == 0 {
 		return nil
+	}
+	if q.Settings.MaxBytes > 0 {
+		n = q.Counts.Live()
 	}
 	q.each(func(seq uint64, _ *chunk, m *msg) bool {
 		if m.state == leased {

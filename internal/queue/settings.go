@@ -61,7 +61,7 @@ func (s *Settings) Backoff(n int, chance uint64) time.Duration {
 	d = math.Min(d, float64(s.RetryMax))
 	unit := float64(chance>>11) / (1 << 53) // [0,1)
 	d *= 1 + s.RetryJitter*(2*unit-1)
-	if d < 0 {
+	if !(d > 0) { // nor a number, where 0 grew without end
 		return 0
 	}
 	return time.Duration(math.Min(d, math.MaxInt64/4))

@@ -14,7 +14,7 @@ func (st *State) settle(q *Queue, r *reader) (n int) {
 }
 
 // giveBack is the one path by which a message returns to its queue, or leaves it for the dead-letter queue.
-func (st *State) giveBack(q *Queue, flags byte, r *reader) {
+func (st *State) giveBack(q *Queue, flags byte, r *reader) (n int) {
 	reason := r.string()
 	count := r.uvarint()
 	for ; count > 0 && r.err == nil; count-- {
@@ -23,6 +23,8 @@ func (st *State) giveBack(q *Queue, flags byte, r *reader) {
 		if m == nil || r.err != nil {
 			continue
 		}
+		n++
+		q.Returned++
 		if flags&flagUncounted != 0 {
 			saturate(&m.uncounted)
 		} else {
@@ -40,10 +42,10 @@ func (st *State) giveBack(q *Queue, flags byte, r *reader) {
 			st.delayedN--
 		case ready:
 			q.Counts.Ready--
-			m.flags &^= msgInHeap
 		}
 		st.wait(q, seq, m, due)
 	}
+	return n
 }
 
 func (st *State) dying(q *Queue, flags byte, m *msg) bool {
@@ -67,7 +69,7 @@ func (st *State) wait(q *Queue, seq uint64, m *msg, due int64) {
 	m.state = delayed
 	q.Counts.Delayed++
 	st.delayedN++
-	st.delays.add(timer{due, seq, q.ID})
+	st.delays.add(timer{due, seq, q.ID, m.delivery()})
 	st.delays.tidy(st.delayedN, st.isDelayed)
 }
 
@@ -77,5 +79,5 @@ func (st *State) isDelayed(t timer) bool {
 		return false
 	}
 	_, m := q.find(t.seq)
-	return m != nil && m.state == delayed
+	return m != nil && m.state == delayed && m.delivery() == t.about
 }

@@ -30,8 +30,14 @@ func (st *State) AppendSnapshot(dst []byte, sparse func(Ref) bool, found func(q 
 			dst = binary.AppendUvarint(dst, seq)
 		}
 		dst = binary.AppendUvarint(dst, uint64(q.Counts.Live()))
+		var in *chunk
 		q.each(func(seq uint64, c *chunk, m *msg) bool {
-			dst = q.appendMessage(dst, seq, c.publishedAt(int(seq&(chunkLen-1))), m, due)
+			dst = binary.AppendUvarint(dst, seq)
+			if c != in { // before the first message of each chunk
+				in = c
+				dst = binary.AppendVarint(dst, c.base)
+			}
+			dst = q.appendMessage(dst, seq, m, due)
 			if sparse != nil && sparse(m.ref) {
 				found(q, seq, m.span())
 			}
@@ -63,22 +69,21 @@ func (q *Queue) appendCounts(dst []byte) []byte {
 	}
 	dst = append(dst, paused)
 	c := &q.Counts
-	for _, v := range [...]uint64{q.last, c.Published, c.Acked, c.Expired, c.Dead, c.Dropped, c.Cancelled, c.Purged, c.Redriven} {
+	for _, v := range [...]uint64{q.last, q.deadLast, c.Published, c.Acked, c.Expired, c.Dead, c.Dropped, c.Cancelled, c.Purged, c.Redriven} {
 		dst = binary.AppendUvarint(dst, v)
 	}
 	return dst
 }
 
 // appendMessage: what is leased is written as ready.
-func (q *Queue) appendMessage(dst []byte, seq uint64, at int64, m *msg, due map[place]int64) []byte {
+func (q *Queue) appendMessage(dst []byte, seq uint64, m *msg, due map[place]int64) []byte {
 	dst = append(dst, m.flags&msgDead)
-	dst = binary.AppendUvarint(dst, seq)
 	dst = binary.AppendUvarint(dst, uint64(m.ref))
 	dst = binary.AppendUvarint(dst, uint64(m.size))
 	dst = binary.AppendUvarint(dst, uint64(m.over))
 	dst = binary.AppendUvarint(dst, uint64(m.attempts))
 	dst = binary.AppendUvarint(dst, uint64(m.uncounted))
-	dst = binary.AppendVarint(dst, at)
+	dst = binary.AppendUvarint(dst, uint64(m.age))
 	when := int64(0)
 	if m.state == delayed {
 		when = due[place{q.ID, seq}]
@@ -103,39 +108,58 @@ func (st *State) LoadSnapshot(b []byte) error {
 	st.now = r.varint()
 	st.nextID = uint32(r.uvarint())
 	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
-		id := uint32(r.uvarint())
-		name := r.string()
-		q := st.add(id, name, r.settings())
-		q.Paused = r.byte() != 0
-		c := &q.Counts
-		for _, v := range [...]*uint64{&q.last, &c.Published, &c.Acked, &c.Expired, &c.Dead, &c.Dropped, &c.Cancelled, &c.Purged, &c.Redriven} {
-			*v = r.uvarint()
-		}
-		q.shield = r.seqs(nil)
-		for live := r.uvarint(); live > 0 && r.err == nil; live-- {
-			st.loadMessage(q, r)
-		}
+		st.loadQueue(r)
 	}
-	if r.err == nil && len(r.b) > 0 {
-		return errors.New("snapshot is longer than its fields")
+	if r.err == nil && (len(r.b) > 0 || st.now < 0) {
+		return errSnapshot
 	}
 	return r.err
 }
 
-func (st *State) loadMessage(q *Queue, r *reader) {
-	flags := r.byte()
-	seq := r.uvarint()
-	ref, size, over := Ref(r.uvarint()), uint32(r.uvarint()), uint16(r.uvarint())
-	attempts, uncounted := uint16(r.uvarint()), uint16(r.uvarint())
-	at, due := r.varint(), r.varint()
-	if seq == 0 || seq > q.last || (q.tail != nil && seq>>chunkBits < q.tail.key) {
-		r.fail(errors.New("snapshot's messages are out of order"))
+var errSnapshot = errors.New("snapshot holds what no state can")
+
+func (st *State) loadQueue(r *reader) {
+	id := uint32(r.uvarint())
+	name, s := r.string(), r.settings()
+	if id == 0 || st.ids[id] != nil || st.names[name] != nil {
+		r.fail(errSnapshot)
 	}
 	if r.err != nil {
 		return
 	}
-	_, m := q.put(seq, at)
-	m.ref, m.size, m.over, m.attempts, m.uncounted, m.flags = ref, size, over, attempts, uncounted, flags
+	q := st.add(id, name, s)
+	q.Paused = r.byte() != 0
+	c := &q.Counts
+	for _, v := range [...]*uint64{&q.last, &q.deadLast, &c.Published, &c.Acked, &c.Expired, &c.Dead, &c.Dropped, &c.Cancelled, &c.Purged, &c.Redriven} {
+		*v = r.uvarint()
+	}
+	q.shield = r.seqs(nil)
+	before := uint64(0)
+	for live := r.uvarint(); live > 0 && r.err == nil; live-- {
+		before = st.loadMessage(q, r, before)
+	}
+}
+
+// loadMessage reads the message behind the one whose seq was before, and returns its seq.
+func (st *State) loadMessage(q *Queue, r *reader, before uint64) uint64 {
+	seq, base := r.uvarint(), int64(0)
+	if q.tail != nil && q.tail.key == seq>>chunkBits {
+		base = q.tail.base
+	} else {
+		base = r.varint()
+	}
+	flags := r.byte()
+	ref, size, over := Ref(r.uvarint()), uint32(r.uvarint()), uint16(r.uvarint())
+	attempts, uncounted := uint16(r.uvarint()), uint16(r.uvarint())
+	age, due := uint32(r.uvarint()), r.varint()
+	if seq <= before || seq > q.last || flags&^msgDead != 0 {
+		r.fail(errSnapshot)
+	}
+	if r.err != nil {
+		return seq
+	}
+	_, m := q.put(seq, base)
+	m.ref, m.size, m.over, m.age, m.attempts, m.uncounted, m.flags = ref, size, over, age, attempts, uncounted, flags
 	q.Bytes += m.body()
 	if flags&msgDead != 0 {
 		if q.dead == nil {
@@ -144,6 +168,7 @@ func (st *State) loadMessage(q *Queue, r *reader) {
 		q.dead[seq] = &Dead{Queue: r.string(), Seq: r.uvarint(), Attempts: uint32(r.uvarint()), Reason: r.string()}
 	}
 	st.wait(q, seq, m, due)
+	return seq
 }
 
 // Resume ends a replay: everything that is there may have been delivered before, and the
@@ -151,7 +176,7 @@ func (st *State) loadMessage(q *Queue, r *reader) {
 func (st *State) Resume() {
 	st.retained, st.released, st.removed = st.retained[:0], st.released[:0], nil
 	for _, q := range st.Queues() {
-		q.restored = q.last
+		q.restored, q.Returned = q.last, 0
 		q.each(func(_ uint64, _ *chunk, m *msg) bool {
 			st.retained = append(st.retained, m.span())
 			return true

@@ -39,8 +39,12 @@ type Queue struct {
 	Deleting, Shielded bool
 	Consumers          int // subscriptions
 
+	// Delivered and Returned count since the process started.
+	Delivered, Returned uint64
+
 	chunks
 	last     uint64  // the greatest seq given
+	deadLast uint64  // the greatest that a deleted dead-letter queue of this one gave: its successor has the same id and goes on from there
 	cursor   uint64  // what is ready and not in returned has at least this seq
 	returned seqHeap // ready messages that the cursor has passed, and some that are no more
 	dead     map[uint64]*Dead
@@ -54,8 +58,8 @@ type Queue struct {
 
 // A State is the queues of one shard in one storage.
 type State struct {
-	now    int64 // the latest time seen in a command; never runs back
-	nextID uint32
+	now    int64  // the latest time seen in a command; never runs back
+	nextID uint32 // greater than any id that a create has borne
 	ids    map[uint32]*Queue
 	names  map[string]*Queue
 	group  []piece // of an all-or-none publish whose last record is still to come
@@ -63,6 +67,7 @@ type State struct {
 	// What follows is the owner's view and is in no snapshot.
 
 	boot      uint32 // names this life of the process, in receipts
+	givenID   uint32 // by NewID; a create may yet come of it
 	leasesEnd timers
 	delays    timers
 	waits     timers
@@ -86,6 +91,9 @@ func New(boot uint32) *State {
 // Queue returns the queue of that name, or nil.
 func (st *State) Queue(name string) *Queue { return st.names[name] }
 
+// Find is Queue for a name that is no string yet.
+func (st *State) Find(name []byte) *Queue { return st.names[string(name)] }
+
 // Queues are all queues, in order of their names.
 func (st *State) Queues() []*Queue {
 	qs := make([]*Queue, 0, len(st.names))
@@ -108,8 +116,8 @@ func (st *State) Counted() (n int) {
 // NewID gives the id for the next AppendCreate. The number behind it is kept for the
 // dead-letter queue.
 func (st *State) NewID() uint32 {
-	id := st.nextID
-	st.nextID += 2
+	id := max(st.nextID, st.givenID)
+	st.givenID = id + 2
 	return id
 }
 
@@ -140,17 +148,23 @@ type Outcome struct {
 	Refusal Refusal
 	Queue   *Queue // nil where there is none
 	Seq     uint64 // publish: the first seq
-	N       int    // publish: how many were stored; settle: how many were settled; purge: how many went
+	N       int    // publish: how many were stored; settle, return: of how many messages; purge: how many went
 	Pending bool   // part of a batch whose last record is still to come
 }
 
 // Apply carries out one record. span is the record's own place. An error means that the journal
-// holds what this version cannot read: nothing was changed and one must not go on.
+// holds what this version cannot read: one must not go on.
 func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 	if len(record) < headBytes {
 		return Outcome{}, errShort
 	}
 	kind := record[0]
+	if kind > kindShield {
+		return Outcome{}, fmt.Errorf("record of unknown kind %d", kind)
+	}
+	if kind != kindPublish {
+		st.group = st.group[:0] // cut short: all or none
+	}
 	if kind == kindNoop {
 		return Outcome{}, nil
 	}
@@ -188,14 +202,12 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 	case kindSettle:
 		out.N = st.settle(q, &r)
 	case kindReturn:
-		st.giveBack(q, record[1], &r)
+		out.N = st.giveBack(q, record[1], &r)
 	case kindRelocate:
 		st.relocate(q, span, r.uint64())
 	case kindShield:
 		q.shield = r.seqs(q.shield[:0])
 		slices.Sort(q.shield)
-	default:
-		return out, fmt.Errorf("record of unknown kind %d", kind)
 	}
 	return out, r.err
 }
@@ -205,16 +217,19 @@ func (st *State) create(id uint32, r *reader) (Outcome, error) {
 	if r.err != nil {
 		return Outcome{}, r.err
 	}
+	if id == 0 || id&1 != 0 || id > maxID || st.ids[id] != nil {
+		return Outcome{}, fmt.Errorf("create of queue %q with the id %d, which cannot be", name, id)
+	}
+	st.nextID = max(st.nextID, id+2)
 	if q := st.names[name]; q != nil {
 		return Outcome{Refusal: Exists, Queue: q}, nil
 	}
 	return Outcome{Queue: st.add(id, name, s)}, nil
 }
 
+const maxID = 1<<32 - 4 // the last even id whose neighbours are ids as well
+
 func (st *State) add(id uint32, name string, s Settings) *Queue {
-	if id >= st.nextID {
-		st.nextID = id&^1 + 2
-	}
 	q := &Queue{ID: id, Name: name, Settings: s, cursor: 1}
 	st.ids[id], st.names[name] = q, q
 	return q
@@ -231,12 +246,17 @@ func (st *State) deadQueue(q *Queue) *Queue {
 	}
 	s := q.Settings
 	s.MaxMessages, s.MaxBytes, s.MaxDeliveries, s.Overflow = 0, 0, 0, Reject
-	return st.add(q.ID+1, name, s)
+	d := st.add(q.ID+1, name, s)
+	d.last = q.deadLast
+	return d
 }
 
 func (st *State) remove(q *Queue) {
 	st.purge(q)
 	q.gone = true
+	if src := st.ids[q.ID-1]; q.ID&1 != 0 && src != nil {
+		src.deadLast = q.last
+	}
 	delete(st.ids, q.ID)
 	delete(st.names, q.Name)
 	for len(q.subs) > 0 {
@@ -289,7 +309,7 @@ func (st *State) take(q *Queue, seq uint64, c *chunk, m *msg) {
 func (st *State) makeReady(q *Queue, seq uint64, m *msg) {
 	m.state = ready
 	q.Counts.Ready++
-	if seq < q.cursor {
+	if seq < q.cursor && m.flags&msgInHeap == 0 {
 		m.flags |= msgInHeap
 		q.returned.push(seq)
 	}
@@ -304,8 +324,8 @@ func (st *State) relocate(q *Queue, span Span, seq uint64) {
 	}
 	st.released = append(st.released, m.span())
 	body := m.body()
-	m.ref, m.size = Ref(span.Ref), span.Size
-	m.over = uint16(int64(span.Size) - body)
+	m.refer(span, body)
+	q.Bytes += m.body() - body
 	st.retained = append(st.retained, m.span())
 }
 

@@ -6,6 +6,7 @@ type timer struct {
 	at    int64
 	seq   uint64
 	queue uint32
+	about uint32 // a delay: the number of the delivery it leads to, as a message may be returned again while it waits
 }
 
 // timers is a heap by time. Entries are not taken out when they no longer

@@ -1,0 +1,65 @@
+# What can be done here: make help
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 5s
+KILLS    ?= 200
+DIR      ?=
+
+# Where goroutines meet. The rest has none, and the race detector is slow.
+RACE := ./client/... ./internal/admin/... ./internal/broker/... ./internal/journal/... \
+	./internal/server/... ./internal/wal/...
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := build
+.PHONY: help build test fmt vet unit race fuzz kill bench demo lint clean
+
+help: ## say what can be done
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## one static binary: bin/gmq
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gmq ./cmd/gmq
+
+test: fmt vet unit race fuzz kill ## everything that must hold before a change lands
+	@if command -v "$$(go env CC)" >/dev/null 2>&1; then echo "passed: $^"; \
+	else echo "passed: $(filter-out race,$^); 1 SKIPPED: race (no C compiler)"; fi
+
+fmt: ## is every file as gofmt would have it?
+	@files=$$(gofmt -l .) || exit 1; [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
+
+vet: ## go vet
+	go vet ./...
+
+unit: ## the tests
+	go test ./...
+
+race: ## the tests with goroutines under the race detector (needs a C compiler)
+	@if command -v "$$(go env CC)" >/dev/null 2>&1; then \
+		echo "CGO_ENABLED=1 go test -race $(RACE)"; \
+		CGO_ENABLED=1 go test -race $(RACE); \
+	else \
+		echo "SKIPPED: the race detector needs a C compiler, and $$(go env CC) is not installed"; \
+	fi
+
+fuzz: ## every fuzz target for FUZZTIME (5s)
+	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file _ target; do \
+		target=$${target#func }; package=$$(dirname "$$file"); \
+		echo "fuzz $$package $$target $(FUZZTIME)"; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
+	done
+
+kill: ## kill the server KILLS (200) times under load; nothing confirmed may be lost
+	go test -count=1 -timeout 10m ./test/kill -run Kill -kills $(KILLS)
+
+bench: ## the benchmarks of the packages (a running server: gmq bench)
+	go test -run '^$$' -bench . -benchmem ./...
+
+demo: ## the file-flow example at work, in DIR if one is given
+	go run ./examples/fileflow/demo $(if $(DIR),-dir '$(DIR)')
+
+lint: ## staticcheck (fetched on first use)
+	go run $(STATICCHECK) ./...
+
+clean: ## remove bin
+	rm -rf bin

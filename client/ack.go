@@ -1,0 +1,102 @@
+package gmq
+
+import (
+	"context"
+	"slices"
+	"strconv"
+
+	"github.com/gmq/gmq/wire"
+)
+
+// Bounds of one line of acks: far below any line limit of a server.
+const (
+	ackMax      = 512
+	ackMaxBytes = 48 << 10
+)
+
+// An ackBatch gathers acks of one queue until the writer comes by. Under
+// Client.mu until it is flushed; then it is a call like any other, which may be
+// asked again, for an ack names the message and not the connection.
+type ackBatch struct {
+	call     call
+	q        *Queue
+	n        int
+	seqs     []byte // JSON, each with a comma behind it
+	receipts []byte
+}
+
+// An Acking is an ack on its way.
+type Acking struct {
+	batch *ackBatch
+	seq   uint64
+	err   error // where there is no batch
+}
+
+// Wait waits for the server's word on this message: nil, [ErrLeaseLost] where
+// it has been delivered again in the meantime, or another error.
+func (a Acking) Wait(ctx context.Context) error {
+	if a.batch == nil {
+		return a.err
+	}
+	if err := a.batch.call.await(ctx); err != nil {
+		return err
+	}
+	err := a.batch.call.err
+	if e, ok := err.(*Error); ok && e.Code == wire.CodeLeaseLost && len(e.Seqs) > 0 {
+		if !slices.Contains(e.Seqs, a.seq) {
+			return nil // the stale ones were others
+		}
+	}
+	return err
+}
+
+// Ack settles the message for good and waits until that is as durable as the
+// queue makes a publish. It survives a lost connection.
+func (m *Message) Ack(ctx context.Context) error { return m.AckAsync().Wait(ctx) }
+
+// AckAsync settles the message without waiting. What is acked while the
+// connection is busy goes in one request, so many acks cost little more than one.
+func (m *Message) AckAsync() Acking {
+	if m.auto {
+		return Acking{}
+	}
+	c := m.q.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return Acking{err: ErrClosed}
+	}
+	b := m.q.open
+	if b == nil {
+		b = &ackBatch{q: m.q}
+		m.q.open = b
+		c.acks = append(c.acks, b)
+		if c.link != nil {
+			c.link.kick()
+		}
+	}
+	b.seqs = append(strconv.AppendUint(b.seqs, m.Seq, 10), ',')
+	b.receipts = append(wire.AppendString(b.receipts, string(m.receipt)), ',')
+	if b.n++; b.n >= ackMax || len(b.seqs)+len(b.receipts) >= ackMaxBytes {
+		m.q.open = nil
+	}
+	return Acking{batch: b, seq: m.Seq}
+}
+
+// flushAcks turns the gathered acks into lines. c.mu is held.
+func (c *Client) flushAcks() {
+	for i, b := range c.acks {
+		tail := append(b.q.request("ack"), `,"seq":[`...)
+		tail = append(tail, b.seqs[:len(b.seqs)-1]...)
+		tail = append(tail, `],"receipt":[`...)
+		tail = append(tail, b.receipts[:len(b.receipts)-1]...)
+		b.call.tail = append(tail, "]}\n"...)
+		if b.q.open == b {
+			b.q.open = nil
+		}
+		b.seqs, b.receipts = nil, nil
+		c.enqueue(&b.call, b.call.tail)
+		c.acks[i] = nil
+	}
+	c.acks = c.acks[:0]
+}

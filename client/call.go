@@ -1,0 +1,291 @@
+package gmq
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"slices"
+	"strconv"
+	"sync"
+)
+
+// What a reply must hold for the one who waits for it.
+type callKind uint8
+
+const (
+	callPlain       callKind = iota // the whole reply
+	callPublish                     // seq, stored, duplicate
+	callBatch                       // seqs, stored
+	callReceive                     // messages
+	callSubscribe                   // the subscription's number
+	callUnsubscribe                 // that it has ended
+	callPing                        // nothing
+)
+
+// A call is a request and its reply. Until the latch opens it belongs to
+// whoever took it out of Client.pending; the reply's fields are written before
+// that and only read afterwards.
+type call struct {
+	kind callKind
+	id   uint64
+	// gen is the number of the output buffer that the line stands in. While it
+	// equals Client.outGen, nothing of the line has been sent; 0 is never equal.
+	gen uint64
+	// tail is the line behind the id, kept only where the request may be sent
+	// once more after a lost connection.
+	tail []byte
+	sub  *subscription // of callSubscribe
+	num  uint64        // of callUnsubscribe
+	q    *Queue        // of callReceive
+	auto bool          // of callReceive: its messages are settled on delivery
+	// left is set, under Client.mu, where nobody waits for the reply any more.
+	left bool
+
+	latch
+	err       error
+	published Published
+	seqs      []uint64
+	messages  []*Message
+	raw       []byte
+}
+
+// A latch opens once and lets everybody through. Its channel is made only for
+// one who comes too early.
+type latch struct {
+	mu   sync.Mutex // guards the following
+	set  bool
+	wait chan struct{}
+}
+
+func (l *latch) open() {
+	l.mu.Lock()
+	l.set = true
+	if l.wait != nil {
+		close(l.wait)
+	}
+	l.mu.Unlock()
+}
+
+// opened gives a channel that is closed when the latch is open, or nil where
+// it is open now.
+func (l *latch) opened() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.set {
+		return nil
+	}
+	if l.wait == nil {
+		l.wait = make(chan struct{})
+	}
+	return l.wait
+}
+
+func (l *latch) await(ctx context.Context) error {
+	ch := l.opened()
+	if ch == nil {
+		return nil
+	}
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// A ring holds the calls that wait for their reply, by id: ids only grow, and
+// the few slots that are still taken when they come round again are passed over.
+type ring struct {
+	slots []*call // a power of two of them, at most half of them taken
+	next  uint64  // the next id; ids begin at 1
+	n     int
+}
+
+func (r *ring) add(c *call) {
+	if 2*(r.n+1) > len(r.slots) {
+		r.grow()
+	}
+	if r.next == 0 {
+		r.next = 1
+	}
+	mask := uint64(len(r.slots) - 1)
+	for r.slots[r.next&mask] != nil {
+		r.next++
+	}
+	c.id = r.next
+	r.slots[c.id&mask] = c
+	r.next++
+	r.n++
+}
+
+// grow doubles the ring. Ids that differ in their low bits still do when one
+// more bit counts.
+func (r *ring) grow() {
+	old := r.slots
+	r.slots = make([]*call, max(64, 2*len(old)))
+	mask := uint64(len(r.slots) - 1)
+	for _, c := range old {
+		if c != nil {
+			r.slots[c.id&mask] = c
+		}
+	}
+}
+
+func (r *ring) get(id uint64) *call {
+	if len(r.slots) == 0 {
+		return nil
+	}
+	if c := r.slots[id&uint64(len(r.slots)-1)]; c != nil && c.id == id {
+		return c
+	}
+	return nil
+}
+
+func (r *ring) remove(c *call) bool {
+	if r.get(c.id) != c {
+		return false
+	}
+	r.slots[c.id&uint64(len(r.slots)-1)] = nil
+	r.n--
+	return true
+}
+
+// ordered gives the calls by id, which is the order in which they were asked.
+func (r *ring) ordered() []*call {
+	all := make([]*call, 0, r.n)
+	for _, c := range r.slots {
+		if c != nil {
+			all = append(all, c)
+		}
+	}
+	slices.SortFunc(all, func(a, b *call) int { return cmp.Compare(a.id, b.id) })
+	return all
+}
+
+// appendLine appends the request: the id goes first, for it is known last.
+func appendLine(dst []byte, id uint64, tail []byte) []byte {
+	dst = append(dst, `{"id":`...)
+	dst = strconv.AppendUint(dst, id, 10)
+	return append(dst, tail...)
+}
+
+// enqueue gives cl an id and writes its line. c.mu is held.
+func (c *Client) enqueue(cl *call, tail []byte) {
+	c.pending.add(cl)
+	if len(c.out) == 0 && c.link != nil {
+		c.link.kick()
+	}
+	c.out = appendLine(c.out, cl.id, tail)
+	cl.gen = c.outGen
+}
+
+// How a request fares where others have to wait or are refused.
+type admission uint8
+
+const (
+	admitOpen   admission = iota // new work
+	admitSettle                  // what ends work: goes on while client or server close down
+)
+
+// submit sends a request as soon as there are a connection and room, and
+// fails only if it has not been sent. With keep, it will be sent again after a
+// lost connection; tail stays the caller's.
+func (c *Client) submit(ctx context.Context, cl *call, tail []byte, keep bool, adm admission) error {
+	if err := ctx.Err(); err != nil {
+		return notSent(ctx, nil)
+	}
+	if keep {
+		cl.tail = bytes.Clone(tail)
+	}
+	c.mu.Lock()
+	for {
+		if c.closed || c.closing && adm == admitOpen {
+			c.mu.Unlock()
+			return ErrClosed
+		}
+		if c.admits(adm) {
+			break
+		}
+		ch, last := c.change(), c.lastErr
+		if c.link != nil {
+			last = nil
+		}
+		c.mu.Unlock()
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return notSent(ctx, last)
+		}
+		c.mu.Lock()
+	}
+	c.enqueue(cl, tail)
+	c.mu.Unlock()
+	return nil
+}
+
+// admits reports whether a request may be sent now. c.mu is held.
+func (c *Client) admits(adm admission) bool {
+	if c.link == nil || len(c.out) >= outMax {
+		return false
+	}
+	return adm == admitSettle || !c.link.draining && c.pending.n < c.cfg.maxInFlight
+}
+
+// roundTrip sends a request and waits for its reply.
+func (c *Client) roundTrip(ctx context.Context, cl *call, tail []byte, keep bool, adm admission) error {
+	if err := c.submit(ctx, cl, tail, keep, adm); err != nil {
+		return err
+	}
+	if err := cl.await(ctx); err != nil {
+		if c.leave(cl) {
+			if keep || cl.kind == callReceive {
+				return err
+			}
+			return unknownOutcome(err)
+		}
+		// The reply is being handed over at this moment.
+		if ch := cl.opened(); ch != nil {
+			<-ch
+		}
+	}
+	return cl.err
+}
+
+// leave says that nobody waits for cl any more; it is false where the reply
+// came first. The call keeps its slot, so that what comes for it can be put
+// right: messages are given back.
+func (c *Client) leave(cl *call) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending.get(cl.id) != cl {
+		return false
+	}
+	cl.left = true
+	cl.tail = nil
+	return true
+}
+
+// change gives a channel that is closed at the next change of connection,
+// room or closing. c.mu is held.
+func (c *Client) change() <-chan struct{} {
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+	return c.changed
+}
+
+// broadcast wakes those who wait for a change. c.mu is held.
+func (c *Client) broadcast() {
+	if c.changed != nil {
+		close(c.changed)
+		c.changed = nil
+	}
+}
+
+// room wakes those who wait for room, once there is enough of it to be worth
+// waking them. c.mu is held.
+func (c *Client) room() {
+	if c.changed != nil && len(c.out) < outMax && c.pending.n <= c.cfg.maxInFlight*3/4 {
+		c.broadcast()
+	}
+}

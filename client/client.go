@@ -1,0 +1,364 @@
+package gmq
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gmq/gmq/wire"
+)
+
+// A Client is a connection to a server that comes back when it is lost. It is
+// safe for any number of goroutines.
+type Client struct {
+	addr string
+	cfg  config
+	// life ends when the client does; done is closed when its goroutines have ended.
+	life context.Context
+	end  context.CancelFunc
+	done chan struct{}
+
+	mu sync.Mutex // guards the following, and what says so elsewhere
+	// link is the connection; nil while there is none.
+	link    *link
+	linkNo  uint64 // how many connections there have been
+	lastErr error  // why there is no connection
+	hello   Hello
+	changed chan struct{} // see change
+	closing bool          // no new work
+	closed  bool          // no requests at all
+	pending ring
+	// out gathers lines for the writer; outGen is its number, from 1 on.
+	out     []byte
+	outGen  uint64
+	acks    []*ackBatch // gathered acks that have not been turned into lines
+	subs    map[*subscription]struct{}
+	working int // Works that have not returned
+}
+
+// Hello is what the server says of itself when a connection begins.
+type Hello struct {
+	Server          string   `json:"server"`
+	Version         string   `json:"version"`
+	Node            string   `json:"node"`
+	Protocol        int      `json:"protocol"`
+	MaxMessageBytes int64    `json:"max_message_bytes"`
+	Storages        []string `json:"storages"`
+}
+
+// Dial connects to the server at addr ("host:port"). It fails where the first
+// attempt does, unless [Lazy] is given; later losses are the client's own
+// business. The client lives until Close, not until ctx ends.
+func Dial(ctx context.Context, addr string, opts ...Option) (*Client, error) {
+	c := &Client{
+		addr:   addr,
+		cfg:    newConfig(opts),
+		done:   make(chan struct{}),
+		outGen: 1,
+		subs:   make(map[*subscription]struct{}),
+	}
+	c.life, c.end = context.WithCancel(context.Background())
+	var l *link
+	if !c.cfg.lazy {
+		var err error
+		if l, err = c.connect(ctx); err != nil {
+			c.end()
+			return nil, err
+		}
+	}
+	go c.run(l)
+	return c, nil
+}
+
+// Hello gives the server's greeting of the current or the last connection.
+func (c *Client) Hello() Hello {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.hello
+}
+
+// run owns the life of the connections, one after the other.
+func (c *Client) run(l *link) {
+	defer close(c.done)
+	for {
+		if l == nil {
+			if l = c.reconnect(); l == nil {
+				break
+			}
+		}
+		c.attach(l)
+		err := l.serve(c.life)
+		c.detach(l, err)
+		l = nil
+		if c.life.Err() != nil {
+			break
+		}
+		c.cfg.log.Warn("gmq: connection lost", "server", c.addr, "error", err)
+	}
+	c.abandon()
+}
+
+// reconnect tries until there is a connection, or the client is closed: nil.
+func (c *Client) reconnect() *link {
+	wait := c.cfg.backoffMin
+	for {
+		l, err := c.connect(c.life)
+		if err == nil {
+			c.cfg.log.Info("gmq: connected", "server", c.addr)
+			return l
+		}
+		c.mu.Lock()
+		c.lastErr = err
+		c.mu.Unlock()
+		c.cfg.log.Debug("gmq: cannot connect", "server", c.addr, "error", err)
+		// Half of the wait is left to chance, so that the clients of a server
+		// that comes back do not come back in step.
+		t := time.NewTimer(wait/2 + rand.N(wait/2+1))
+		select {
+		case <-t.C:
+		case <-c.life.Done():
+			t.Stop()
+			return nil
+		}
+		wait = min(2*wait, c.cfg.backoffMax)
+	}
+}
+
+// connect makes one connection and greets the server.
+func (c *Client) connect(ctx context.Context) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.dialTimeout)
+	defer cancel()
+	conn, err := c.cfg.dial(ctx, c.addr)
+	if err != nil {
+		return nil, fmt.Errorf("gmq: connect to %s: %w", c.addr, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	l := newLink(c, conn)
+	hello, err := l.greet(c.helloTail())
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		_ = conn.Close()
+		if ctx.Err() != nil {
+			err = errors.Join(ctx.Err(), err)
+		}
+		return nil, fmt.Errorf("gmq: connect to %s: %w", c.addr, err)
+	}
+	c.mu.Lock()
+	c.hello = hello
+	c.mu.Unlock()
+	return l, nil
+}
+
+func (c *Client) helloTail() []byte {
+	b := append([]byte(nil), `,"op":"hello","protocol":1`...)
+	b = appendText(b, "client", c.cfg.name)
+	b = appendText(b, "user", c.cfg.user)
+	if c.cfg.user != "" {
+		b = wire.AppendString(append(b, `,"password":`...), c.cfg.password)
+	}
+	b = appendText(b, "token", c.cfg.token)
+	return append(b, "}\n"...)
+}
+
+// attach makes l the connection. What was asked before and may be asked again
+// goes first, then the gathered acks, so that the server hears of them before
+// it delivers to the subscriptions, which come last. Lines that the connection
+// before never sent stand in c.out still and follow.
+func (c *Client) attach(l *link) {
+	c.mu.Lock()
+	c.linkNo++
+	l.no = c.linkNo
+	for _, cl := range c.pending.ordered() {
+		if cl.gen != c.outGen {
+			l.first = appendLine(l.first, cl.id, cl.tail)
+		}
+	}
+	leftover := c.out
+	c.out = l.first
+	c.outGen++
+	c.flushAcks()
+	for s := range c.subs {
+		if !s.asked {
+			c.askSubscribe(s)
+		}
+	}
+	l.first = c.out
+	// The numbers swap too: what stands in first counts as sent.
+	c.out = leftover
+	c.outGen++
+	for _, cl := range c.pending.ordered() {
+		if cl.gen == c.outGen-2 {
+			cl.gen = c.outGen
+		}
+	}
+	c.link = l
+	c.lastErr = nil
+	c.broadcast()
+	c.mu.Unlock()
+	l.start()
+}
+
+// detach takes l away: what was sent over it and cannot be asked again has an
+// unknown outcome.
+func (c *Client) detach(l *link, cause error) {
+	var lost []*call
+	c.mu.Lock()
+	c.link = nil
+	c.lastErr = cause
+	for _, cl := range c.pending.ordered() {
+		if cl.gen == c.outGen || cl.tail != nil {
+			continue
+		}
+		c.pending.remove(cl)
+		if cl.kind != callSubscribe {
+			lost = append(lost, cl)
+		}
+	}
+	for s := range c.subs {
+		s.asked = s.call != nil && c.pending.get(s.call.id) == s.call
+		s.lostLink()
+	}
+	c.broadcast()
+	c.mu.Unlock()
+	for _, cl := range lost {
+		cl.fail(unknownOutcome(cause))
+	}
+}
+
+// abandon fails all that is left when the client ends.
+func (c *Client) abandon() {
+	c.mu.Lock()
+	c.closed = true
+	left := c.pending.ordered()
+	c.pending = ring{next: c.pending.next}
+	for _, b := range c.acks {
+		b.q.open = nil
+		left = append(left, &b.call)
+	}
+	c.acks = nil
+	subs := c.subs
+	c.subs = nil
+	c.broadcast()
+	c.mu.Unlock()
+	for _, cl := range left {
+		cl.fail(unknownOutcome(ErrClosed))
+	}
+	for s := range subs {
+		s.finish(ErrClosed)
+	}
+}
+
+// Close stops the client: subscriptions end, running handlers of
+// [Queue.Work] finish, requests in flight get their replies, for at most the
+// [CloseTimeout]. It may be called again.
+func (c *Client) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.cfg.closeTimeout)
+	defer cancel()
+	return c.Shutdown(ctx)
+}
+
+// Shutdown is Close with the caller's own patience. It fails where something
+// was still in flight when ctx ended.
+func (c *Client) Shutdown(ctx context.Context) error {
+	err := c.drain(ctx)
+	c.mu.Lock()
+	c.closed = true
+	c.broadcast()
+	c.mu.Unlock()
+	c.end()
+	<-c.done
+	return err
+}
+
+// drain takes no new work and waits until there is none left.
+func (c *Client) drain(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.closing = true
+		c.broadcast()
+		for s := range c.subs {
+			s.finish(ErrClosed)
+		}
+	}
+	// One who waits for messages would wait them out; the server takes back
+	// what it gives to a connection that closes.
+	for _, cl := range c.pending.ordered() {
+		if cl.kind == callReceive {
+			c.pending.remove(cl)
+			cl.fail(ErrClosed)
+		}
+	}
+	for !c.closed && (c.working > 0 || c.pending.n > 0 || len(c.acks) > 0) {
+		ch := c.change()
+		c.mu.Unlock()
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			c.mu.Lock()
+			return fmt.Errorf("gmq: closed with %d requests and %d workers unfinished: %w",
+				c.pending.n+len(c.acks), c.working, ctx.Err())
+		}
+		c.mu.Lock()
+	}
+	return nil
+}
+
+// parseHello reads the reply to hello.
+func parseHello(raw []byte) (Hello, error) {
+	var h Hello
+	if err := json.Unmarshal(raw, &h); err != nil {
+		return h, fmt.Errorf("the server's greeting: %w", err)
+	}
+	return h, nil
+}
+
+// parseID reads an id as this client writes them.
+func parseID(raw []byte) (uint64, bool) {
+	var id uint64
+	if len(raw) == 0 || len(raw) > 19 {
+		return 0, false
+	}
+	for _, d := range raw {
+		if d < '0' || d > '9' {
+			return 0, false
+		}
+		id = id*10 + uint64(d-'0')
+	}
+	return id, true
+}
+
+// appendText appends a string field, unless the string is empty.
+func appendText(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	return wire.AppendString(b, value)
+}
+
+// appendInt appends a field that is a number.
+func appendInt(b []byte, name string, value int64) []byte {
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	return strconv.AppendInt(b, value, 10)
+}
+
+// appendDuration appends a field that is a duration.
+func appendDuration(b []byte, name string, d time.Duration) []byte {
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':', '"')
+	b = append(b, d.String()...)
+	return append(b, '"')
+}

@@ -1,0 +1,38 @@
+// Package gmq is the Go client of the GMQ message queue.
+//
+// It owns one connection to a server, what has been asked over it and not yet
+// been answered, and the subscriptions. It reconnects by itself for as long as
+// it is not closed, subscribes again, and repeats whatever can be repeated
+// without harm. A publish is not such a thing: where the connection is lost
+// before the answer came, the publish fails with [ErrUnknownOutcome] unless
+// the caller opted in to a second try with [Retry].
+//
+//	c, err := gmq.Dial(ctx, "localhost:4567")
+//	q := c.Queue("emails")
+//	sent, err := q.Send(ctx, mail)
+//	err = q.Work(ctx, 8, func(ctx context.Context, m *gmq.Message) error { … })
+//
+// # Bodies
+//
+// A body is any JSON value and arrives byte for byte as it was sent:
+//
+//   - [encoding/json.RawMessage] is sent as it stands, once it has been found valid (line
+//     breaks between its tokens are taken out, for they end a request);
+//   - []byte is sent as a base64 string, marked so: [Message.Bytes] gives the bytes back;
+//   - string is sent as a JSON string: [Message.Text] gives it back;
+//   - anything else goes through encoding/json: [Message.Decode] is the way back.
+//
+// # Delivery
+//
+// Messages are delivered at least once. Every delivery is leased; [Message.Ack]
+// settles it, [Message.Nack] gives it back, and doing neither until the lease
+// is over gives it back as well. [Queue.Work] does all that for a handler.
+//
+// # How it works
+//
+// Callers encode their request into one shared buffer; a writer takes whatever
+// has gathered there while the last system call ran, a reader hands out the
+// replies by id. The files: client.go (life and reconnecting), link.go (one
+// connection), call.go (requests that wait for their reply), publish.go,
+// ack.go, subscription.go, work.go, manage.go.
+package gmq

@@ -1,0 +1,153 @@
+package gmq_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"log/slog"
+	"os"
+	"os/signal"
+	"time"
+
+	gmq "github.com/gmq/gmq/client"
+)
+
+type mail struct{ To, Subject string }
+
+// The examples that talk to a server have no output here: they need one.
+
+func ExampleDial() {
+	ctx := context.Background()
+	c, err := gmq.Dial(ctx, "localhost:4567", gmq.ClientName("web"), gmq.Logger(slog.Default()))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Println("connected to version", c.Hello().Version)
+}
+
+func ExampleQueue_Send() {
+	ctx := context.Background()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	sent, err := c.Queue("emails").Send(ctx, mail{To: "ann@example.org", Subject: "Welcome"},
+		gmq.DedupID("welcome-42"), gmq.Retry())
+	switch {
+	case errors.Is(err, gmq.ErrQueueFull):
+		fmt.Println("come back later")
+	case errors.Is(err, gmq.ErrUnknownOutcome):
+		fmt.Println("sent, but nobody knows whether it arrived")
+	case err != nil:
+		log.Fatal(err)
+	default:
+		fmt.Println("stored as number", sent.Seq, "on", sent.Stored)
+	}
+}
+
+func ExampleQueue_SendAsync() {
+	ctx := context.Background()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	q := c.Queue("measurements")
+	futures := make([]*gmq.Future, 1000)
+	for i := range futures {
+		futures[i] = q.SendAsync(ctx, i)
+	}
+	for i, f := range futures {
+		if _, err := f.Wait(ctx); err != nil {
+			log.Printf("measurement %d: %v", i, err)
+		}
+	}
+}
+
+func ExampleQueue_Work() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	err = c.Queue("emails").Work(ctx, 8, func(ctx context.Context, m *gmq.Message) error {
+		var mail mail
+		if err := m.Decode(&mail); err != nil {
+			return gmq.Reject(err) // it will not get better
+		}
+		fmt.Println("to", mail.To)
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleQueue_Messages() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	for m, err := range c.Queue("emails").Messages(ctx, gmq.Credit(64)) {
+		if err != nil {
+			log.Print(err)
+			break
+		}
+		fmt.Println(m.Seq, m.Text())
+		m.AckAsync()
+	}
+}
+
+func ExampleQueue_Receive() {
+	ctx := context.Background()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	msgs, err := c.Queue("emails").Receive(ctx, 10, 5*time.Second, gmq.Lease(time.Minute))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range msgs {
+		if m.Attempt > 3 {
+			err = m.Nack(ctx, gmq.Dead(), gmq.Reason("three times is enough"))
+		} else {
+			err = m.Ack(ctx)
+		}
+		if err != nil {
+			log.Print(err)
+		}
+	}
+}
+
+func ExampleClient_CreateQueue() {
+	ctx := context.Background()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	err = c.CreateQueue(ctx, "emails", gmq.Settings{
+		Lease:         time.Minute,
+		MaxDeliveries: 5,
+		MaxMessages:   gmq.None, // no limit, whatever the server's default
+	})
+	if err != nil && !errors.Is(err, gmq.ErrExists) {
+		log.Fatal(err)
+	}
+}

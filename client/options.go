@@ -1,0 +1,99 @@
+package gmq
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"time"
+)
+
+// An Option changes how a client connects.
+type Option func(*config)
+
+// A DialFunc makes a connection to a server.
+type DialFunc func(ctx context.Context, addr string) (net.Conn, error)
+
+type config struct {
+	name           string
+	user, password string
+	token          string
+	dial           DialFunc
+	log            *slog.Logger
+	backoffMin     time.Duration
+	backoffMax     time.Duration
+	dialTimeout    time.Duration
+	closeTimeout   time.Duration
+	heartbeat      time.Duration
+	maxInFlight    int
+	lazy           bool
+}
+
+// outMax is how many bytes may wait for the writer before callers wait too.
+const outMax = 4 << 20
+
+func newConfig(opts []Option) config {
+	var d net.Dialer
+	cfg := config{
+		dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			return d.DialContext(ctx, "tcp", addr)
+		},
+		log:          slog.New(slog.DiscardHandler),
+		backoffMin:   50 * time.Millisecond,
+		backoffMax:   5 * time.Second,
+		dialTimeout:  10 * time.Second,
+		closeTimeout: 5 * time.Second,
+		heartbeat:    20 * time.Second,
+		maxInFlight:  16384,
+	}
+	for _, o := range opts {
+		o(&cfg)
+	}
+	return cfg
+}
+
+// ClientName is the name under which the server lists this client.
+func ClientName(name string) Option { return func(c *config) { c.name = name } }
+
+// Login authenticates with a user's name and password.
+func Login(user, password string) Option {
+	return func(c *config) { c.user, c.password = user, password }
+}
+
+// Token authenticates with a token.
+func Token(token string) Option { return func(c *config) { c.token = token } }
+
+// DialWith makes connections with dial instead of plain TCP.
+func DialWith(dial DialFunc) Option { return func(c *config) { c.dial = dial } }
+
+// Logger is where the client tells of lost and new connections. It is silent
+// without one.
+func Logger(log *slog.Logger) Option { return func(c *config) { c.log = log } }
+
+// Backoff bounds the wait between two attempts to connect; it doubles from
+// least to most, with jitter. The defaults are 50 ms and 5 s.
+func Backoff(least, most time.Duration) Option {
+	return func(c *config) {
+		c.backoffMin = max(least, time.Millisecond)
+		c.backoffMax = max(most, c.backoffMin)
+	}
+}
+
+// DialTimeout bounds one attempt to connect, the greeting included. The
+// default is 10 s.
+func DialTimeout(d time.Duration) Option { return func(c *config) { c.dialTimeout = d } }
+
+// CloseTimeout bounds how long [Client.Close] waits. The default is 5 s.
+func CloseTimeout(d time.Duration) Option { return func(c *config) { c.closeTimeout = d } }
+
+// Heartbeat is how long the server may be silent before it is asked whether it
+// is there, and then again before the connection is given up. The default is
+// 20 s; 0 switches it off.
+func Heartbeat(d time.Duration) Option { return func(c *config) { c.heartbeat = d } }
+
+// MaxInFlight bounds the requests that wait for their reply; further ones wait
+// for room. The default is 16384.
+func MaxInFlight(n int) Option { return func(c *config) { c.maxInFlight = max(n, 1) } }
+
+// Lazy lets Dial return at once and connect in the background. Requests wait
+// for the connection within their contexts.
+func Lazy() Option { return func(c *config) { c.lazy = true } }

@@ -1,0 +1,271 @@
+package gmq
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gmq/gmq/wire"
+)
+
+// A subscription is an open hand for the messages of a queue. It outlives
+// connections: the client asks for it anew over each.
+type subscription struct {
+	q   *Queue
+	cfg consumeConfig
+
+	// The following are guarded by Client.mu.
+	call  *call  // the last request for it
+	asked bool   // it has been asked for over this connection
+	num   uint64 // its number there; 0 until the reply
+	shut  bool   // nobody wants it any more
+	wait  time.Duration
+
+	mu  sync.Mutex // guards the following
+	buf []*Message // delivered and not taken; at most credit of them
+	err error      // why it ended
+
+	ready chan struct{} // holds a token while there may be something in buf or err
+}
+
+// subscribe asks for messages. A refusal comes out of next.
+func (c *Client) subscribe(q *Queue, cfg consumeConfig) (*subscription, error) {
+	s := &subscription{q: q, cfg: cfg, ready: make(chan struct{}, 1)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing || c.closed {
+		return nil, ErrClosed
+	}
+	c.subs[s] = struct{}{}
+	if c.link != nil {
+		c.askSubscribe(s)
+	}
+	return s, nil
+}
+
+// askSubscribe writes the request. c.mu is held.
+func (c *Client) askSubscribe(s *subscription) {
+	b := appendInt(s.q.request("subscribe"), "credit", int64(s.cfg.credit))
+	b = append(s.cfg.appendTo(b), "}\n"...)
+	s.call = &call{kind: callSubscribe, sub: s}
+	s.asked = true
+	c.enqueue(s.call, b)
+}
+
+// appendTo appends the fields that receive and subscribe share.
+func (o *consumeConfig) appendTo(b []byte) []byte {
+	if o.lease > 0 {
+		b = appendDuration(b, "lease", o.lease)
+	}
+	if o.autoAck {
+		b = append(b, `,"ack":"auto"`...)
+	}
+	return b
+}
+
+// subscribed takes the reply to a subscribe; the deliveries follow it.
+func (l *link) subscribed(s *subscription, f *wire.Frame) {
+	c := l.c
+	if !f.OK {
+		err := fromWire(f)
+		if !IsRetryable(err) {
+			c.dropSubscription(s, err)
+			return
+		}
+		c.cfg.log.Warn("gmq: cannot subscribe", "queue", s.q.name, "error", err)
+		c.mu.Lock()
+		s.wait = min(max(2*s.wait, c.cfg.backoffMin), c.cfg.backoffMax)
+		time.AfterFunc(s.wait, func() { c.resubscribe(s, l) })
+		c.mu.Unlock()
+		return
+	}
+	l.subs[f.Sub] = s
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.num, s.wait = f.Sub, 0
+	if s.shut {
+		c.askUnsubscribe(s)
+	}
+}
+
+// resubscribe asks once more after a refusal, unless there has been a new
+// connection since, which asked anyway.
+func (c *Client) resubscribe(s *subscription, l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, wanted := c.subs[s]; wanted && c.link == l {
+		c.askSubscribe(s)
+	}
+}
+
+// dropSubscription forgets one that the server has ended.
+func (c *Client) dropSubscription(s *subscription, err error) {
+	c.mu.Lock()
+	delete(c.subs, s)
+	s.num = 0
+	c.mu.Unlock()
+	s.finish(err)
+}
+
+// unsubscribe ends a subscription from our side. The server takes back at once
+// what is not acked; acks that have been gathered go first.
+func (c *Client) unsubscribe(s *subscription) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, there := c.subs[s]; !there {
+		return
+	}
+	delete(c.subs, s)
+	s.shut = true
+	if s.num != 0 && c.link != nil {
+		c.askUnsubscribe(s)
+	}
+}
+
+// askUnsubscribe writes the request. c.mu is held.
+func (c *Client) askUnsubscribe(s *subscription) {
+	c.flushAcks()
+	b := appendInt([]byte(`,"op":"unsubscribe"`), "sub", int64(s.num))
+	c.enqueue(&call{kind: callUnsubscribe, num: s.num}, append(b, "}\n"...))
+	s.num = 0
+}
+
+// lostLink forgets what came over the lost connection and was not taken: the
+// server delivers it again. Client.mu is held.
+func (s *subscription) lostLink() {
+	s.num = 0
+	if s.cfg.autoAck {
+		return // settled on delivery: it comes once
+	}
+	s.mu.Lock()
+	s.buf = nil
+	s.mu.Unlock()
+}
+
+// deliver puts m into the buffer; the credit bounds it.
+func (s *subscription) deliver(m *Message) {
+	s.mu.Lock()
+	s.buf = append(s.buf, m)
+	s.mu.Unlock()
+	s.signal()
+}
+
+// drop takes m out of the buffer, if it is still there.
+func (s *subscription) drop(m *Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := slices.Index(s.buf, m); i >= 0 {
+		s.buf = slices.Delete(s.buf, i, i+1)
+	}
+}
+
+// finish ends it with the reason; the first one counts. What has been
+// delivered and not taken stays untaken.
+func (s *subscription) finish(err error) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = err
+	}
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *subscription) signal() {
+	select {
+	case s.ready <- struct{}{}:
+	default:
+	}
+}
+
+// next gives the next message, or the reason why there will be none.
+func (s *subscription) next(ctx context.Context) (*Message, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		m, err, more := s.pop()
+		if more {
+			s.signal() // for others who wait
+		}
+		if m != nil || err != nil {
+			return m, err
+		}
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (s *subscription) pop() (m *Message, err error, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// What was settled on delivery is given out even after the end.
+	if s.err != nil && (!s.cfg.autoAck || len(s.buf) == 0) {
+		return nil, s.err, true
+	}
+	if len(s.buf) == 0 {
+		return nil, nil, false
+	}
+	m = s.buf[0]
+	s.buf[0] = nil
+	if s.buf = s.buf[1:]; len(s.buf) == 0 {
+		s.buf = nil
+	}
+	return m, nil, len(s.buf) > 0
+}
+
+// Messages gives messages as they come, until ctx ends, the loop is left, or
+// the server or Close ends the subscription: then the reason comes last, with a
+// nil message. [Credit] says how many may be on their way or unsettled.
+// Leaving the loop gives back at once what has been delivered and not settled.
+//
+//	for m, err := range q.Messages(ctx, gmq.Credit(64)) {
+//		if err != nil {
+//			return err
+//		}
+//		…
+//		m.AckAsync()
+//	}
+func (q *Queue) Messages(ctx context.Context, opts ...ConsumeOption) iter.Seq2[*Message, error] {
+	cfg := newConsumeConfig(consumeConfig{credit: 1}, opts)
+	return func(yield func(*Message, error) bool) {
+		s, err := q.c.subscribe(q, cfg)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer q.c.unsubscribe(s)
+		for {
+			m, err := s.next(ctx)
+			if !yield(m, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Receive takes up to n messages, waiting for the first one for at most wait.
+// None is no error. Where ctx ends first, what the server still sends is given
+// back to it.
+func (q *Queue) Receive(ctx context.Context, n int, wait time.Duration, opts ...ConsumeOption) ([]*Message, error) {
+	cfg := newConsumeConfig(consumeConfig{}, opts)
+	b := appendInt(q.request("receive"), "max", int64(max(n, 1)))
+	if wait > 0 {
+		b = appendDuration(b, "wait", wait)
+	}
+	b = append(cfg.appendTo(b), "}\n"...)
+	cl := &call{kind: callReceive, q: q, auto: cfg.autoAck}
+	// A lost connection gives back what it delivered, so asking again is safe;
+	// not so where delivery settles.
+	if err := q.c.roundTrip(ctx, cl, b, !cfg.autoAck, admitOpen); err != nil {
+		return nil, err
+	}
+	return cl.messages, nil
+}
+
+// errDone ends what a Work has begun.
+var errDone = errors.New("gmq: the work is done")

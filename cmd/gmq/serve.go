@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gmq/gmq/internal/admin"
+	"github.com/gmq/gmq/internal/broker"
+	"github.com/gmq/gmq/internal/config"
+	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/journal/filejournal"
+	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/internal/server"
+	"github.com/gmq/gmq/internal/vfs"
+)
+
+// serveFlags are the flags of serve that are settings, by the setting's key.
+var serveFlags = []struct{ flag, key, help string }{
+	{"data", "data", "directory that holds what is stored"},
+	{"listen", "listen", "address for clients"},
+	{"admin", "admin", "address for health and metrics over HTTP, or off"},
+	{"storage", "queue_defaults.storage", "storage of new queues: file or memory"},
+}
+
+func newServe() *cobra.Command {
+	var file string
+	var insecure bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			flags := map[string]string{}
+			for _, f := range serveFlags {
+				if fl := cmd.Flags().Lookup(f.flag); fl.Changed {
+					flags[f.key] = fl.Value.String()
+				}
+			}
+			if insecure {
+				flags["insecure"] = "true"
+			}
+			load := func() (config.Config, error) { return config.Load(file, os.Environ(), flags) }
+			cfg, err := load()
+			if err != nil {
+				return err
+			}
+			return serve(cfg, load)
+		},
+	}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file (YAML)")
+	cmd.Flags().BoolVar(&insecure, "insecure", false, "allow clients beyond this machine without TLS and authentication")
+	for _, f := range serveFlags {
+		cmd.Flags().String(f.flag, "", f.help)
+	}
+	return cmd
+}
+
+// An instance is a running server and its parts, wired together.
+type instance struct {
+	cfg    config.Config
+	load   func() (config.Config, error)
+	log    *slog.Logger
+	level  *slog.LevelVar
+	wal    *filejournal.Log
+	budget *journal.Budget
+	broker *broker.Broker
+	server *server.Server
+	admin  *admin.Server
+	failed chan error
+}
+
+func serve(cfg config.Config, load func() (config.Config, error)) error {
+	in := &instance{cfg: cfg, load: load, failed: make(chan error, 1)}
+	in.log, in.level = newLogger(cfg.Log)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	if err := in.open(); err != nil {
+		return err
+	}
+	if err := in.listen(); err != nil {
+		return errors.Join(err, in.close())
+	}
+	for {
+		select {
+		case err := <-in.failed:
+			// Nothing can be promised any more: nothing more is said to any client.
+			return fmt.Errorf("the server stops because it could lose what it confirms: %w", err)
+		case sig := <-signals:
+			if sig == syscall.SIGHUP {
+				in.reload()
+				continue
+			}
+			notify("STOPPING=1")
+			in.log.Info("draining", "signal", sig.String(), "timeout", time.Duration(in.cfg.DrainTimeout))
+			go func() {
+				for sig := range signals {
+					if sig != syscall.SIGHUP {
+						os.Exit(exitError) // asked twice: at once
+					}
+				}
+			}()
+			return in.drain()
+		}
+	}
+}
+
+// open restores the state from the data directory.
+func (in *instance) open() error {
+	if err := os.MkdirAll(in.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	data, err := filepath.Abs(in.cfg.Data)
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	started := time.Now()
+	always := in.cfg.Storage.File.Sync == "always"
+	in.wal, err = filejournal.Open(vfs.OS(), data, filejournal.Options{
+		Sync: always, Shards: broker.Shards, CacheBytes: int64(in.cfg.Limits.Memory) / 8,
+		Logf: func(format string, args ...any) { in.log.Warn(fmt.Sprintf(format, args...)) },
+	})
+	if err != nil {
+		return err
+	}
+	in.budget = journal.NewBudget(int64(in.cfg.Limits.Memory))
+	stored := "disk"
+	if !always {
+		stored = "written"
+	}
+	var seed [12]byte
+	rand.Read(seed[:])
+	in.broker, err = broker.Start(broker.Options{
+		Version: version, Node: "n1", Limits: limits(&in.cfg),
+		Boot: binary.LittleEndian.Uint32(seed[8:]), Seed: binary.LittleEndian.Uint64(seed[:]),
+		Storages: []broker.Storage{
+			{Name: "file", Stored: stored, Open: func(i int, wake func()) journal.Journal { return in.wal.Shard(i, wake) }},
+			{Name: "memory", Stored: "memory", Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(in.budget, wake) }},
+		},
+		Fail: func(err error) { in.failed <- err },
+	})
+	if err != nil {
+		return errors.Join(err, in.wal.Close())
+	}
+	in.log.Debug("restored", "data", data, "took", time.Since(started))
+	return nil
+}
+
+func limits(c *config.Config) broker.Limits {
+	d := &c.QueueDefaults
+	overflow := map[string]queue.Overflow{"reject": queue.Reject, "drop_oldest": queue.DropOldest, "dead_letter": queue.DeadLetterIt}
+	return broker.Limits{
+		MaxQueues: c.Limits.MaxQueues, MaxMessageBytes: int(c.Limits.MaxMessageBytes), MaxInFlight: c.Limits.MaxInFlight, AutoCreate: d.AutoCreate,
+		Defaults: queue.Settings{
+			Storage: d.Storage, MaxMessages: d.MaxMessages, MaxBytes: int64(d.MaxBytes), Overflow: overflow[d.Overflow],
+			Lease: time.Duration(d.Lease), MaxDeliveries: int64(d.MaxDeliveries),
+			RetryMin: time.Duration(d.Retry.Min), RetryMax: time.Duration(d.Retry.Max), RetryFactor: d.Retry.Factor, RetryJitter: d.Retry.Jitter,
+			DedupWindow: time.Duration(d.DedupWindow),
+		},
+	}
+}
+
+// listen starts taking connections.
+func (in *instance) listen() error {
+	l, err := net.Listen("tcp", in.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	in.server = server.New(server.Options{Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections})
+	if in.cfg.Admin != config.AdminOff {
+		al, err := net.Listen("tcp", in.cfg.Admin)
+		if err != nil {
+			return errors.Join(fmt.Errorf("admin: %w", err), l.Close())
+		}
+		in.admin = admin.New(in, in.log)
+		go func() {
+			if err := in.admin.Serve(al); err != nil {
+				in.log.Error("admin address", "err", err)
+			}
+		}()
+	}
+	go func() {
+		if err := in.server.Serve(l); err != nil {
+			in.log.Error("client address", "err", err)
+		}
+	}()
+	in.log.Info("ready", "version", version, "listen", l.Addr().String(), "admin", in.cfg.Admin, "data", in.cfg.Data, "storage", in.cfg.QueueDefaults.Storage)
+	notify("READY=1")
+	return nil
+}
+
+// drain ends the server in good order, in drain_timeout at most.
+func (in *instance) drain() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(in.cfg.DrainTimeout))
+	defer cancel()
+	err := in.server.Drain(ctx)
+	if in.admin != nil {
+		err = errors.Join(err, in.admin.Shutdown(ctx))
+	}
+	err = errors.Join(err, in.close())
+	if err == nil {
+		in.log.Info("stopped")
+	}
+	return err
+}
+
+func (in *instance) close() error {
+	return errors.Join(in.broker.Close(), in.wal.Close())
+}
+
+// reload takes over what a running server can take over, all of it or nothing.
+func (in *instance) reload() {
+	cfg, err := in.load()
+	if err != nil {
+		in.log.Error("configuration not reloaded", "err", err)
+		return
+	}
+	changed, needRestart := config.Diff(in.cfg, cfg)
+	if len(needRestart) > 0 {
+		in.log.Error("configuration not reloaded: these settings need a restart", "settings", needRestart)
+		return
+	}
+	in.cfg = cfg
+	in.broker.SetLimits(limits(&cfg))
+	in.server.SetMaxConnections(cfg.Limits.MaxConnections)
+	in.budget.SetLimit(int64(cfg.Limits.Memory))
+	setLevel(in.level, cfg.Log.Level)
+	in.log.Info("configuration reloaded", "changed", changed)
+}
+
+// Ready implements admin.Source.
+func (in *instance) Ready() error {
+	if in.broker.Draining() {
+		return errors.New("draining")
+	}
+	return nil
+}
+
+// Stats implements admin.Source.
+func (in *instance) Stats() admin.Stats {
+	s := admin.Stats{Version: version, Requests: in.broker.Requests(), Errors: in.broker.Errors(), MemoryUsed: in.budget.Used(), MemoryLimit: in.budget.Limit()}
+	now, total := in.server.Connections()
+	s.Connections, s.ConnectionsTotal = int(now), total
+	for _, u := range in.broker.Usage() {
+		if u.Storage == "file" {
+			s.JournalBytes, s.JournalLiveBytes = u.Total, u.Live
+		}
+	}
+	for _, q := range in.broker.Queues("") {
+		c := &q.Counts
+		s.Queues = append(s.Queues, admin.QueueStats{
+			Name: q.Name, Storage: q.Settings.Storage,
+			Ready: uint64(c.Ready), Leased: uint64(c.Leased), Delayed: uint64(c.Delayed),
+			Published: c.Published, Delivered: q.Delivered, Returned: q.Returned,
+			Acked: c.Acked, Expired: c.Expired, Dead: c.Dead, Dropped: c.Dropped, Cancelled: c.Cancelled, Purged: c.Purged, Redriven: c.Redriven,
+			Bytes: uint64(q.Bytes), OldestAgeSeconds: q.Oldest.Seconds(), Consumers: q.Consumers,
+		})
+	}
+	return s
+}

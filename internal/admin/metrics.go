@@ -1,0 +1,169 @@
+package admin
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// maxQueueSeries is how many queues get series of their own. A monitoring
+// system pays for each series; the queues beyond are counted in gmq_queues_unlisted,
+// and in the totals.
+const maxQueueSeries = 1000
+
+// A collector asks the source at scrape time, so that between two scrapes
+// metrics cost nothing.
+type collector struct{ source Source }
+
+func newRegistry(source Source) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(
+		collector{source},
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return r
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("gmq_"+name, help, labels, nil)
+}
+
+// A metric is one number of T under one name; the labels' values come with it.
+type metric[T any] struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(T) float64
+}
+
+func gauge[T any](name, help string, value func(T) float64, labels ...string) metric[T] {
+	return metric[T]{desc(name, help, labels...), prometheus.GaugeValue, value}
+}
+
+func counter[T any](name, help string, value func(T) float64, labels ...string) metric[T] {
+	return metric[T]{desc(name, help, labels...), prometheus.CounterValue, value}
+}
+
+func (m metric[T]) of(v T, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(m.desc, m.kind, m.value(v), labels...)
+}
+
+type (
+	stats  = *Stats
+	aQueue = *QueueStats
+)
+
+var serverMetrics = []metric[stats]{
+	gauge("connections", "Open client connections.", func(s stats) float64 { return float64(s.Connections) }),
+	counter("connections_accepted_total", "Client connections accepted since the start.", func(s stats) float64 { return float64(s.ConnectionsTotal) }),
+	gauge("queues", "Queues, listed here or not.", func(s stats) float64 { return float64(len(s.Queues)) }),
+	gauge("queues_unlisted", "Queues without series of their own, because there are too many.", func(s stats) float64 { return float64(max(0, len(s.Queues)-maxQueueSeries)) }),
+	gauge("journal_bytes", "Bytes that the journals take.", func(s stats) float64 { return float64(s.JournalBytes) }),
+	gauge("journal_live_bytes", "Bytes of the journals that are still needed.", func(s stats) float64 { return float64(s.JournalLiveBytes) }),
+	gauge("memory_used_bytes", "Bytes of message bodies in memory.", func(s stats) float64 { return float64(s.MemoryUsed) }),
+	gauge("memory_limit_bytes", "The limit of gmq_memory_used_bytes.", func(s stats) float64 { return float64(s.MemoryLimit) }),
+}
+
+var queueMetrics = []metric[aQueue]{
+	gauge("queue_bytes", "Bytes of the bodies in the queue.", func(q aQueue) float64 { return float64(q.Bytes) }, "queue"),
+	gauge("queue_consumers", "Consumers of the queue.", func(q aQueue) float64 { return float64(q.Consumers) }, "queue"),
+	gauge("queue_oldest_age_seconds", "Age of the oldest message in the queue.", func(q aQueue) float64 { return q.OldestAgeSeconds }, "queue"),
+	counter("queue_published_total", "Messages stored in the queue.", func(q aQueue) float64 { return float64(q.Published) }, "queue"),
+	counter("queue_delivered_total", "Deliveries, repeated ones included.", func(q aQueue) float64 { return float64(q.Delivered) }, "queue"),
+	counter("queue_returned_total", "Deliveries that came back without an ack.", func(q aQueue) float64 { return float64(q.Returned) }, "queue"),
+	counter("queue_acked_total", "Messages acked.", func(q aQueue) float64 { return float64(q.Acked) }, "queue"),
+	counter("queue_expired_total", "Messages that outlived their ttl.", func(q aQueue) float64 { return float64(q.Expired) }, "queue"),
+	counter("queue_dead_total", "Messages moved to the dead-letter queue.", func(q aQueue) float64 { return float64(q.Dead) }, "queue"),
+	counter("queue_dropped_total", "Messages dropped to make room.", func(q aQueue) float64 { return float64(q.Dropped) }, "queue"),
+	counter("queue_cancelled_total", "Messages cancelled.", func(q aQueue) float64 { return float64(q.Cancelled) }, "queue"),
+	counter("queue_purged_total", "Messages purged.", func(q aQueue) float64 { return float64(q.Purged) }, "queue"),
+	counter("queue_redriven_total", "Messages moved back out of this dead-letter queue.", func(q aQueue) float64 { return float64(q.Redriven) }, "queue"),
+}
+
+// states are the values of the label of both metrics about messages.
+var states = []struct {
+	name  string
+	value func(aQueue) uint64
+}{
+	{"ready", func(q aQueue) uint64 { return q.Ready }},
+	{"leased", func(q aQueue) uint64 { return q.Leased }},
+	{"delayed", func(q aQueue) uint64 { return q.Delayed }},
+}
+
+var (
+	buildInfo     = desc("build_info", "Always 1; the version is in the label.", "version")
+	ready         = desc("ready", "1 where the server takes work, else 0.")
+	requests      = desc("requests_total", "Requests by operation.", "op")
+	errorReplies  = desc("errors_total", "Requests that failed, by code.", "code")
+	messages      = desc("messages", "Messages in all queues, by state.", "state")
+	queueInfo     = desc("queue_info", "Always 1; what the queue is stored in is in the label.", "queue", "storage")
+	queueMessages = desc("queue_messages", "Messages in the queue, by state.", "queue", "state")
+)
+
+// Describe implements prometheus.Collector.
+func (collector) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{buildInfo, ready, requests, errorReplies, messages, queueInfo, queueMessages} {
+		out <- d
+	}
+	for _, m := range serverMetrics {
+		out <- m.desc
+	}
+	for _, m := range queueMetrics {
+		out <- m.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	s := c.source.Stats()
+	isReady := 1.0
+	if c.source.Ready() != nil {
+		isReady = 0
+	}
+	constant := func(kind prometheus.ValueType) func(*prometheus.Desc, float64, ...string) {
+		return func(d *prometheus.Desc, v float64, labels ...string) {
+			out <- prometheus.MustNewConstMetric(d, kind, v, labels...)
+		}
+	}
+	gauge, counter := constant(prometheus.GaugeValue), constant(prometheus.CounterValue)
+	gauge(buildInfo, 1, s.Version)
+	gauge(ready, isReady)
+	for op, n := range s.Requests {
+		counter(requests, float64(n), op)
+	}
+	for code, n := range s.Errors {
+		counter(errorReplies, float64(n), code)
+	}
+	for _, m := range serverMetrics {
+		out <- m.of(&s)
+	}
+	for _, state := range states {
+		var total uint64
+		for i := range s.Queues {
+			total += state.value(&s.Queues[i])
+		}
+		gauge(messages, float64(total), state.name)
+	}
+	for _, q := range listed(s.Queues) {
+		gauge(queueInfo, 1, q.Name, q.Storage)
+		for _, state := range states {
+			gauge(queueMessages, float64(state.value(&q)), q.Name, state.name)
+		}
+		for _, m := range queueMetrics {
+			out <- m.of(&q, q.Name)
+		}
+	}
+}
+
+// listed are the first queues by name: the same ones in every scrape, so that
+// no series comes and goes with the load.
+func listed(queues []QueueStats) []QueueStats {
+	if len(queues) <= maxQueueSeries {
+		return queues
+	}
+	queues = slices.Clone(queues) // it is the source's
+	slices.SortFunc(queues, func(a, b QueueStats) int { return cmp.Compare(a.Name, b.Name) })
+	return queues[:maxQueueSeries]
+}

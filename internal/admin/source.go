@@ -1,0 +1,49 @@
+// Package admin is the HTTP side of a server, for operators and their tools:
+// whether it lives, whether it is ready, and its metrics.
+//
+// It knows HTTP and metric names. It does not know the broker: what there is
+// to tell comes through Source, which cmd/gmq puts in front of it.
+package admin
+
+// A Source is whatever has something to tell. Both methods are called from
+// many goroutines, once per HTTP request.
+type Source interface {
+	// Ready is nil where the server takes work, else the reason why not.
+	Ready() error
+	// Stats is how things stand now.
+	Stats() Stats
+}
+
+// Stats is one look at a server. What only grows is counted since the server
+// started, or longer where it survives restarts.
+type Stats struct {
+	Version string
+
+	Connections      int
+	ConnectionsTotal uint64
+	Requests         map[string]uint64 // by op
+	Errors           map[string]uint64 // by code
+
+	Queues []QueueStats // names are unique; the order is of no matter
+
+	JournalBytes     int64 // what the journals take on their disks
+	JournalLiveBytes int64 // how much of it is still needed
+	MemoryUsed       int64 // bodies in memory
+	MemoryLimit      int64
+}
+
+// QueueStats is one look at a queue.
+type QueueStats struct {
+	Name    string
+	Storage string
+
+	Ready, Leased, Delayed uint64
+
+	// How often each of these has happened to a message.
+	Published, Delivered, Returned                             uint64
+	Acked, Expired, Dead, Dropped, Cancelled, Purged, Redriven uint64
+
+	Bytes            uint64
+	OldestAgeSeconds float64
+	Consumers        int
+}

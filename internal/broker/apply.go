@@ -1,0 +1,296 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/wire"
+)
+
+// collect applies what the journal has kept since the last time, and reports whether there was anything.
+func (sh *shard) collect(st *store) bool {
+	batches := st.journal.Committed(sh.committed[:0])
+	for _, b := range batches {
+		var err error
+		switch owner := b.Owner.(type) {
+		case *work:
+			err = sh.applyPubs(st, owner)
+		case *tasks:
+			err = sh.applyTasks(st, owner)
+		}
+		if err != nil { // the journal holds what the core cannot read: our own fault
+			sh.b.fail(fmt.Errorf("storage %s, shard %d: %w", st.Name, sh.index, err))
+		}
+		sh.account(st)
+	}
+	for _, b := range batches {
+		if w, ok := b.Owner.(*work); ok {
+			if !st.journal.Recycle(b) {
+				w.batch.Data = nil
+			}
+			sh.finish(w)
+		}
+	}
+	some := len(batches) > 0
+	clear(batches)
+	sh.committed = batches[:0]
+	return some
+}
+
+// apply carries out the record at offset off of b.
+func (st *store) apply(b *journal.Batch, off int) (queue.Outcome, int, error) {
+	payload, next := journal.NextRecord(b.Data, off)
+	out, err := st.state.Apply(queue.Span{Ref: queue.Ref(b.Base) + queue.Ref(off), Size: uint32(next - off)}, payload)
+	return out, next, err
+}
+
+func (sh *shard) applyPubs(st *store, w *work) error {
+	if w.batch.Err != nil {
+		sh.lost(st, w, w.batch.Err)
+		return nil
+	}
+	c := sh.reply(w.s)
+	off := 0
+	for i := range w.pubs {
+		p := &w.pubs[i]
+		var out queue.Outcome
+		for range p.n {
+			var err error
+			if out, off, err = st.apply(&w.batch, off); err != nil {
+				return err
+			}
+		}
+		switch {
+		case p.refused:
+		case out.Refusal != queue.Done:
+			sh.fail(w.s, w.str(p.id), refusal(out, w.str(p.name), int(p.n)))
+		case p.quiet:
+		case p.array:
+			c.b = appendSeqs(c.b, w.str(p.id), out, st.Stored)
+		default:
+			c.b = wire.AppendPublished(c.b, w.str(p.id), out.Seq, st.Stored, false)
+		}
+	}
+	return nil
+}
+
+func refusal(out queue.Outcome, name []byte, n int) *wire.Error {
+	if out.Refusal == queue.NoQueue {
+		return wire.Errorf(wire.CodeNotFound, "queue %q has been deleted", name)
+	}
+	q := out.Queue
+	return wire.Errorf(wire.CodeQueueFull, "queue %q holds %d messages of %d bytes and cannot take %d more; max_messages is %d, max_bytes is %d (0: no limit)",
+		name, q.Counts.Live(), q.Bytes, n, q.Settings.MaxMessages, q.Settings.MaxBytes)
+}
+
+func appendSeqs(dst, id []byte, out queue.Outcome, stored string) []byte {
+	dst = append(wire.AppendOK(dst, id), `,"seqs":[`...)
+	for i := range out.N {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendUint(dst, out.Seq+uint64(i))
+	}
+	dst = append(dst, `],"stored":"`...)
+	dst = append(dst, stored...)
+	return append(dst, "\"}\n"...)
+}
+
+// lost answers the publishes of a batch that the journal did not take.
+func (sh *shard) lost(st *store, w *work, cause error) {
+	for i := range w.pubs {
+		if !w.pubs[i].refused {
+			sh.fail(w.s, w.str(w.pubs[i].id), st.full(cause))
+		}
+	}
+}
+
+// full tells a client why a journal took nothing.
+func (st *store) full(cause error) *wire.Error {
+	if errors.Is(cause, journal.ErrMemoryFull) {
+		return wire.Errorf(wire.CodeOverloaded, "limits.memory is used up by the messages of memory queues; nothing was stored")
+	}
+	return wire.Errorf(wire.CodeDiskFull, "there is no space for storage %s; nothing was stored", st.Name)
+}
+
+func (sh *shard) applyTasks(st *store, ts *tasks) error {
+	off := 0
+	for i := range ts.list {
+		t := &ts.list[i]
+		if ts.batch.Err != nil {
+			sh.dropTask(st, ts, t, ts.batch.Err)
+			continue
+		}
+		out, next, err := st.apply(&ts.batch, off)
+		if err != nil {
+			return err
+		}
+		off = next
+		sh.answerTask(st, ts, t, out)
+	}
+	if ts.batch.Err != nil {
+		sh.rearm(st, ts)
+	}
+	return nil
+}
+
+// dropTask answers a task whose record was not kept.
+func (sh *shard) dropTask(st *store, ts *tasks, t *task, cause error) {
+	if t.op == wire.OpQueueDelete && t.queue != nil {
+		t.queue.Deleting = false
+	}
+	if m := sh.making[t.made]; m != nil {
+		for _, w := range m.parked {
+			sh.fail(w.s, w.control.id, st.full(cause))
+			sh.finish(w)
+		}
+		m.parked = nil
+		sh.made(t.made)
+	}
+	if t.op != wire.OpNone {
+		sh.fail(t.s, ts.text[t.id.from:t.id.to], st.full(cause))
+	}
+	if t.control != nil {
+		sh.finish(t.control.work)
+	}
+}
+
+// retryAfter is how long the return of a message waits that could not be recorded, ns.
+const retryAfter = int64(1e9)
+
+// rearm sees to it that returns that were not kept are tried again.
+func (sh *shard) rearm(st *store, ts *tasks) {
+	off := 0
+	for i := range ts.list {
+		payload, next := journal.NextRecord(ts.batch.Data, off)
+		off = next
+		if q := ts.list[i].queue; q != nil {
+			for _, seq := range queue.ReturnedSeqs(payload) {
+				st.state.Rearm(q, seq, sh.now+retryAfter)
+			}
+		}
+	}
+}
+
+// answerTask tells what has become of a record.
+func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
+	id := ts.text[t.id.from:t.id.to]
+	switch {
+	case t.made != "":
+		sh.made(t.made)
+	case t.op == wire.OpAck || t.op == wire.OpNack:
+		sh.answerAck(t.s, id, t.op, t.quiet, out.N, t.stale, 0)
+		return
+	case t.op == wire.OpQueueDelete:
+		sh.deleted(st)
+	}
+	if c := t.control; c != nil {
+		if !c.quiet {
+			r := sh.reply(t.s)
+			if t.made != "" && out.Queue != nil {
+				r.b = appendSettings(wire.AppendOK(r.b, c.id), &out.Queue.Settings)
+				r.b = append(r.b, "}\n"...)
+			} else {
+				r.b = append(wire.AppendOK(r.b, c.id), "}\n"...)
+			}
+		}
+		sh.finish(c.work)
+	}
+}
+
+// answerAck answers an ack, nack or extend of which n messages took effect and some were stale.
+func (sh *shard) answerAck(s *Session, id []byte, op wire.Op, quiet bool, n int, stale []uint64, until int64) {
+	if s == nil {
+		return
+	}
+	if len(stale) > 0 {
+		err := wire.Errorf(wire.CodeLeaseLost, "%d of the messages are no longer held by this delivery; the others were dealt with", len(stale))
+		err.Seqs = stale
+		sh.fail(s, id, err)
+		return
+	}
+	if quiet {
+		return
+	}
+	c := sh.reply(s)
+	c.b = wire.AppendOK(c.b, id)
+	if op == wire.OpExtend {
+		c.b = wire.AppendTime(append(c.b, `,"until":`...), until)
+	} else {
+		c.b = appendUint(append(c.b, `,"settled":`...), uint64(n))
+	}
+	c.b = append(c.b, "}\n"...)
+}
+
+// made ends the waiting for a queue whose creation has been decided.
+func (sh *shard) made(name string) {
+	m := sh.making[name]
+	if m == nil {
+		return
+	}
+	delete(sh.making, name)
+	if m.reserved {
+		sh.b.counted.Add(-1)
+	}
+	sh.countQueues()
+	for _, w := range m.parked {
+		if sh.admitControl(w) {
+			sh.finish(w)
+		}
+	}
+}
+
+// deleted tells the consumers of a queue that is no more.
+func (sh *shard) deleted(st *store) {
+	sh.countQueues()
+	for _, c := range st.state.Removed() {
+		if h, ok := c.Tag.(*waiter); ok {
+			sh.drop(h)
+			sh.fail(h.s, h.id, wire.Errorf(wire.CodeNotFound, "queue %q has been deleted", c.Queue.Name))
+			continue
+		}
+		t := c.Tag.(*tag)
+		if m := sh.members[t.s]; m != nil && m.subs[t.sub] == c {
+			delete(m.subs, t.sub)
+			r := sh.reply(t.s)
+			r.b = appendUint(append(r.b, `{"op":"unsubscribed","sub":`...), t.sub)
+			r.b = append(r.b, ",\"reason\":\"the queue has been deleted\"}\n"...)
+		}
+	}
+}
+
+// compact writes a snapshot when the journal asks for one, and moves what is
+// left of sparse segments to the log's end.
+func (sh *shard) compact(st *store) {
+	want, ok := st.journal.Compact()
+	if !ok {
+		return
+	}
+	type found struct {
+		q   *queue.Queue
+		seq uint64
+		ref journal.Ref
+	}
+	var moves []found
+	snap := st.state.AppendSnapshot(nil, func(r queue.Ref) bool { return want.Sparse(journal.Ref(r)) },
+		func(q *queue.Queue, seq uint64, s queue.Span) {
+			moves = append(moves, found{q, seq, journal.Ref(s.Ref)})
+		})
+	st.journal.Snapshot(snap)
+	for _, m := range moves {
+		payloads, err := st.journal.Read([]journal.Ref{m.ref}, nil)
+		if err != nil {
+			sh.b.fail(err)
+			return
+		}
+		st.record(task{}).write(func(dst []byte) []byte {
+			if dst, err = queue.AppendRelocate(dst, m.q.ID, m.seq, payloads[0]); err != nil {
+				sh.b.fail(err)
+			}
+			return dst
+		})
+	}
+	st.propose()
+}

@@ -1,0 +1,194 @@
+// Package broker turns requests into records, waits until a journal has kept
+// them, lets the core apply them, and answers: replies and deliveries leave only for what is kept.
+//
+// A queue belongs to one shard, by its name; a shard is one goroutine that owns
+// the shard's states, one for each storage. The broker knows neither sockets nor files, and what a
+// queue does is not decided here.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/wire"
+)
+
+// Shards is how many shards there are. Records bear their shard's number, so it
+// is part of the format of a data directory.
+const Shards = 16
+
+// A Storage is one place where queues can be kept.
+type Storage struct {
+	Name   string // memory, file
+	Stored string // what a confirm of it stands for: memory, written, disk
+	// Open makes the journal of one shard; wake is the journal's to call.
+	Open func(shard int, wake func()) journal.Journal
+	// Full is the error code's meaning where the journal refuses a batch.
+	Full error
+}
+
+// Limits are what the configuration allows; they may change while the broker runs.
+type Limits struct {
+	MaxQueues       int
+	MaxMessageBytes int
+	MaxInFlight     int
+	AutoCreate      bool
+	Defaults        queue.Settings
+}
+
+// Options are what a broker is made from.
+type Options struct {
+	Version  string
+	Node     string
+	Storages []Storage
+	Limits   Limits
+	Boot     uint32       // names this life of the process in receipts
+	Seed     uint64       // of the jitter
+	Fail     func(error)  // called once, when nothing can be promised any more
+	Now      func() int64 // unix ns
+}
+
+// A Broker is the shards and what they share.
+type Broker struct {
+	opt    Options
+	limits atomic.Pointer[Limits]
+	shards [Shards]*shard
+
+	counted  atomic.Int64  // queues that count towards the limit, those being made included
+	inFlight atomic.Int64  // leased messages
+	stalled  atomic.Uint32 // bits of the shards that wait for inFlight to fall
+	working  atomic.Int64  // requests taken in and not answered yet
+	draining atomic.Bool
+	failed   atomic.Bool
+	done     sync.WaitGroup
+
+	requests [ops]atomic.Uint64 // by op
+	errorsMu sync.Mutex         // guards the following
+	errors   map[wire.Code]uint64
+}
+
+// ops is more than the protocol has operations.
+const ops = 32
+
+// Start replays the journals and starts the shards. The error says which
+// storage could not be read.
+func Start(opt Options) (*Broker, error) {
+	if opt.Now == nil {
+		opt.Now = func() int64 { return time.Now().UnixNano() }
+	}
+	b := &Broker{opt: opt, errors: map[wire.Code]uint64{}}
+	b.limits.Store(&opt.Limits)
+	for i := range b.shards {
+		b.shards[i] = newShard(b, i)
+	}
+	if err := b.replay(); err != nil {
+		return nil, err
+	}
+	for _, sh := range b.shards {
+		sh.countQueues()
+		b.done.Go(sh.run)
+	}
+	return b, nil
+}
+
+// replay restores all shards, a few at a time: reading and checking the log keeps a core busy.
+func (b *Broker) replay() error {
+	var wg sync.WaitGroup
+	errs := make([]error, Shards)
+	slots := make(chan struct{}, 4)
+	for i, sh := range b.shards {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			errs[i] = sh.replay()
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// SetLimits puts new limits in force.
+func (b *Broker) SetLimits(l Limits) { b.limits.Store(&l) }
+
+// Limits are the limits in force.
+func (b *Broker) Limits() Limits { return *b.limits.Load() }
+
+const (
+	fnvOffset = 14695981039346656037
+	fnvPrime  = 1099511628211
+)
+
+// shardOf is the shard of the queue of that name. A dead-letter queue lives with its
+// source. The hash (FNV-1a) is part of the format: it must never change.
+func shardOf(name []byte) int {
+	if n := len(name) - len(queue.DeadSuffix); n > 0 && string(name[n:]) == queue.DeadSuffix {
+		name = name[:n]
+	}
+	h := uint64(fnvOffset)
+	for _, c := range name {
+		h = (h ^ uint64(c)) * fnvPrime
+	}
+	return int((h ^ h>>32) % Shards)
+}
+
+// each runs f in every shard's own goroutine, one after another, and waits. It is false where the
+// broker has ended.
+func (b *Broker) each(f func(sh *shard)) bool {
+	for _, sh := range b.shards {
+		if !sh.call(f) {
+			return false
+		}
+	}
+	return true
+}
+
+// fail ends all promises. Only the first reason is told.
+func (b *Broker) fail(err error) {
+	if b.failed.CompareAndSwap(false, true) && b.opt.Fail != nil {
+		b.opt.Fail(err)
+	}
+}
+
+// Drain refuses new work and waits until what was taken in has been answered,
+// or ctx ends.
+func (b *Broker) Drain(ctx context.Context) error {
+	b.draining.Store(true)
+	b.each(func(sh *shard) { sh.endWaits() })
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for b.working.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d requests were not finished: %w", b.working.Load(), ctx.Err())
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// Draining reports whether new work is refused.
+func (b *Broker) Draining() bool { return b.draining.Load() }
+
+// InFlight is how many messages are leased.
+func (b *Broker) InFlight() int64 { return b.inFlight.Load() }
+
+// Close stops the shards and closes their journals. Leases end with it, uncounted.
+func (b *Broker) Close() error {
+	for _, sh := range b.shards {
+		sh.stop()
+	}
+	b.done.Wait()
+	var errs []error
+	for _, sh := range b.shards {
+		for _, st := range sh.stores {
+			errs = append(errs, st.journal.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

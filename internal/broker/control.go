@@ -1,0 +1,353 @@
+package broker
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/wire"
+)
+
+// A control is a request other than publish, ack, nack and extend, copied out of its line.
+type control struct {
+	op       wire.Op
+	id       []byte
+	name     []byte
+	quiet    bool
+	create   bool
+	auto     bool
+	max      int
+	wait     time.Duration
+	lease    time.Duration // 0: the queue's
+	sub      uint64
+	set      wire.Field
+	settings wire.Settings
+	work     *work
+}
+
+// A tag is what a consumer's Tag holds for a subscription and for a session's receives (sub 0).
+type tag struct {
+	s   *Session
+	sub uint64
+}
+
+// A waiter is a receive that waits.
+type waiter struct {
+	s     *Session
+	id    []byte
+	quiet bool
+	max   int
+	hold  *queue.Consumer // who gets the leases
+	c     *queue.Consumer
+	work  *work
+}
+
+func clone(b []byte) []byte { return append([]byte(nil), b...) }
+
+func (in *Intake) control(r *wire.Request) {
+	c := &control{
+		op: r.Op, name: clone(r.Queue), quiet: r.Quiet, create: r.Create, auto: r.AutoAck,
+		max: int(r.Max), wait: r.Wait, sub: r.Sub, set: r.Set, settings: r.Settings,
+	}
+	if len(r.ID) > 0 {
+		c.id = clone(r.ID)
+	}
+	if r.Set.Has(wire.FieldLease) {
+		c.lease = r.Lease
+	}
+	c.settings.Storage, c.settings.Overflow = clone(c.settings.Storage), clone(c.settings.Overflow)
+	shard := in.shardOf(r.Queue)
+	switch r.Op {
+	case wire.OpSubscribe:
+		c.max = int(r.Credit)
+		in.lastSub++
+		c.sub = in.lastSub
+		if in.subs == nil {
+			in.subs = map[uint64]int{}
+		}
+		in.subs[c.sub] = shard
+	case wire.OpUnsubscribe:
+		at, ok := in.subs[r.Sub]
+		if !ok {
+			in.s.Refuse(r.ID, wire.Errorf(wire.CodeNotFound, "sub %d is no subscription of this connection", r.Sub))
+			return
+		}
+		delete(in.subs, r.Sub)
+		shard = at
+	}
+	in.alone(shard, c)
+}
+
+// admitControl carries out a control request. It is false where the request ends later.
+func (sh *shard) admitControl(w *work) bool {
+	c := w.control
+	c.work = w
+	if w.s.gone.Load() && c.op != wire.OpUnsubscribe && (c.op == wire.OpSubscribe || c.op == wire.OpReceive) {
+		return true
+	}
+	if c.op == wire.OpUnsubscribe {
+		return sh.unsubscribe(w, c)
+	}
+	if m := sh.making[string(c.name)]; m != nil {
+		m.parked = append(m.parked, w)
+		return false
+	}
+	t, ok := sh.find(c.name)
+	switch {
+	case c.op == wire.OpQueueCreate:
+		return sh.createQueue(w, c, t, ok)
+	case ok:
+	case c.op == wire.OpSubscribe || c.op == wire.OpReceive:
+		if _, err := sh.resolve(c.name, c.create); err != nil {
+			sh.fail(w.s, c.id, err)
+			return true
+		}
+		m := sh.making[string(c.name)]
+		m.parked = append(m.parked, w)
+		return false
+	default:
+		sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "queue %q does not exist", c.name))
+		return true
+	}
+	switch c.op {
+	case wire.OpSubscribe:
+		sh.subscribe(w, c, t)
+	case wire.OpReceive:
+		return sh.receive(w, c, t)
+	case wire.OpQueueInfo:
+		r := sh.reply(w.s)
+		r.b = append(sh.appendInfo(wire.AppendOK(r.b, c.id), t.queue), "}\n"...)
+	default:
+		return sh.changeQueue(w, c, t)
+	}
+	return true
+}
+
+// changeQueue proposes what changes a queue; the reply comes when it is kept.
+func (sh *shard) changeQueue(w *work, c *control, t target) bool {
+	q := t.queue
+	settings := q.Settings
+	if c.op == wire.OpQueueUpdate {
+		if err := merge(&settings, c); err != nil {
+			sh.fail(w.s, c.id, err)
+			return true
+		}
+		if settings.Storage != q.Settings.Storage {
+			sh.fail(w.s, c.id, wire.Errorf(wire.CodeBadRequest, "storage of queue %q is %s and cannot change", q.Name, q.Settings.Storage))
+			return true
+		}
+		if err := checkDead(q.Name, &settings); err != nil {
+			sh.fail(w.s, c.id, err)
+			return true
+		}
+	}
+	t.store.record(task{op: c.op, s: w.s, queue: nil, control: c}).write(func(dst []byte) []byte {
+		switch c.op {
+		case wire.OpQueueUpdate:
+			return queue.AppendUpdate(dst, q.ID, sh.now, &settings)
+		case wire.OpQueueDelete:
+			return queue.AppendDelete(dst, q.ID, sh.now)
+		case wire.OpQueuePurge:
+			return queue.AppendPurge(dst, q.ID, sh.now)
+		}
+		return queue.AppendPause(dst, q.ID, sh.now, c.op == wire.OpQueuePause)
+	})
+	ts := t.store.tasks
+	last := &ts.list[len(ts.list)-1]
+	last.id = ts.put(c.id)
+	if c.op == wire.OpQueueDelete {
+		q.Deleting, last.queue = true, q
+	}
+	t.store.propose()
+	return false
+}
+
+func (sh *shard) createQueue(w *work, c *control, t target, exists bool) bool {
+	if exists {
+		settings := t.queue.Settings
+		if err := merge(&settings, c); err != nil {
+			sh.fail(w.s, c.id, err)
+		} else if settings != t.queue.Settings {
+			sh.fail(w.s, c.id, wire.Errorf(wire.CodeExists, "queue %q exists with other settings", c.name))
+		} else if !c.quiet {
+			r := sh.reply(w.s)
+			r.b = append(appendSettings(wire.AppendOK(r.b, c.id), &settings), "}\n"...)
+		}
+		return true
+	}
+	settings := sh.b.limits.Load().Defaults
+	err := merge(&settings, c)
+	if err == nil && !c.set.Has(wire.FieldStorage) {
+		settings.Storage = sh.relative(string(c.name), settings.Storage)
+	}
+	if err == nil {
+		err = checkDead(string(c.name), &settings)
+	}
+	if err == nil && sh.b.draining.Load() {
+		err = errShuttingDown
+	}
+	if err == nil {
+		_, err = sh.make(string(c.name), settings, task{op: c.op, s: w.s, control: c})
+	}
+	if err != nil {
+		sh.fail(w.s, c.id, err)
+		return true
+	}
+	return false
+}
+
+// checkDead: a dead-letter queue can have none of its own.
+func checkDead(name string, s *queue.Settings) *wire.Error {
+	if queue.DeadName(name) == "" && s.Overflow == queue.DeadLetterIt {
+		return wire.Errorf(wire.CodeBadRequest, "overflow dead_letter: %q is a dead-letter queue and has none of its own", name)
+	}
+	return nil
+}
+
+// overflows are the policies' names on the wire, by queue.Overflow.
+var overflows = [...]string{queue.Reject: "reject", queue.DropOldest: "drop_oldest", queue.DeadLetterIt: "dead_letter"}
+
+// merge puts the settings that a request names into s.
+func merge(s *queue.Settings, c *control) *wire.Error {
+	has, in := c.set.Has, &c.settings
+	if has(wire.FieldStorage) {
+		s.Storage = string(in.Storage)
+	}
+	if has(wire.FieldMaxMessages) {
+		s.MaxMessages = in.MaxMessages
+	}
+	if has(wire.FieldMaxBytes) {
+		s.MaxBytes = in.MaxBytes
+	}
+	if has(wire.FieldOverflow) {
+		for i, name := range overflows {
+			if name == string(in.Overflow) {
+				s.Overflow = queue.Overflow(i)
+			}
+		}
+	}
+	if has(wire.FieldLease) {
+		s.Lease = in.Lease
+	}
+	if has(wire.FieldMaxDeliveries) {
+		s.MaxDeliveries = in.MaxDeliveries
+	}
+	if has(wire.FieldRetryMin) {
+		s.RetryMin = in.RetryMin
+	}
+	if has(wire.FieldRetryMax) {
+		s.RetryMax = in.RetryMax
+	}
+	if has(wire.FieldRetryFactor) {
+		s.RetryFactor = in.RetryFactor
+	}
+	if has(wire.FieldRetryJitter) {
+		s.RetryJitter = in.RetryJitter
+	}
+	if s.RetryMin > s.RetryMax {
+		return wire.Errorf(wire.CodeBadRequest, "retry: min %s is more than max %s", s.RetryMin, s.RetryMax)
+	}
+	return nil
+}
+
+func (sh *shard) member(s *Session) *member {
+	m := sh.members[s]
+	if m == nil {
+		m = &member{subs: map[uint64]*queue.Consumer{}, holds: map[*queue.Queue]*queue.Consumer{}, waits: map[*queue.Consumer]struct{}{}}
+		sh.members[s] = m
+	}
+	return m
+}
+
+func (c *control) leaseOf(q *queue.Queue) time.Duration {
+	if c.lease != 0 {
+		return c.lease
+	}
+	return q.Settings.Lease
+}
+
+func (sh *shard) subscribe(w *work, c *control, t target) {
+	cons := &queue.Consumer{Queue: t.queue, Tag: &tag{w.s, c.sub}, Limit: c.max, Lease: c.leaseOf(t.queue), Auto: c.auto}
+	sh.member(w.s).subs[c.sub] = cons
+	if !c.quiet {
+		r := sh.reply(w.s)
+		r.b = append(appendUint(append(wire.AppendOK(r.b, c.id), `,"sub":`...), c.sub), "}\n"...)
+	}
+	t.store.state.Subscribe(cons)
+}
+
+func (sh *shard) unsubscribe(w *work, c *control) bool {
+	m := sh.members[w.s]
+	var cons *queue.Consumer
+	if m != nil {
+		cons = m.subs[c.sub]
+	}
+	if cons == nil { // its queue was deleted, or is still being made
+		if !c.quiet {
+			sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "sub %d is no subscription of this connection", c.sub))
+		}
+		return true
+	}
+	delete(m.subs, c.sub)
+	sh.release(cons, "unsubscribed")
+	if !c.quiet {
+		r := sh.reply(w.s)
+		r.b = append(wire.AppendOK(r.b, c.id), "}\n"...)
+	}
+	return true
+}
+
+// release ends a consumer and lets what it had return at once.
+func (sh *shard) release(c *queue.Consumer, reason string) {
+	st := sh.byName[c.Queue.Settings.Storage]
+	sh.giveBackNow(st, c.Queue, st.state.Unsubscribe(c), reason)
+}
+
+// detach ends everything that a session has in this shard.
+func (sh *shard) detach(s *Session) {
+	m := sh.members[s]
+	delete(sh.members, s)
+	if m == nil || sh.b.draining.Load() { // a lease that ends with the server does not count
+		return
+	}
+	for _, sub := range slices.Sorted(maps.Keys(m.subs)) {
+		sh.release(m.subs[sub], "the consumer's connection was lost")
+	}
+	for c := range m.waits {
+		st := sh.byName[c.Queue.Settings.Storage]
+		st.state.Unsubscribe(c)
+		sh.finish(c.Tag.(*waiter).work)
+	}
+	holds := slices.Collect(maps.Values(m.holds))
+	slices.SortFunc(holds, func(a, b *queue.Consumer) int { return cmp.Compare(a.Queue.ID, b.Queue.ID) })
+	for _, c := range holds {
+		sh.release(c, "the consumer's connection was lost")
+	}
+}
+
+// endWaits answers every receive that waits: nothing more will come.
+func (sh *shard) endWaits() {
+	for _, m := range sh.members {
+		for c := range m.waits {
+			st := sh.byName[c.Queue.Settings.Storage]
+			st.state.Unsubscribe(c)
+			sh.answerWait(st, c)
+		}
+	}
+}
+
+// resume lets a session whose reader was slow have deliveries again.
+func (sh *shard) resume(s *Session) {
+	if m := sh.members[s]; m != nil {
+		for _, c := range m.subs {
+			sh.byName[c.Queue.Settings.Storage].state.Unblock(c)
+		}
+	}
+}
+
+func appendFloat(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'g', -1, 64) }
+
+func appendUint(dst []byte, v uint64) []byte { return strconv.AppendUint(dst, v, 10) }

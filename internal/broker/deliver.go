@@ -1,0 +1,246 @@
+package broker
+
+import (
+	"fmt"
+	"maps"
+
+	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/wire"
+)
+
+// pumpMessages and pumpBytes bound what is read back and encoded in one go.
+const pumpMessages, pumpBytes = 256, 1 << 20
+
+// lineOverhead is about what a delivery's line has besides headers and body, bytes.
+const lineOverhead = 192
+
+// pump delivers what there is to deliver, and reports whether there was anything.
+func (sh *shard) pump(st *store) bool {
+	some := false
+	for sh.takeBatch(st) {
+		some = true
+		if err := sh.encodeBatch(st); err != nil {
+			sh.b.fail(err)
+			return false
+		}
+	}
+	return some
+}
+
+// takeBatch fills sh.batch with the next deliveries. Receives that wait are answered in passing.
+func (sh *shard) takeBatch(st *store) bool {
+	sh.batch = sh.batch[:0]
+	bytes, some := 0, false
+	for len(sh.batch) < pumpMessages && bytes < pumpBytes && sh.mayLease(st) {
+		d, ok := st.state.Take(sh.now)
+		if !ok {
+			break
+		}
+		some = true
+		if d.Seq == 0 {
+			sh.answerWait(st, d.C)
+			continue
+		}
+		sh.batch = append(sh.batch, d)
+		size := int(d.Span.Size) + lineOverhead
+		bytes += size
+		sh.hold(st, d.C, size)
+	}
+	return some
+}
+
+// mayLease reports whether one more message may be leased. Where it may not, the shard is
+// woken when it may.
+func (sh *shard) mayLease(st *store) bool {
+	limit := int64(sh.b.limits.Load().MaxInFlight)
+	if sh.b.draining.Load() {
+		return false
+	}
+	if sh.inFlight() < limit {
+		return true
+	}
+	sh.b.stalled.Or(1 << sh.index)
+	if sh.inFlight() < limit { // it fell just now, perhaps before the bit was seen
+		sh.signal()
+	}
+	return false
+}
+
+// inFlight is the broker's count with what this turn has changed.
+func (sh *shard) inFlight() int64 {
+	n := -sh.leased
+	for _, st := range sh.stores {
+		n += st.state.Leased()
+	}
+	return sh.b.inFlight.Load() + int64(n)
+}
+
+// hold stops the deliveries to a consumer whose connection has enough to carry.
+func (sh *shard) hold(st *store, c *queue.Consumer, size int) {
+	s := c.Tag.(*tag).s
+	if s.pending.Load()+int64(sh.reply(s).promised)+int64(size) < OutLimit {
+		sh.reply(s).promised += size
+		return
+	}
+	sh.reply(s).promised += size
+	st.state.Block(c)
+	s.blocked.Or(1 << sh.index)
+	if s.pending.Load() == 0 && sh.reply(s).promised < OutLimit { // nothing is left that would unblock it
+		sh.unblock(s)
+	}
+}
+
+// encodeBatch reads the bodies of sh.batch and appends the deliveries to their sessions' chunks.
+func (sh *shard) encodeBatch(st *store) error {
+	if len(sh.batch) == 0 {
+		return nil
+	}
+	if err := sh.read(st); err != nil {
+		return err
+	}
+	for i := range sh.batch {
+		d := &sh.batch[i]
+		t := d.C.Tag.(*tag)
+		c := sh.reply(t.s)
+		if err := sh.describe(st, d, sh.bodies[i]); err != nil {
+			return err
+		}
+		sh.delivery.Pushed, sh.delivery.Sub = true, t.sub
+		c.b = append(wire.AppendDelivery(c.b, &sh.delivery), '\n')
+		if d.C.Auto {
+			sh.settle(st, d)
+		}
+	}
+	clear(sh.bodies)
+	return nil
+}
+
+// read fills sh.bodies with the records of sh.batch.
+func (sh *shard) read(st *store) error {
+	sh.refs = sh.refs[:0]
+	for i := range sh.batch {
+		sh.refs = append(sh.refs, journal.Ref(sh.batch[i].Span.Ref))
+	}
+	var err error
+	sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0])
+	return err
+}
+
+// describe makes sh.delivery what a client is told of d.
+func (sh *shard) describe(st *store, d *queue.Delivery, record []byte) error {
+	e, err := queue.ParseEnvelope(record)
+	if err != nil {
+		return fmt.Errorf("queue %q, message %d: %w", d.C.Queue.Name, d.Seq, err)
+	}
+	sh.scratch = st.state.AppendReceipt(sh.scratch[:0], d.Number)
+	sh.delivery = wire.Delivery{
+		Queue: d.C.Queue.Name, Seq: d.Seq, Attempt: d.Attempt, Receipt: sh.scratch, Published: e.Published,
+		Redelivered: d.Redelivered, Headers: e.Headers, Base64: e.Base64, Body: e.Body,
+	}
+	if d.Dead != nil {
+		sh.dead = wire.DeadInfo{Queue: d.Dead.Queue, Seq: d.Dead.Seq, Attempts: d.Dead.Attempts, Reason: []byte(d.Dead.Reason)}
+		sh.delivery.Dead = &sh.dead
+	}
+	return nil
+}
+
+// settle records that a message was settled by its delivery.
+func (sh *shard) settle(st *store, d *queue.Delivery) {
+	q := d.C.Queue
+	st.record(task{queue: q}).write(func(dst []byte) []byte {
+		return queue.AppendSettle(dst, q.ID, sh.now, []uint64{d.Seq})
+	})
+}
+
+// spareHolds is how many of a session's holds may be kept although nothing is leased by them.
+const spareHolds = 32
+
+// receive answers a receive, now or, where nothing is there and it may wait, later (false).
+func (sh *shard) receive(w *work, c *control, t target) bool {
+	q := t.queue
+	if q.Paused {
+		sh.fail(w.s, c.id, wire.Errorf(wire.CodePaused, "queue %q is paused", q.Name))
+		return true
+	}
+	m := sh.member(w.s)
+	hold := m.holds[q]
+	if hold == nil {
+		if len(m.holds) >= spareHolds {
+			maps.DeleteFunc(m.holds, func(_ *queue.Queue, c *queue.Consumer) bool { return c.Leased() == 0 })
+		}
+		hold = &queue.Consumer{Queue: q, Tag: &tag{s: w.s}, Limit: 1 << 30}
+		m.holds[q] = hold
+	}
+	wt := &waiter{s: w.s, id: c.id, quiet: c.quiet, max: c.max, hold: hold, work: w}
+	wt.c = &queue.Consumer{Queue: q, Tag: wt, Limit: 1, Lease: c.leaseOf(q), Auto: c.auto, Until: sh.now + int64(c.wait)}
+	if q.Counts.Ready > 0 || c.wait == 0 || sh.b.draining.Load() {
+		sh.answerReceive(t.store, wt)
+		return true
+	}
+	m.waits[wt.c] = struct{}{}
+	t.store.state.Subscribe(wt.c)
+	return false
+}
+
+// answerWait ends a receive that waited; the state has unsubscribed it already.
+func (sh *shard) answerWait(st *store, c *queue.Consumer) {
+	wt := c.Tag.(*waiter)
+	sh.answerReceive(st, wt)
+	sh.drop(wt)
+}
+
+// drop forgets a waiter.
+func (sh *shard) drop(wt *waiter) {
+	if m := sh.members[wt.s]; m != nil {
+		delete(m.waits, wt.c)
+	}
+	sh.finish(wt.work)
+}
+
+// answerReceive takes up to max messages for a receive and replies, with none where there are none.
+func (sh *shard) answerReceive(st *store, wt *waiter) {
+	r := sh.reply(wt.s)
+	start := len(r.b)
+	r.b = append(wire.AppendOK(r.b, wt.id), `,"messages":[`...)
+	wt.hold.Lease, wt.hold.Auto = wt.c.Lease, wt.c.Auto
+	n := 0
+	for ; n < wt.max && len(r.b)-start < OutLimit; n++ {
+		if !sh.mayLease(st) {
+			if n == 0 && wt.c.Queue.Counts.Ready > 0 && !sh.b.draining.Load() {
+				r.b = r.b[:start]
+				sh.fail(wt.s, wt.id, wire.Errorf(wire.CodeOverloaded, "%d messages are leased; max_in_flight is %d", sh.inFlight(), sh.b.limits.Load().MaxInFlight))
+				return
+			}
+			break
+		}
+		d, ok := st.state.TakeFor(wt.hold, sh.now)
+		if !ok {
+			break
+		}
+		if err := sh.appendReceived(st, r, &d, n > 0); err != nil {
+			sh.b.fail(err)
+			return
+		}
+	}
+	r.b = append(r.b, "]}\n"...)
+}
+
+func (sh *shard) appendReceived(st *store, r *chunk, d *queue.Delivery, comma bool) error {
+	sh.refs = append(sh.refs[:0], journal.Ref(d.Span.Ref))
+	var err error
+	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); err != nil {
+		return err
+	}
+	if err = sh.describe(st, d, sh.bodies[0]); err != nil {
+		return err
+	}
+	if comma {
+		r.b = append(r.b, ',')
+	}
+	r.b = wire.AppendDelivery(r.b, &sh.delivery)
+	if d.C.Auto {
+		sh.settle(st, d)
+	}
+	return nil
+}

@@ -1,0 +1,255 @@
+package broker
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/wire"
+)
+
+// Protocol is the version of the wire protocol that is spoken.
+const Protocol = 1
+
+func appendText(dst []byte, name, value string) []byte {
+	dst = append(append(append(dst, ",\""...), name...), "\":"...)
+	return wire.AppendString(dst, value)
+}
+
+func appendNumber(dst []byte, name string, v uint64) []byte {
+	dst = append(append(append(dst, ",\""...), name...), "\":"...)
+	return appendUint(dst, v)
+}
+
+func (s *Session) hello(r *wire.Request) {
+	if r.Set.Has(wire.FieldProtocol) && r.Protocol != Protocol {
+		s.Refuse(r.ID, wire.Errorf(wire.CodeBadRequest, "protocol %d is not spoken here; this server speaks %d", r.Protocol, Protocol))
+		return
+	}
+	if r.Quiet {
+		return
+	}
+	o := &s.b.opt
+	s.Reply(func(dst []byte) []byte {
+		dst = appendText(wire.AppendOK(dst, r.ID), "server", "gmq")
+		dst = appendText(appendText(dst, "version", o.Version), "node", o.Node)
+		dst = appendNumber(dst, "protocol", Protocol)
+		dst = appendNumber(dst, "max_message_bytes", uint64(s.b.limits.Load().MaxMessageBytes))
+		return append(s.b.appendStorages(dst), "}\n"...)
+	})
+}
+
+func (b *Broker) appendStorages(dst []byte) []byte {
+	dst = append(dst, `,"storages":[`...)
+	for i, st := range b.opt.Storages {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = wire.AppendString(dst, st.Name)
+	}
+	return append(dst, ']')
+}
+
+// QueueStats is what can be said of one queue from outside.
+type QueueStats struct {
+	Name      string
+	Settings  queue.Settings
+	Counts    queue.Counts
+	Bytes     int64
+	Oldest    time.Duration // age of the oldest message; 0 where there is none
+	Consumers int
+	Paused    bool
+
+	Delivered, Returned uint64 // since the process started
+}
+
+func (sh *shard) stats(q *queue.Queue) QueueStats {
+	s := QueueStats{Name: q.Name, Settings: q.Settings, Counts: q.Counts, Bytes: q.Bytes, Consumers: q.Consumers, Paused: q.Paused, Delivered: q.Delivered, Returned: q.Returned}
+	if at := q.Oldest(); at != 0 {
+		s.Oldest = max(time.Duration(sh.b.opt.Now()-at), 0)
+	}
+	return s
+}
+
+// Queues are all queues whose name begins with prefix, in order of their names.
+func (b *Broker) Queues(prefix string) []QueueStats {
+	var all []QueueStats
+	b.each(func(sh *shard) {
+		for _, st := range sh.stores {
+			for _, q := range st.state.Queues() {
+				if strings.HasPrefix(q.Name, prefix) {
+					all = append(all, sh.stats(q))
+				}
+			}
+		}
+	})
+	slices.SortFunc(all, func(a, b QueueStats) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+func (s *Session) listQueues(r *wire.Request) {
+	if r.Quiet {
+		return
+	}
+	after, limit, n := string(r.After), int(r.Limit), 0
+	all := s.b.Queues(string(r.Prefix))
+	s.Reply(func(dst []byte) []byte {
+		dst = append(wire.AppendOK(dst, r.ID), `,"queues":[`...)
+		for i := range all {
+			q := &all[i]
+			if q.Name <= after {
+				continue
+			}
+			if n == limit {
+				break
+			}
+			if n++; n > 1 {
+				dst = append(dst, ',')
+			}
+			dst = wire.AppendString(append(dst, `{"queue":`...), q.Name)
+			dst = appendText(dst, "storage", q.Settings.Storage)
+			dst = appendNumber(dst, "ready", uint64(q.Counts.Ready))
+			dst = appendNumber(dst, "leased", uint64(q.Counts.Leased))
+			dst = append(appendNumber(dst, "delayed", uint64(q.Counts.Delayed)), '}')
+		}
+		return append(dst, "]}\n"...)
+	})
+}
+
+// Requests is how many requests there have been, by op.
+func (b *Broker) Requests() map[string]uint64 {
+	m := map[string]uint64{}
+	for op := range b.requests {
+		if n := b.requests[op].Load(); n > 0 {
+			m[wire.Op(op).String()] = n
+		}
+	}
+	return m
+}
+
+func (b *Broker) countError(code wire.Code) {
+	b.errorsMu.Lock()
+	b.errors[code]++
+	b.errorsMu.Unlock()
+}
+
+// Errors is how many requests were refused, by code.
+func (b *Broker) Errors() map[string]uint64 {
+	b.errorsMu.Lock()
+	defer b.errorsMu.Unlock()
+	m := map[string]uint64{}
+	for code, n := range b.errors {
+		m[string(code)] = n
+	}
+	return m
+}
+
+// Usage is how much room a storage takes.
+type Usage struct {
+	Storage     string
+	Total, Live int64
+}
+
+// Usage tells of each storage how many bytes it takes, and how many of these are messages.
+func (b *Broker) Usage() (us []Usage) {
+	sh := b.shards[0]
+	sh.call(func(sh *shard) {
+		for _, st := range sh.stores {
+			total, live := st.journal.Used()
+			us = append(us, Usage{st.Name, total, live})
+		}
+	})
+	return us
+}
+
+func (s *Session) serverInfo(r *wire.Request) {
+	if r.Quiet {
+		return
+	}
+	b := s.b
+	var queues, ready, leased, delayed uint64
+	for _, q := range b.Queues("") {
+		queues++
+		ready, leased, delayed = ready+uint64(q.Counts.Ready), leased+uint64(q.Counts.Leased), delayed+uint64(q.Counts.Delayed)
+	}
+	l := b.limits.Load()
+	usage := b.Usage()
+	s.Reply(func(dst []byte) []byte {
+		dst = appendText(appendText(wire.AppendOK(dst, r.ID), "server", "gmq"), "version", b.opt.Version)
+		dst = appendNumber(appendText(dst, "node", b.opt.Node), "protocol", Protocol)
+		dst = append(dst, `,"limits":{"max_queues":`...)
+		dst = appendUint(dst, uint64(l.MaxQueues))
+		dst = appendNumber(dst, "max_message_bytes", uint64(l.MaxMessageBytes))
+		dst = appendNumber(dst, "max_in_flight", uint64(l.MaxInFlight))
+		dst = append(dst, `},"totals":{"queues":`...)
+		dst = appendNumber(appendUint(dst, queues), "ready", ready)
+		dst = appendNumber(appendNumber(dst, "leased", leased), "delayed", delayed)
+		dst = append(b.appendStorages(append(dst, '}')), `,"usage":{`...)
+		for i, u := range usage {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = wire.AppendString(dst, u.Storage)
+			dst = appendUint(append(dst, `:{"bytes":`...), uint64(u.Total))
+			dst = append(appendNumber(dst, "message_bytes", uint64(u.Live)), '}')
+		}
+		return append(dst, "}}\n"...)
+	})
+}
+
+// appendSettings appends the settings in force as a queue.create's reply has them.
+func appendSettings(dst []byte, s *queue.Settings) []byte {
+	dst = append(dst, `,"settings":`...)
+	return appendSettingsObject(dst, s)
+}
+
+func appendSettingsObject(dst []byte, s *queue.Settings) []byte {
+	dst = wire.AppendString(append(dst, `{"storage":`...), s.Storage)
+	dst = appendNumber(dst, "max_messages", uint64(s.MaxMessages))
+	dst = appendNumber(dst, "max_bytes", uint64(s.MaxBytes))
+	dst = appendText(dst, "overflow", overflows[s.Overflow])
+	dst = wire.AppendDuration(append(dst, `,"lease":`...), s.Lease)
+	dst = appendNumber(dst, "max_deliveries", uint64(s.MaxDeliveries))
+	dst = wire.AppendDuration(append(dst, `,"retry":{"min":`...), s.RetryMin)
+	dst = wire.AppendDuration(append(dst, `,"max":`...), s.RetryMax)
+	dst = appendFloat(append(dst, `,"factor":`...), s.RetryFactor)
+	dst = appendFloat(append(dst, `,"jitter":`...), s.RetryJitter)
+	return append(dst, "}}"...)
+}
+
+// appendInfo appends what queue.info tells.
+func (sh *shard) appendInfo(dst []byte, q *queue.Queue) []byte {
+	s := sh.stats(q)
+	c := &s.Counts
+	dst = appendText(dst, "queue", q.Name)
+	dst = appendSettingsObject(append(dst, `,"settings":`...), &s.Settings)
+	dst = append(dst, `,"counts":{"published":`...)
+	dst = appendUint(dst, c.Published)
+	for _, f := range []struct {
+		name string
+		v    uint64
+	}{
+		{"ready", uint64(c.Ready)},
+		{"delayed", uint64(c.Delayed)},
+		{"leased", uint64(c.Leased)},
+		{"acked", c.Acked},
+		{"expired", c.Expired},
+		{"dead", c.Dead},
+		{"dropped", c.Dropped},
+		{"cancelled", c.Cancelled},
+		{"purged", c.Purged},
+		{"redriven", c.Redriven},
+	} {
+		dst = appendNumber(dst, f.name, f.v)
+	}
+	dst = wire.AppendDuration(append(dst, `},"oldest_age":`...), s.Oldest.Truncate(time.Millisecond))
+	dst = appendNumber(appendNumber(dst, "bytes", uint64(s.Bytes)), "consumers", uint64(s.Consumers))
+	if s.Paused {
+		dst = append(dst, `,"paused":true`...)
+	} else {
+		dst = append(dst, `,"paused":false`...)
+	}
+	return dst
+}

@@ -1,0 +1,260 @@
+package broker
+
+import (
+	"bytes"
+
+	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/wire"
+)
+
+// A span is a stretch of a work's text.
+type span struct{ from, to uint32 }
+
+// A pub is one publish request: n records in the work's batch from offset at.
+type pub struct {
+	id, name span
+	at, n    int32
+	quiet    bool
+	create   bool
+	array    bool
+	refused  bool
+}
+
+// An ack is one ack, nack or extend.
+type ack struct {
+	op       wire.Op
+	id, name span
+	from, to int32 // in the work's seqs, and in receipts where there are any
+	receipts bool
+	quiet    bool
+	delayed  bool // nack: delay was there
+	dead     bool
+	count    bool
+	delay    int64 // nack: delay; extend: lease; ns
+	reason   span
+}
+
+type receipt struct{ boot, number uint32 }
+
+// A work is what one session asks of one shard in one go: publishes and acks,
+// or one control request. It belongs to the session's reader until it is posted, then to the shard.
+type work struct {
+	s        *Session
+	pubs     []pub
+	acks     []ack
+	seqs     []uint64
+	receipts []receipt
+	text     []byte // ids, names, reasons
+	batch    journal.Batch
+	store    *store // of the batch, once the shard has looked
+	cost     int    // bytes accounted to the session
+	requests int
+	control  *control
+	call     func(*shard)
+}
+
+func (w *work) str(s span) []byte { return w.text[s.from:s.to] }
+
+func (w *work) put(b []byte) span {
+	from := uint32(len(w.text))
+	w.text = append(w.text, b...)
+	return span{from, uint32(len(w.text))}
+}
+
+// An Intake sorts a session's requests by shard. It belongs to the session's reader.
+type Intake struct {
+	s       *Session
+	open    [Shards]*work
+	dirty   bool
+	touched uint32         // bits of the shards that may hold something for the session
+	lastSub uint64         // the latest number of a subscription
+	subs    map[uint64]int // subscription → shard
+	shard   int            // of lastName
+	last    []byte         // the queue name last seen
+	seen    [ops]uint32    // requests by op since the last Flush
+}
+
+// workBytes is the size at which a work is posted though more may follow.
+const workBytes = 256 << 10
+
+func (in *Intake) shardOf(name []byte) int {
+	if !bytes.Equal(in.last, name) || in.last == nil {
+		in.last = append(in.last[:0], name...)
+		in.shard = shardOf(name)
+	}
+	return in.shard
+}
+
+func (in *Intake) work(shard int) *work {
+	w := in.open[shard]
+	if w == nil {
+		w = in.s.b.shards[shard].newWork()
+		w.s = in.s
+		in.open[shard] = w
+	}
+	return w
+}
+
+// Handle takes in one request. Its bytes may be reused when Handle returns. Flush must follow soon.
+func (in *Intake) Handle(r *wire.Request) {
+	in.seen[r.Op]++
+	in.dirty = true
+	if err := unsupported(r); err != nil {
+		in.s.Refuse(r.ID, err)
+		return
+	}
+	switch r.Op {
+	case wire.OpPublish:
+		in.publish(r)
+	case wire.OpAck, wire.OpNack, wire.OpExtend:
+		in.ack(r)
+	case wire.OpPing:
+		if !r.Quiet {
+			in.s.Reply(func(dst []byte) []byte { return append(wire.AppendOK(dst, r.ID), "}\n"...) })
+		}
+	case wire.OpHello:
+		in.s.hello(r)
+	case wire.OpQueueList:
+		in.Flush()
+		in.s.listQueues(r)
+	case wire.OpServerInfo:
+		in.Flush()
+		in.s.serverInfo(r)
+	default:
+		in.control(r)
+	}
+}
+
+func (in *Intake) publish(r *wire.Request) {
+	shard := in.shardOf(r.Queue)
+	w := in.work(shard)
+	data := w.batch.Data
+	p := pub{id: w.put(r.ID), at: int32(len(data)), n: int32(len(r.Messages)), quiet: r.Quiet, create: r.Create, array: r.Batch}
+	if n := len(w.pubs); n > 0 && bytes.Equal(w.str(w.pubs[n-1].name), r.Queue) {
+		p.name = w.pubs[n-1].name
+	} else {
+		p.name = w.put(r.Queue)
+	}
+	for i := range r.Messages {
+		m := &r.Messages[i]
+		start := len(data)
+		data = journal.BeginRecord(data)
+		data = queue.AppendPublish(data, m.Headers, m.Body, m.Base64, i < len(r.Messages)-1)
+		journal.EndRecord(data, start)
+	}
+	w.batch.Data = data
+	w.pubs = append(w.pubs, p)
+	w.requests++
+	if len(data) >= workBytes {
+		in.post(shard)
+	}
+}
+
+func (in *Intake) ack(r *wire.Request) {
+	shard := in.shardOf(r.Queue)
+	w := in.work(shard)
+	a := ack{
+		op: r.Op, id: w.put(r.ID), name: w.put(r.Queue), from: int32(len(w.seqs)), quiet: r.Quiet,
+		receipts: len(r.Receipts) > 0, dead: r.Dead, count: r.Count, reason: w.put(r.Reason),
+		delayed: r.Set.Has(wire.FieldDelay), delay: int64(r.Delay),
+	}
+	if r.Op == wire.OpExtend {
+		a.delay = int64(r.Lease)
+	}
+	w.seqs = append(w.seqs, r.Seqs...)
+	a.to = int32(len(w.seqs))
+	for len(w.receipts) < len(w.seqs) {
+		w.receipts = append(w.receipts, receipt{})
+	}
+	for i, b := range r.Receipts {
+		boot, number, ok := queue.ParseReceipt(b)
+		if !ok { // none of ours: no delivery ever had it
+			boot, number = 0, 1<<32-1
+		}
+		w.receipts[int(a.from)+i] = receipt{boot, number}
+	}
+	w.acks = append(w.acks, a)
+	w.requests++
+}
+
+// post hands the open work of one shard over.
+func (in *Intake) post(shard int) {
+	w := in.open[shard]
+	if w == nil {
+		return
+	}
+	in.open[shard] = nil
+	w.cost = len(w.batch.Data) + len(w.text) + 8*len(w.seqs) + 64*w.requests
+	in.s.working.Add(int64(w.cost))
+	in.s.b.working.Add(int64(w.requests))
+	in.s.b.shards[shard].post(w)
+}
+
+// Flush hands over everything taken in so far.
+func (in *Intake) Flush() {
+	if !in.dirty {
+		return
+	}
+	in.dirty = false
+	for i := range in.open {
+		in.post(i)
+	}
+	for op, n := range in.seen {
+		if n > 0 {
+			in.s.b.requests[op].Add(uint64(n))
+		}
+	}
+	clear(in.seen[:])
+}
+
+// alone posts a control request as a work of its own, behind what was taken in before.
+func (in *Intake) alone(shard int, c *control) {
+	in.post(shard)
+	w := in.work(shard)
+	w.control, w.requests = c, 1
+	in.touched |= 1 << shard
+	in.post(shard)
+}
+
+// detach tells the shards that the session has ended.
+func (in *Intake) detach() {
+	in.Flush()
+	for i, sh := range in.s.b.shards {
+		if in.touched&(1<<i) != 0 {
+			w := sh.newWork()
+			s := in.s
+			w.call = func(sh *shard) { sh.detach(s) }
+			sh.post(w)
+		}
+	}
+}
+
+// unsupported refuses what this version does not do, rather than accept and ignore it.
+func unsupported(r *wire.Request) *wire.Error {
+	switch r.Op {
+	case wire.OpQueuePeek, wire.OpQueueExplain, wire.OpQueueCancel, wire.OpQueueReschedule,
+		wire.OpQueueRedrive, wire.OpQueueBind, wire.OpQueueUnbind:
+		return wire.Errorf(wire.CodeBadRequest, "operation %s is not part of this version yet", r.Op.String())
+	}
+	fields := r.Set
+	for i := range r.Messages {
+		fields |= r.Messages[i].Set
+	}
+	for _, f := range notYet {
+		if fields.Has(f) && !(f == wire.FieldDelay && r.Op == wire.OpNack) {
+			return wire.Errorf(wire.CodeBadRequest, "field %s of %s is not part of this version yet", wire.FieldName(f), r.Op.String())
+		}
+	}
+	if r.Set.Has(wire.FieldStorage) && string(r.Settings.Storage) == "mysql" {
+		return wire.Errorf(wire.CodeBadRequest, "storage mysql is not part of this version yet")
+	}
+	return nil
+}
+
+// notYet are the fields of the protocol that this version refuses.
+var notYet = []wire.Field{
+	wire.FieldTopic, wire.FieldKey, wire.FieldPriority, wire.FieldDelay, wire.FieldAt, wire.FieldTTL,
+	wire.FieldDedupID, wire.FieldStored, wire.FieldUser, wire.FieldPassword, wire.FieldToken,
+	wire.FieldDedupWindow, wire.FieldDeadLetterExpired,
+}

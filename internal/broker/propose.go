@@ -1,0 +1,367 @@
+package broker
+
+import (
+	"bytes"
+
+	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/wire"
+)
+
+// A task is one record that a shard has proposed, and whom to tell.
+type task struct {
+	op      wire.Op // OpNone: nobody is told
+	s       *Session
+	id      span // in tasks.text
+	quiet   bool
+	queue   *queue.Queue
+	stale   []uint64
+	control *control
+	made    string // queue.create: the name
+}
+
+// tasks is a batch of records that a shard itself wrote: everything but publishes.
+type tasks struct {
+	batch journal.Batch
+	list  []task
+	text  []byte
+	works []*work // end with the batch
+}
+
+// taskBytes is the size at which a batch of tasks is proposed though more may follow.
+const taskBytes = 1 << 20
+
+// record adds t to the batch that is being collected; its record must be written next.
+func (st *store) record(t task) *tasks {
+	if st.tasks != nil && len(st.tasks.batch.Data) >= taskBytes {
+		st.propose()
+	}
+	if st.tasks == nil {
+		st.tasks = &tasks{batch: journal.Batch{Essential: true}}
+		st.tasks.batch.Owner = st.tasks
+	}
+	st.tasks.list = append(st.tasks.list, t)
+	return st.tasks
+}
+
+func (ts *tasks) write(f func(dst []byte) []byte) {
+	start := len(ts.batch.Data)
+	ts.batch.Data = f(journal.BeginRecord(ts.batch.Data))
+	journal.EndRecord(ts.batch.Data, start)
+}
+
+func (ts *tasks) put(b []byte) span {
+	from := uint32(len(ts.text))
+	ts.text = append(ts.text, b...)
+	return span{from, uint32(len(ts.text))}
+}
+
+// propose hands the collected records to the journal.
+func (st *store) propose() {
+	if ts := st.tasks; ts != nil {
+		st.tasks = nil
+		st.journal.Propose(&ts.batch)
+	}
+}
+
+// admitAll turns works into proposals: in their order, but for acks, which go before
+// the publishes that arrived with them, so that they make room.
+func (sh *shard) admitAll(works []*work) {
+	for len(works) > 0 {
+		n := 0
+		for n < len(works) && works[n].control == nil && works[n].call == nil {
+			n++
+		}
+		for _, w := range works[:n] {
+			for i := range w.acks {
+				sh.admitAck(w, &w.acks[i])
+			}
+		}
+		for _, st := range sh.stores {
+			st.propose()
+		}
+		for _, w := range works[:n] {
+			sh.admitPubs(w)
+		}
+		works = works[n:]
+		if len(works) == 0 {
+			return
+		}
+		w := works[0]
+		works = works[1:]
+		if w.call != nil {
+			w.call(sh)
+			if w.s == nil {
+				continue
+			}
+		} else if !sh.admitControl(w) {
+			continue // parked, or ends with its record
+		}
+		sh.finish(w)
+	}
+}
+
+// admitPubs addresses the publishes of w and proposes them.
+func (sh *shard) admitPubs(w *work) {
+	if len(w.pubs) == 0 {
+		sh.finish(w)
+		return
+	}
+	live := 0
+	for i := 0; i < len(w.pubs); {
+		name := w.str(w.pubs[i].name)
+		end := i + 1
+		for end < len(w.pubs) && w.pubs[end].create == w.pubs[i].create && bytes.Equal(w.str(w.pubs[end].name), name) {
+			end++
+		}
+		to, err := sh.resolve(name, w.pubs[i].create)
+		if err == nil && w.store != nil && w.store != to.store {
+			sh.split(w, i) // the rest goes into another journal, as a work of its own
+			break
+		}
+		for ; i < end; i++ {
+			if p := &w.pubs[i]; err != nil {
+				sh.refuse(w, p, err)
+			} else {
+				sh.address(w, p, to.id)
+				live++
+			}
+		}
+		if err == nil {
+			w.store = to.store
+			sh.shield(to, w)
+		}
+	}
+	if live == 0 {
+		sh.finish(w)
+		return
+	}
+	w.batch.Owner = w
+	w.store.journal.Propose(&w.batch)
+}
+
+// split moves the publishes of w from number i on into a new work and admits that.
+func (sh *shard) split(w *work, i int) {
+	rest := sh.newWork()
+	rest.s, rest.text = w.s, append(rest.text, w.text...)
+	at := w.pubs[i].at
+	rest.pubs = append(rest.pubs, w.pubs[i:]...)
+	for k := range rest.pubs {
+		rest.pubs[k].at -= at
+	}
+	rest.batch.Data = append(rest.batch.Data, w.batch.Data[at:]...)
+	w.batch.Data, w.pubs = w.batch.Data[:at], w.pubs[:i]
+	rest.requests = len(rest.pubs)
+	w.requests -= rest.requests
+	rest.cost = len(rest.batch.Data)
+	w.cost -= rest.cost
+	sh.admitPubs(rest)
+}
+
+func (sh *shard) address(w *work, p *pub, id uint32) {
+	off := int(p.at)
+	for range p.n {
+		payload, next := journal.NextRecord(w.batch.Data, off)
+		queue.Address(payload, id, sh.now)
+		off = next
+	}
+}
+
+// refuse takes a publish out of its batch, where its bytes stay without meaning.
+func (sh *shard) refuse(w *work, p *pub, err *wire.Error) {
+	p.refused = true
+	off := int(p.at)
+	for range p.n {
+		payload, next := journal.NextRecord(w.batch.Data, off)
+		queue.Void(payload)
+		off = next
+	}
+	sh.fail(w.s, w.str(p.id), err)
+}
+
+// shield keeps what is leased from being pushed out by the publishes of w.
+func (sh *shard) shield(to target, w *work) {
+	q := to.queue
+	if q == nil || q.Settings.Overflow == queue.Reject {
+		return
+	}
+	n := 0
+	for i := range w.pubs {
+		n += int(w.pubs[i].n)
+	}
+	seqs := q.Shield(n)
+	if len(seqs) == 0 && !q.Shielded {
+		return
+	}
+	q.Shielded = len(seqs) > 0
+	to.store.record(task{}).write(func(dst []byte) []byte { return queue.AppendShield(dst, q.ID, sh.now, seqs) })
+	to.store.propose()
+}
+
+// A target is where a queue is, or will be.
+type target struct {
+	store *store
+	id    uint32
+	queue *queue.Queue // nil while the queue is being made
+}
+
+// resolve finds the queue of that name, or has it made if create says so.
+func (sh *shard) resolve(name []byte, create bool) (target, *wire.Error) {
+	if sh.b.draining.Load() {
+		return target{}, errShuttingDown
+	}
+	if t, ok := sh.find(name); ok {
+		return t, nil
+	}
+	if m := sh.making[string(name)]; m != nil {
+		return target{store: m.store, id: m.id}, nil
+	}
+	limits := sh.b.limits.Load()
+	if !create || !limits.AutoCreate {
+		return target{}, wire.Errorf(wire.CodeNotFound, "queue %q does not exist", name)
+	}
+	settings := limits.Defaults
+	settings.Storage = sh.relative(string(name), settings.Storage)
+	m, err := sh.make(string(name), settings, task{})
+	if err != nil {
+		return target{}, err
+	}
+	return target{store: m.store, id: m.id}, nil
+}
+
+func (sh *shard) find(name []byte) (target, bool) {
+	for _, st := range sh.stores {
+		if q := st.state.Find(name); q != nil && !q.Deleting {
+			return target{st, q.ID, q}, true
+		}
+	}
+	return target{}, false
+}
+
+// relative is the storage of the queue that shares its messages with name: source
+// and dead-letter queue are in one storage. It is def where there is none yet.
+func (sh *shard) relative(name, def string) string {
+	other, dead := queue.SourceName(name)
+	if !dead {
+		other = queue.DeadName(name)
+	}
+	if t, ok := sh.find([]byte(other)); ok {
+		return t.store.Name
+	}
+	if m := sh.making[other]; m != nil {
+		return m.store.Name
+	}
+	return def
+}
+
+// make proposes the creation of a queue.
+func (sh *shard) make(name string, settings queue.Settings, t task) (*making, *wire.Error) {
+	if rel := sh.relative(name, settings.Storage); rel != settings.Storage {
+		return nil, wire.Errorf(wire.CodeBadRequest, "storage of queue %q must be %s, as that of the queue it shares dead letters with; it is %s", name, rel, settings.Storage)
+	}
+	st := sh.byName[settings.Storage]
+	if st == nil {
+		return nil, wire.Errorf(wire.CodeBadRequest, "storage %s is not enabled on this server", settings.Storage)
+	}
+	m := &making{store: st, settings: settings}
+	if source, dead := queue.SourceName(name); !dead || st.state.Queue(source) == nil {
+		limit := int64(sh.b.limits.Load().MaxQueues)
+		if n := sh.b.counted.Add(1); n > limit {
+			sh.b.counted.Add(-1)
+			return nil, wire.Errorf(wire.CodeTooManyQueues, "queue %q would be number %d; max_queues is %d", name, n, limit)
+		}
+		m.reserved = true
+	}
+	m.id = st.state.NewID()
+	sh.making[name] = m
+	st.propose()
+	t.made = name
+	st.record(t).write(func(dst []byte) []byte { return queue.AppendCreate(dst, m.id, sh.now, name, &settings) })
+	st.tasks.batch.Essential = false
+	st.propose()
+	return m, nil
+}
+
+var errShuttingDown = wire.Errorf(wire.CodeShuttingDown, "the server is shutting down and takes no new work")
+
+// admitAck deals with an ack, nack or extend.
+func (sh *shard) admitAck(w *work, a *ack) {
+	t, ok := sh.find(w.str(a.name))
+	if !ok {
+		sh.fail(w.s, w.str(a.id), wire.Errorf(wire.CodeNotFound, "queue %q does not exist", w.str(a.name)))
+		return
+	}
+	q, state := t.queue, t.store.state
+	if a.dead && queue.DeadName(q.Name) == "" {
+		sh.fail(w.s, w.str(a.id), wire.Errorf(wire.CodeBadRequest, "dead: %q is a dead-letter queue and has none of its own", q.Name))
+		return
+	}
+	seqs := w.seqs[a.from:a.from] // those that will be recorded, in place
+	var stale []uint64
+	for i := a.from; i < a.to; i++ {
+		seq, r := w.seqs[i], receipt{}
+		if a.receipts {
+			r = w.receipts[i]
+		}
+		switch h := state.Holds(q, seq, r.boot, r.number); {
+		case h == queue.Stale:
+			stale = append(stale, seq)
+		case a.op == wire.OpExtend:
+			if h != queue.Current || !state.Extend(q, seq, sh.now+a.delay) {
+				stale = append(stale, seq)
+			}
+		case h == queue.Current, h == queue.Unleased, h == queue.Back && a.op == wire.OpAck:
+			seqs = append(seqs, seq)
+		}
+	}
+	if len(seqs) == 0 {
+		sh.answerAck(w.s, w.str(a.id), a.op, a.quiet, 0, stale, sh.now+a.delay)
+		return
+	}
+	tk := task{op: a.op, s: w.s, quiet: a.quiet, queue: q, stale: stale}
+	ts := t.store.record(tk)
+	ts.list[len(ts.list)-1].id = ts.put(w.str(a.id))
+	if a.op == wire.OpAck {
+		ts.write(func(dst []byte) []byte { return queue.AppendSettle(dst, q.ID, sh.now, seqs) })
+		return
+	}
+	reason := "nack"
+	if r := w.str(a.reason); len(r) > 0 {
+		reason = "nack: " + string(r)
+	}
+	sh.writeReturn(t.store, ts, q, seqs, reason, a)
+}
+
+// writeReturn writes the way back of seqs; a is the nack that wants it, nil where something else ended the delivery.
+func (sh *shard) writeReturn(st *store, ts *tasks, q *queue.Queue, seqs []uint64, reason string, a *ack) {
+	rs := make([]queue.Return, len(seqs))
+	for i, seq := range seqs {
+		delay := int64(q.Settings.Backoff(q.Attempts(seq)+1, sh.random()))
+		if a != nil && a.delayed {
+			delay = a.delay
+		}
+		rs[i] = queue.Return{Seq: seq, Due: sh.now + delay}
+		st.state.Returning(q, seq)
+	}
+	counted, dead := a == nil || a.count, a != nil && a.dead
+	ts.write(func(dst []byte) []byte { return queue.AppendReturn(dst, q.ID, sh.now, rs, reason, counted, dead) })
+}
+
+// giveBackNow proposes the return at once of what a consumer had that is no more.
+func (sh *shard) giveBackNow(st *store, q *queue.Queue, seqs []uint64, reason string) {
+	if len(seqs) > 0 {
+		sh.writeReturn(st, st.record(task{queue: q}), q, seqs, reason, &ack{delayed: true, count: true})
+	}
+}
+
+// expire lets time pass: retries that are due, leases that are over, receives that have waited long enough.
+func (sh *shard) expire(st *store) {
+	if next := st.state.Next(); next == 0 || next > sh.now {
+		return
+	}
+	st.state.Due(sh.now)
+	st.state.Expired(sh.now, func(q *queue.Queue, seq uint64) {
+		sh.writeReturn(st, st.record(task{queue: q}), q, []uint64{seq}, "the lease ended without an ack", nil)
+	})
+	st.state.Waited(sh.now, func(c *queue.Consumer) { sh.answerWait(st, c) })
+}

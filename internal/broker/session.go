@@ -1,0 +1,174 @@
+package broker
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/gmq/gmq/wire"
+)
+
+// OutLimit is how many bytes may wait to be sent to one session, one message
+// more than that at the most. Beyond it the session gets no deliveries and its requests are not read.
+const OutLimit = 256 << 10
+
+// workLimit is how many bytes of one session's requests may be on their way.
+const workLimit = 1 << 20
+
+// A chunk is bytes on their way to one session.
+type chunk struct {
+	b        []byte
+	promised int // bytes of deliveries that were taken for it and are not in b yet
+}
+
+var chunkPool = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, 8<<10)} }}
+
+func (c *chunk) free() {
+	if cap(c.b) <= 128<<10 {
+		c.b, c.promised = c.b[:0], 0
+		chunkPool.Put(c)
+	}
+}
+
+// A Session is one connection as the broker sees it: requests go in through its
+// Intake, bytes to be sent come out of Outgoing. It ends with Close.
+type Session struct {
+	b      *Broker
+	Intake Intake
+
+	mu       sync.Mutex // guards the following
+	out      []*chunk
+	ended    bool
+	readable chan struct{} // something to send, or the end; holds one
+	writable chan struct{} // there is room again, or the end; holds one
+
+	pending atomic.Int64  // bytes in out and being written
+	working atomic.Int64  // bytes of requests not answered yet
+	blocked atomic.Uint32 // bits of the shards that hold back deliveries
+	gone    atomic.Bool
+
+	open [Shards]*chunk // [i] is owned by shard i, between two flushes
+}
+
+// NewSession starts a session.
+func (b *Broker) NewSession() *Session {
+	s := &Session{b: b, readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
+	s.Intake.s = s
+	return s
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// send queues c for the session; c is no longer the caller's.
+func (s *Session) send(c *chunk) {
+	s.pending.Add(int64(len(c.b)))
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		s.pending.Add(-int64(len(c.b)))
+		c.free()
+		return
+	}
+	first := len(s.out) == 0
+	s.out = append(s.out, c)
+	s.mu.Unlock()
+	if first {
+		signal(s.readable)
+	}
+}
+
+// Reply sends a line that f appends.
+func (s *Session) Reply(f func(dst []byte) []byte) {
+	c := chunkPool.Get().(*chunk)
+	c.b = f(c.b)
+	s.send(c)
+}
+
+// Refuse sends an error in reply to the request with that id.
+func (s *Session) Refuse(id []byte, err *wire.Error) {
+	s.b.countError(err.Code)
+	s.Reply(func(dst []byte) []byte { return wire.AppendError(dst, id, err) })
+}
+
+// Outgoing is what there is to send, taken out; it waits until there is
+// something. It is false when the session has ended and everything is sent. Sent must follow.
+func (s *Session) Outgoing(into []*chunk) ([]*chunk, bool) {
+	for {
+		s.mu.Lock()
+		if len(s.out) > 0 {
+			into = append(into, s.out...)
+			clear(s.out)
+			s.out = s.out[:0]
+			s.mu.Unlock()
+			return into, true
+		}
+		ended := s.ended
+		s.mu.Unlock()
+		if ended {
+			return into, false
+		}
+		<-s.readable
+	}
+}
+
+// Bytes appends the buffers of chunks.
+func Bytes(into [][]byte, cs []*chunk) [][]byte {
+	for _, c := range cs {
+		into = append(into, c.b)
+	}
+	return into
+}
+
+// Sent gives back chunks that have been written, or cannot be.
+func (s *Session) Sent(cs []*chunk) {
+	n := 0
+	for _, c := range cs {
+		n += len(c.b)
+		c.free()
+	}
+	if s.pending.Add(-int64(n)) > OutLimit/2 {
+		return
+	}
+	signal(s.writable)
+	if mask := s.blocked.Swap(0); mask != 0 {
+		for i, sh := range s.b.shards {
+			if mask&(1<<i) != 0 {
+				sh.unblock(s)
+			}
+		}
+	}
+}
+
+// Await waits until the session may be asked for more work: until its replies have
+// been taken and its requests have been dealt with.
+func (s *Session) Await() {
+	for !s.gone.Load() && (s.pending.Load() >= OutLimit || s.working.Load() >= workLimit) {
+		<-s.writable
+	}
+}
+
+// Settled reports whether nothing is on its way in or out.
+func (s *Session) Settled() bool { return s.pending.Load() == 0 && s.working.Load() == 0 }
+
+func (s *Session) finished(bytes int) {
+	if before := s.working.Add(-int64(bytes)); before < workLimit && before+int64(bytes) >= workLimit {
+		signal(s.writable)
+	}
+}
+
+// Close ends the session: what it had leased returns at once, what is still to be sent may be sent.
+func (s *Session) Close() {
+	if s.gone.Swap(true) {
+		return
+	}
+	s.Intake.detach()
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+	signal(s.readable)
+	signal(s.writable)
+}

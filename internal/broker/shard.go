@@ -1,0 +1,344 @@
+package broker
+
+import (
+	"sync"
+	"time"
+
+	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/wire"
+)
+
+// A store is one storage's part of a shard: its state and its journal.
+type store struct {
+	Storage
+	state   *queue.State
+	journal journal.Journal
+	tasks   *tasks // being collected; proposed at the latest at the end of a turn
+	counted int    // queues counted towards the limit when last looked
+}
+
+// A making is a queue whose creation has been proposed and not kept yet.
+type making struct {
+	id       uint32
+	store    *store
+	settings queue.Settings
+	parked   []*work // controls that wait for it
+	reserved bool    // counts towards the limit
+}
+
+// A member is what a shard knows of a session.
+type member struct {
+	subs  map[uint64]*queue.Consumer
+	holds map[*queue.Queue]*queue.Consumer // for the receives of a queue, all together
+	waits map[*queue.Consumer]struct{}     // receives that wait
+}
+
+// A shard owns a part of the queues. Everything in it belongs to its
+// goroutine (run), but for what mu guards.
+type shard struct {
+	b     *Broker
+	index int
+
+	mu       sync.Mutex // guards the following
+	inbox    []*work
+	free     []*work
+	unblocks []*Session
+	stopped  bool
+
+	wake chan struct{} // there is something new; holds one
+
+	stores    []*store
+	byName    map[string]*store
+	making    map[string]*making
+	members   map[*Session]*member
+	touched   []*Session // have an open chunk
+	now       int64      // of this turn, unix ns
+	chance    uint64     // state of the jitter's generator
+	leased    int        // as last added to Broker.inFlight
+	works     []*work
+	committed []*journal.Batch
+	batch     []queue.Delivery // reused by pump
+	refs      []journal.Ref
+	bodies    [][]byte
+	spans     []journal.Span
+	scratch   []byte
+	delivery  wire.Delivery
+	dead      wire.DeadInfo
+}
+
+func newShard(b *Broker, index int) *shard {
+	sh := &shard{
+		b: b, index: index, wake: make(chan struct{}, 1),
+		byName: map[string]*store{}, making: map[string]*making{}, members: map[*Session]*member{},
+		chance: b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
+	}
+	for _, s := range b.opt.Storages {
+		st := &store{Storage: s, state: queue.New(b.opt.Boot), journal: s.Open(index, sh.signal)}
+		sh.stores = append(sh.stores, st)
+		sh.byName[s.Name] = st
+	}
+	return sh
+}
+
+func (sh *shard) signal() { signal(sh.wake) }
+
+// replay restores the shard's states from their journals.
+func (sh *shard) replay() error {
+	for _, st := range sh.stores {
+		err := st.journal.Replay(st.state.LoadSnapshot, func(ref journal.Ref, payload []byte) error {
+			_, err := st.state.Apply(queue.Span{Ref: queue.Ref(ref), Size: uint32(len(payload) + journal.HeaderBytes)}, payload)
+			st.state.Spans() // Resume retains what is left in the end
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		st.state.Resume()
+		sh.account(st)
+	}
+	return nil
+}
+
+// post hands a work to the shard.
+func (sh *shard) post(w *work) {
+	sh.mu.Lock()
+	sh.inbox = append(sh.inbox, w)
+	first := len(sh.inbox) == 1
+	sh.mu.Unlock()
+	if first {
+		signal(sh.wake)
+	}
+}
+
+func (sh *shard) newWork() *work {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if n := len(sh.free); n > 0 {
+		w := sh.free[n-1]
+		sh.free = sh.free[:n-1]
+		return w
+	}
+	return &work{}
+}
+
+// spareWorks and spareBytes bound what is kept to be used again.
+const spareWorks, spareBytes = 64, 128 << 10
+
+// finish ends a work: what it was accounted for is given back, and the work itself.
+func (sh *shard) finish(w *work) {
+	if w.s != nil {
+		w.s.finished(w.cost)
+		sh.b.working.Add(-int64(w.requests))
+	}
+	if cap(w.batch.Data) > spareBytes || cap(w.text) > spareBytes || cap(w.seqs) > spareBytes/8 {
+		return
+	}
+	*w = work{pubs: w.pubs[:0], acks: w.acks[:0], seqs: w.seqs[:0], receipts: w.receipts[:0], text: w.text[:0], batch: journal.Batch{Data: w.batch.Data[:0]}}
+	sh.mu.Lock()
+	if len(sh.free) < spareWorks {
+		sh.free = append(sh.free, w)
+	}
+	sh.mu.Unlock()
+}
+
+// unblock is called by a session that has room again.
+func (sh *shard) unblock(s *Session) {
+	sh.mu.Lock()
+	sh.unblocks = append(sh.unblocks, s)
+	sh.mu.Unlock()
+	signal(sh.wake)
+}
+
+// call runs f in the shard's goroutine and waits. It is false where the shard has stopped.
+func (sh *shard) call(f func(*shard)) bool {
+	done := make(chan struct{})
+	w := &work{call: func(sh *shard) { f(sh); close(done) }}
+	sh.mu.Lock()
+	if sh.stopped {
+		sh.mu.Unlock()
+		return false
+	}
+	sh.inbox = append(sh.inbox, w)
+	sh.mu.Unlock()
+	signal(sh.wake)
+	<-done
+	return true
+}
+
+func (sh *shard) stop() {
+	sh.call(func(sh *shard) {
+		sh.mu.Lock()
+		sh.stopped = true
+		sh.mu.Unlock()
+	})
+}
+
+// run is the shard's goroutine: one turn after another, each dealing with all that has come up.
+func (sh *shard) run() {
+	timer := time.NewTimer(time.Hour)
+	for {
+		sh.turn()
+		if sh.stopped { // only this goroutine sets it
+			return
+		}
+		next := sh.next()
+		if next == 0 {
+			timer.Stop()
+		} else {
+			timer.Reset(max(time.Duration(next-sh.b.opt.Now()), 0))
+		}
+		select {
+		case <-sh.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+func (sh *shard) next() (next int64) {
+	for _, st := range sh.stores {
+		if t := st.state.Next(); t != 0 && (next == 0 || t < next) {
+			next = t
+		}
+	}
+	return next
+}
+
+// turn deals with everything that is there: requests become proposals, what was
+// kept becomes replies and deliveries.
+func (sh *shard) turn() {
+	if sh.b.failed.Load() { // no promise can be kept any more, so none is made
+		return
+	}
+	sh.now = sh.b.opt.Now()
+	sh.mu.Lock()
+	works := append(sh.works[:0], sh.inbox...)
+	clear(sh.inbox)
+	sh.inbox = sh.inbox[:0]
+	unblocks := sh.unblocks
+	sh.unblocks = nil
+	sh.mu.Unlock()
+
+	for _, s := range unblocks {
+		sh.resume(s)
+	}
+	sh.admitAll(works)
+	clear(works)
+	sh.works = works[:0]
+	for _, st := range sh.stores {
+		sh.expire(st)
+		st.propose()
+	}
+	for again := true; again; {
+		again = false
+		for _, st := range sh.stores {
+			if sh.collect(st) {
+				again = true
+			}
+			if sh.pump(st) {
+				again = true
+			}
+			st.propose()
+		}
+	}
+	for _, st := range sh.stores {
+		sh.compact(st)
+		if err := st.journal.Failed(); err != nil {
+			sh.b.fail(err)
+		}
+	}
+	sh.reportLeases()
+	sh.flush()
+}
+
+// reply is the chunk to which replies and deliveries of s are appended in this turn.
+func (sh *shard) reply(s *Session) *chunk {
+	c := s.open[sh.index]
+	if c == nil {
+		c = chunkPool.Get().(*chunk)
+		s.open[sh.index] = c
+		sh.touched = append(sh.touched, s)
+	}
+	return c
+}
+
+// flush hands the open chunks to their sessions.
+func (sh *shard) flush() {
+	for i, s := range sh.touched {
+		c := s.open[sh.index]
+		s.open[sh.index] = nil
+		sh.touched[i] = nil
+		if len(c.b) > 0 {
+			s.send(c)
+		} else {
+			c.free()
+		}
+	}
+	sh.touched = sh.touched[:0]
+}
+
+func (sh *shard) fail(s *Session, id []byte, err *wire.Error) {
+	if s == nil {
+		return
+	}
+	sh.b.countError(err.Code)
+	c := sh.reply(s)
+	c.b = wire.AppendError(c.b, id, err)
+}
+
+// account passes on which records the state has taken up and given up.
+func (sh *shard) account(st *store) {
+	retained, released := st.state.Spans()
+	if len(retained) > 0 {
+		st.journal.Retain(sh.convert(retained))
+	}
+	if len(released) > 0 {
+		st.journal.Release(sh.convert(released))
+	}
+}
+
+func (sh *shard) convert(spans []queue.Span) []journal.Span {
+	sh.spans = sh.spans[:0]
+	for _, s := range spans {
+		sh.spans = append(sh.spans, journal.Span{Ref: journal.Ref(s.Ref), Size: s.Size})
+	}
+	return sh.spans
+}
+
+// reportLeases keeps the broker's count of leased messages, and wakes the
+// shards that wait for it to fall.
+func (sh *shard) reportLeases() {
+	n := 0
+	for _, st := range sh.stores {
+		n += st.state.Leased()
+	}
+	delta := n - sh.leased
+	sh.leased = n
+	if delta != 0 && sh.b.inFlight.Add(int64(delta)) < int64(sh.b.limits.Load().MaxInFlight) {
+		if mask := sh.b.stalled.Swap(0); mask != 0 {
+			for i, other := range sh.b.shards {
+				if mask&(1<<i) != 0 {
+					other.signal()
+				}
+			}
+		}
+	}
+}
+
+// countQueues brings Broker.counted up to date after queues have come or gone.
+func (sh *shard) countQueues() {
+	for _, st := range sh.stores {
+		n := st.state.Counted()
+		sh.b.counted.Add(int64(n - st.counted))
+		st.counted = n
+	}
+}
+
+// random is the next of a sequence that Options.Seed decides (splitmix64).
+func (sh *shard) random() uint64 {
+	sh.chance += 0x9e3779b97f4a7c15
+	z := sh.chance
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}

@@ -1,0 +1,31 @@
+package config
+
+// unsupported are settings with a name and no work done behind it. Taking
+// them in silence would let an operator believe that they hold. Whoever does the
+// work removes the line.
+var unsupported = []struct {
+	key   string
+	what  string
+	asked func(*Config) bool
+}{
+	{"classic", "the protocol of 2015", func(c *Config) bool { return c.Classic }},
+	{"queue_defaults.storage", "storage in MySQL", func(c *Config) bool { return c.QueueDefaults.Storage == "mysql" }},
+	{"queue_defaults.ttl", "a ttl other than 0s", func(c *Config) bool { return c.QueueDefaults.TTL != 0 }},
+	{"queue_defaults.dedup_window", "a dedup_window other than 5m", func(c *Config) bool {
+		return c.QueueDefaults.DedupWindow != Default().QueueDefaults.DedupWindow
+	}},
+	{"storage.mysql", "storage in MySQL", func(c *Config) bool { return c.Storage.MySQL != nil }},
+	{"tls", "TLS", func(c *Config) bool { return c.TLS != nil }},
+	{"auth.required", "authentication", func(c *Config) bool { return c.Auth.Required }},
+	{"cluster", "a cluster of several nodes", func(c *Config) bool { return c.Cluster != nil }},
+}
+
+func (c *Config) refused() []problem {
+	var all []problem
+	for _, u := range unsupported {
+		if u.asked(c) {
+			all = append(all, problem{u.key, u.what + " is not part of this version yet"})
+		}
+	}
+	return all
+}

@@ -1,0 +1,234 @@
+package filejournal
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/gmq/gmq/internal/journal"
+)
+
+const (
+	// maxSpares is how many dead segments are kept to be used again.
+	maxSpares = 2
+	// sparseBytes bounds what one wish asks to be proposed anew.
+	sparseBytes = 64 << 20
+)
+
+// keepLoop is the keeper: it prepares segments ahead of their use, gives back
+// dead ones, and wishes for compactions.
+func (l *Log) keepLoop() {
+	defer l.done.Done()
+	for {
+		l.mu.Lock()
+		for !l.spareWant && !l.reclaim && !l.wishWanted && !l.keeperEnds() {
+			l.keep.Wait()
+		}
+		spare, reclaim, wish, ends := l.spareWant && len(l.spares) == 0, l.reclaim, l.wishWanted, l.keeperEnds()
+		l.spareWant, l.reclaim, l.wishWanted = spare, false, false
+		k := l.nextSpare
+		l.mu.Unlock()
+		if ends && !reclaim {
+			return
+		}
+		err := error(nil)
+		if reclaim {
+			err = l.reclaimDead()
+		}
+		if spare && !ends && err == nil {
+			err = l.prepareSpare(k)
+		}
+		if err != nil {
+			l.fail(err)
+			return
+		}
+		if wish {
+			l.makeWish()
+		}
+	}
+}
+
+// keeperEnds: the others need it no more. Called with mu held.
+func (l *Log) keeperEnds() bool { return l.Failed() != nil || l.ended && l.snapEnded }
+
+// prepareSpare makes one, unless a dead segment has become one meanwhile.
+func (l *Log) prepareSpare(k int) error {
+	l.mu.Lock()
+	enough := len(l.spares) > 0
+	l.mu.Unlock()
+	err := error(nil)
+	if !enough {
+		err = l.wal.Prepare(k, l.opt.SegmentBytes)
+	}
+	if err != nil && !isFull(err) {
+		return err
+	}
+	l.mu.Lock()
+	news := err != nil && !l.full
+	l.spareWant, l.full = false, err != nil
+	if err == nil && !enough {
+		l.spares = append(l.spares, k)
+		l.nextSpare = k + 1
+	}
+	l.scarce.Store(l.full && len(l.spares) == 0)
+	l.idle.Broadcast()
+	l.mu.Unlock()
+	if news {
+		l.opt.Logf("no space for another log segment: soon only what frees more than it takes will be accepted: %v", err)
+	}
+	return nil
+}
+
+// scarceNow reports whether no further segment can be had. It waits for the
+// keeper where that is not known, and has it try again where it is so.
+func (l *Log) scarceNow() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for len(l.spares) == 0 && !l.full && l.Failed() == nil {
+		l.spareWant = true
+		l.keep.Signal()
+		l.idle.Wait()
+	}
+	if len(l.spares) > 0 || l.Failed() != nil {
+		return false
+	}
+	l.spareWant = true
+	l.keep.Signal()
+	return true
+}
+
+// spareFor takes a spare of at least size bytes, or says that the disk is full.
+func (l *Log) spareFor(size int64, essential bool) (int, error) {
+	if size > l.opt.SegmentBytes {
+		return l.largeSpare(size)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.spares) == 0 && l.full && essential {
+		l.full = false // the keeper is to try once more, now
+	}
+	for len(l.spares) == 0 && !l.full && l.Failed() == nil {
+		l.spareWant = true
+		l.keep.Signal()
+		l.idle.Wait()
+	}
+	if err := l.Failed(); err != nil {
+		return 0, err
+	}
+	if len(l.spares) == 0 {
+		l.spareWant = true
+		l.keep.Signal()
+		return 0, journal.ErrDiskFull
+	}
+	k := l.spares[0]
+	l.spares = slices.Delete(l.spares, 0, 1)
+	l.scarce.Store(l.full && len(l.spares) == 0)
+	return k, nil
+}
+
+// largeSpare makes a segment for a batch that is larger than the usual ones.
+func (l *Log) largeSpare(size int64) (int, error) {
+	l.mu.Lock()
+	// Numbers from here are never the keeper's: it counts up from below.
+	k := 1<<30 + l.nextSpare
+	l.nextSpare++
+	l.mu.Unlock()
+	err := l.wal.Prepare(k, (size+4095)&^4095)
+	if err != nil && isFull(err) {
+		return 0, journal.ErrDiskFull
+	}
+	return k, err
+}
+
+// reclaimDead gives back the segments in which nothing is retained and which
+// no shard would replay.
+func (l *Log) reclaimDead() error {
+	if int(l.settled.Load()) < len(l.shards) {
+		return nil // a shard may not have retained yet what it replayed
+	}
+	needed := uint32(l.needed.Load() >> 32)
+	dead := l.segs.sorted(func(s *segment) bool {
+		return s.sealed.Load() && s.live.Load() == 0 && s.number < needed
+	})
+	if len(dead) == 0 {
+		return nil
+	}
+	l.segs.remove(dead)
+	l.cache.drop(dead)
+	for _, s := range dead {
+		s.gone.Store(true)
+		if err := l.giveBack(s); err != nil {
+			return err
+		}
+	}
+	return l.fs.SyncDir(l.wal.Path)
+}
+
+func (l *Log) giveBack(s *segment) error {
+	l.mu.Lock()
+	recycle := s.size == l.opt.SegmentBytes && len(l.spares) < maxSpares && !l.closing
+	k := l.nextSpare
+	if recycle {
+		l.nextSpare++
+	}
+	l.mu.Unlock()
+	if !recycle {
+		return l.fs.Remove(l.wal.Name(s.number))
+	}
+	if err := l.wal.Recycle(s.number, k); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.spares = append(l.spares, k)
+	l.full = false
+	l.scarce.Store(false)
+	l.idle.Broadcast()
+	l.mu.Unlock()
+	return nil
+}
+
+// wishIfDue has the keeper look closer where a compaction seems worth it.
+func (l *Log) wishIfDue() {
+	if l.activity.Load() < max(l.opt.CompactEvery, l.snapBytes.Load()) && !l.scarce.Load() {
+		return
+	}
+	l.poke(func() { l.wishWanted = true })
+}
+
+// makeWish asks every shard for a snapshot, and for what lies in sparse
+// segments anew, the sparsest first.
+func (l *Log) makeWish() {
+	_, used, live := l.segs.sums()
+	sparse := l.segs.sorted((*segment).sparse)
+	due := l.activity.Load() >= max(l.opt.CompactEvery, l.snapBytes.Load()) && used > 2*live+l.opt.CompactSlack
+	// Where space has run out, whatever gives some back is worth it.
+	pressed := l.scarce.Load() && len(sparse) > 0 && l.activity.Load() >= min(l.opt.CompactEvery, l.opt.SegmentBytes/16)
+	if !due && !pressed {
+		return
+	}
+	l.activity.Store(0)
+	slices.SortStableFunc(sparse, func(a, b *segment) int { return int(a.live.Load() - b.live.Load()) })
+	set := map[uint32]struct{}{}
+	for sum := int64(0); len(sparse) > 0 && sum < sparseBytes; sparse = sparse[1:] {
+		set[sparse[0].number] = struct{}{}
+		sum += sparse[0].live.Load()
+	}
+	for _, s := range l.shards {
+		s.wish.Store(&set)
+		s.callWake()
+	}
+}
+
+// syncedUpTo waits until everything before pos is on the disk.
+func (l *Log) syncedUpTo(pos uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for uint64(l.synced) < pos && l.Failed() == nil {
+		if l.ended {
+			return errors.New("filejournal: the log ended before a snapshot")
+		}
+		l.syncWanted = true
+		l.work.Signal()
+		l.idle.Wait()
+	}
+	return l.Failed()
+}

@@ -1,0 +1,274 @@
+package filejournal
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/vfs"
+	"github.com/gmq/gmq/internal/wal"
+)
+
+// readAhead is read at a time where records are read one after another, and
+// readOnce where they are not.
+const (
+	readAhead = 256 << 10
+	readOnce  = 16 << 10
+)
+
+// Shard is one shard's journal in the log. It belongs to the shard's goroutine,
+// but for the fields that say otherwise.
+//
+// After Replay the owner retains what its state refers to before it proposes
+// anything or gives a snapshot: only then is a segment known to be dead.
+type Shard struct {
+	log    *Log
+	number uint8
+
+	pos      wal.Pos // everything of this shard before was returned by Committed
+	settled  bool
+	missing  map[uint32]int64 // bytes retained in segments that are gone, until settled
+	last     *segment         // the one looked up last
+	chunk    []byte           // what was read of the disk last, from chunkPos on
+	chunkPos wal.Pos
+	file     vfs.File // of fileSeg
+	fileSeg  *segment
+	framer   wal.Framer
+	misses   []int
+
+	// mu guards done, which the committer adds to, and wakeFunc.
+	mu       sync.Mutex
+	done     []*journal.Batch
+	wakeFunc func()
+
+	touched bool // the committer's
+	wish    atomic.Pointer[map[uint32]struct{}]
+
+	// snap is the snapshot to be written next, guarded by Log.mu. The others
+	// are Open's, then the snapshotter's.
+	snap     *snapshot
+	snapPos  wal.Pos
+	snapFile string // "" where there is none
+	snapSize int64
+}
+
+// Shard is the journal of shard i. It wakes its owner through wake.
+func (l *Log) Shard(i int, wake func()) journal.Journal {
+	s := l.shards[i]
+	s.mu.Lock()
+	s.wakeFunc = wake
+	s.mu.Unlock()
+	return s
+}
+
+func (s *Shard) callWake() {
+	s.mu.Lock()
+	wake := s.wakeFunc
+	s.mu.Unlock()
+	wake()
+}
+
+// Replay implements journal.Journal.
+func (s *Shard) Replay(snapshot func([]byte) error, record func(journal.Ref, []byte) error) error {
+	l := s.log
+	if s.snapFile != "" {
+		snap, err := readSnapshot(l.fs, s.snapFile, l.wal.ID)
+		if err == nil {
+			err = snapshot(snap.data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	end := wal.MakePos(l.found.Segment, l.found.End)
+	segs := l.segs.sorted(func(g *segment) bool {
+		return g.number >= s.snapPos.Segment() && g.number <= end.Segment() && g.shards[s.number/64]&(1<<(s.number%64)) != 0
+	})
+	for _, g := range segs {
+		if err := s.replaySegment(g, end, record); err != nil {
+			return err
+		}
+	}
+	s.pos = end
+	return nil
+}
+
+func (s *Shard) replaySegment(g *segment, end wal.Pos, record func(journal.Ref, []byte) error) error {
+	l := s.log
+	file, h, err := l.wal.Open(g.number, false)
+	if err != nil {
+		return err
+	}
+	last := g.used.Load()
+	if g.number == end.Segment() {
+		last = end.Offset()
+	}
+	name := l.wal.Name(g.number)
+	err = wal.NewReader(name, file, h).Skim(wal.PageBytes, last, func(f wal.Frame) error {
+		for at := 0; at < len(f.Data); {
+			if f.Data[at+8] != s.number || f.At()+wal.Pos(at) < s.snapPos {
+				at += int(wal.RecordSize(f.Data[at:]))
+				continue
+			}
+			pos := f.At() + wal.Pos(at)
+			payload, _, n, err := s.framer.Check(f.Data[at:], pos)
+			if err != nil {
+				return &wal.Damage{File: name, Offset: pos.Offset(), Why: err.Error()}
+			}
+			if err := record(journal.Ref(pos), payload); err != nil {
+				return err
+			}
+			at += n
+		}
+		return nil
+	})
+	return errors.Join(err, file.Close())
+}
+
+// settle ends the time in which segments that the state refers to may be gone:
+// what a snapshot refers to may have been released and given back later.
+func (s *Shard) settle() {
+	if s.settled {
+		return
+	}
+	s.settled = true
+	for number, bytes := range s.missing {
+		if bytes > 0 {
+			s.log.fail(&wal.Damage{File: s.log.wal.Name(number), Why: fmt.Sprintf("the file is missing, though shard %d needs %d bytes of it", s.number, bytes)})
+		}
+	}
+	s.missing = nil
+	if int(s.log.settled.Add(1)) == len(s.log.shards) {
+		s.log.poke(func() { s.log.reclaim = true })
+	}
+}
+
+// Propose implements journal.Journal.
+func (s *Shard) Propose(b *journal.Batch) {
+	s.settle()
+	l := s.log
+	l.mu.Lock()
+	if l.Failed() == nil && !l.ended { // else there is nobody to answer
+		l.pending = append(l.pending, item{shard: s, batch: b})
+		l.proposed++
+		l.work.Signal()
+	}
+	l.mu.Unlock()
+}
+
+// Committed implements journal.Journal.
+func (s *Shard) Committed(into []*journal.Batch) []*journal.Batch {
+	if g := s.fileSeg; g != nil && g.gone.Load() {
+		// Not to hold the space of a file that was given back. Nothing was
+		// written through it, so nothing is lost if closing it fails.
+		_ = s.closeFile()
+	}
+	end := wal.Pos(s.log.committed.Load()) // first: all before it is in done by now
+	s.mu.Lock()
+	into = append(into, s.done...)
+	if n := len(s.done); n > 0 {
+		b := s.done[n-1]
+		end = max(end, wal.Pos(b.Base)+wal.Pos(len(b.Data)))
+	}
+	clear(s.done)
+	s.done = s.done[:0]
+	s.mu.Unlock()
+	s.pos = max(s.pos, end)
+	return into
+}
+
+// Recycle implements journal.Journal: the log has its own copy.
+func (s *Shard) Recycle(*journal.Batch) bool { return true }
+
+// Retain implements journal.Journal.
+func (s *Shard) Retain(spans []journal.Span) { s.count(spans, 1) }
+
+// Release implements journal.Journal.
+func (s *Shard) Release(spans []journal.Span) {
+	released := s.count(spans, -1)
+	l := s.log
+	l.activity.Add(released)
+	l.wishIfDue()
+}
+
+// count adds to the live bytes of the spans' segments, one by one run.
+func (s *Shard) count(spans []journal.Span, sign int64) (sum int64) {
+	for i := 0; i < len(spans); {
+		number := spans[i].Ref.Segment()
+		bytes := int64(0)
+		for ; i < len(spans) && spans[i].Ref.Segment() == number; i++ {
+			bytes += int64(spans[i].Size)
+		}
+		sum += bytes
+		if s.last == nil || s.last.number != number || s.last.gone.Load() {
+			s.last = s.log.segs.find(number)
+		}
+		switch g := s.last; {
+		case g == nil && !s.settled:
+			if s.missing == nil {
+				s.missing = map[uint32]int64{}
+			}
+			s.missing[number] += sign * bytes
+		case g == nil:
+			s.log.fail(fmt.Errorf("filejournal: a record in segment %d is spoken of, which was given back", number))
+		case g.live.Add(sign*bytes) == 0 && g.sealed.Load():
+			s.log.poke(func() { s.log.reclaim = true })
+		}
+	}
+	return sum
+}
+
+// Compact implements journal.Journal.
+func (s *Shard) Compact() (journal.Compaction, bool) {
+	set := s.wish.Swap(nil)
+	if set == nil {
+		return journal.Compaction{}, false
+	}
+	return journal.Compaction{Sparse: func(ref journal.Ref) bool {
+		_, ok := (*set)[ref.Segment()]
+		return ok
+	}}, true
+}
+
+// Snapshot implements journal.Journal.
+func (s *Shard) Snapshot(data []byte) {
+	s.settle()
+	end := wal.Pos(s.log.committed.Load())
+	s.mu.Lock()
+	if len(s.done) == 0 {
+		s.pos = max(s.pos, end)
+	}
+	s.mu.Unlock()
+	l := s.log
+	l.mu.Lock()
+	if s.snap == nil {
+		l.snapQueue = append(l.snapQueue, s)
+	}
+	s.snap = &snapshot{id: l.wal.ID, shard: s.number, pos: s.pos, data: data}
+	l.snap.Signal()
+	l.mu.Unlock()
+}
+
+// Failed implements journal.Journal.
+func (s *Shard) Failed() error { return s.log.Failed() }
+
+// Used implements journal.Journal.
+func (s *Shard) Used() (total, live int64) {
+	total, _, live = s.log.segs.sums()
+	return total, live
+}
+
+// Close implements journal.Journal. The log stays open for the other shards,
+// and Committed tells the last outcomes.
+func (s *Shard) Close() error { return s.log.waitAnswered() }
+
+func (s *Shard) closeFile() error {
+	if s.file == nil {
+		return nil
+	}
+	err := s.file.Close()
+	s.file, s.fileSeg = nil, nil
+	return err
+}

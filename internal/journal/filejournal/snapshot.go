@@ -1,0 +1,245 @@
+package filejournal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"github.com/gmq/gmq/internal/vfs"
+	"github.com/gmq/gmq/internal/wal"
+)
+
+// A snapshot file, numbers little-endian:
+//
+//	0   8  magic           8   4  version      12  4  shard
+//	16  8  journal id      24  8  position (segment<<32 | offset)
+//	32  8  length of data  40     data         then 4: crc32c of all before
+const (
+	snapHeader  = 40
+	snapVersion = 1
+	snapSuffix  = ".snap"
+)
+
+var (
+	snapMagic  = [8]byte{0xFF, 'G', 'M', 'Q', 'S', 'N', 'P', '\n'}
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// snapshot is a shard's state after all its records before pos.
+type snapshot struct {
+	id    uint64
+	shard uint8
+	pos   wal.Pos
+	data  []byte
+}
+
+// encode returns what stands before and behind the data.
+func (s *snapshot) encode() (head, tail []byte) {
+	head = append(head, snapMagic[:]...)
+	head = binary.LittleEndian.AppendUint32(head, snapVersion)
+	head = binary.LittleEndian.AppendUint32(head, uint32(s.shard))
+	head = binary.LittleEndian.AppendUint64(head, s.id)
+	head = binary.LittleEndian.AppendUint64(head, uint64(s.pos))
+	head = binary.LittleEndian.AppendUint64(head, uint64(len(s.data)))
+	crc := crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, s.data)
+	return head, binary.LittleEndian.AppendUint32(nil, crc)
+}
+
+// decodeSnapshot reads a whole file; the data is a part of it.
+func decodeSnapshot(file []byte) (*snapshot, error) {
+	if len(file) < snapHeader+4 {
+		return nil, errors.New("the file is cut short")
+	}
+	if [8]byte(file) != snapMagic {
+		return nil, errors.New("not a snapshot file")
+	}
+	body := file[:len(file)-4]
+	if crc32.Checksum(body, castagnoli) != binary.LittleEndian.Uint32(file[len(body):]) {
+		return nil, errors.New("the checksum is wrong")
+	}
+	if v := binary.LittleEndian.Uint32(file[8:]); v != snapVersion {
+		return nil, fmt.Errorf("format version %d, this program reads %d", v, snapVersion)
+	}
+	shard := binary.LittleEndian.Uint32(file[12:])
+	if shard > 255 || binary.LittleEndian.Uint64(file[32:]) != uint64(len(body)-snapHeader) {
+		return nil, errors.New("the header is wrong")
+	}
+	return &snapshot{
+		id:    binary.LittleEndian.Uint64(file[16:]),
+		shard: uint8(shard),
+		pos:   wal.Pos(binary.LittleEndian.Uint64(file[24:])),
+		data:  body[snapHeader:],
+	}, nil
+}
+
+func snapName(shard uint8, pos wal.Pos) string {
+	return fmt.Sprintf("%03d-%010d-%010d%s", shard, pos.Segment(), pos.Offset(), snapSuffix)
+}
+
+// parseSnapName is the opposite of snapName.
+func parseSnapName(name string) (shard uint8, pos wal.Pos, ok bool) {
+	var i, seg, off uint32
+	if n, _ := fmt.Sscanf(name, "%d-%d-%d.snap", &i, &seg, &off); n != 3 || i > 255 {
+		return 0, 0, false
+	}
+	pos = wal.MakePos(seg, int64(off))
+	return uint8(i), pos, snapName(uint8(i), pos) == name
+}
+
+// readSnapshot reads and checks a snapshot file.
+func readSnapshot(fsys vfs.FS, file string, id uint64) (*snapshot, error) {
+	data, err := vfs.ReadFile(fsys, file, 1<<40)
+	if err != nil {
+		return nil, err
+	}
+	s, err := decodeSnapshot(data)
+	switch {
+	case err != nil:
+	case s.id != id:
+		err = errors.New("the file belongs to another journal")
+	case snapName(s.shard, s.pos) != filepath.Base(file):
+		err = errors.New("the file's name is not the one it was written under")
+	}
+	if err != nil {
+		return nil, &wal.Damage{File: file, Why: err.Error()}
+	}
+	return s, nil
+}
+
+// findSnapshots finds each shard's newest snapshot and checks it. A damaged
+// one is an error: the log before it may be gone, so an older one is no help.
+func (l *Log) findSnapshots() error {
+	names, err := l.fs.ReadDir(l.snapDir())
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		file := filepath.Join(l.snapDir(), name)
+		if strings.HasSuffix(name, ".tmp") {
+			if err := l.fs.Remove(file); err != nil {
+				return err
+			}
+			continue
+		}
+		if !strings.HasSuffix(name, snapSuffix) {
+			continue
+		}
+		shard, pos, ok := parseSnapName(name)
+		if !ok || int(shard) >= len(l.shards) {
+			return &wal.Damage{File: file, Why: "not a snapshot's name"}
+		}
+		if s := l.shards[shard]; s.snapFile == "" || pos > s.snapPos {
+			s.snapFile, s.snapPos = file, pos
+		}
+	}
+	for _, s := range l.shards {
+		if s.snapFile == "" {
+			continue
+		}
+		snap, err := readSnapshot(l.fs, s.snapFile, l.wal.ID)
+		if err != nil {
+			return err
+		}
+		s.snapSize = int64(len(snap.data))
+	}
+	l.moveNeeded()
+	return nil
+}
+
+// moveNeeded notes what the newest snapshots leave to replay.
+func (l *Log) moveNeeded() {
+	needed, bytes := l.shards[0].snapPos, int64(0)
+	for _, s := range l.shards {
+		needed = min(needed, s.snapPos)
+		bytes += s.snapSize
+	}
+	l.needed.Store(uint64(needed))
+	l.snapBytes.Store(bytes)
+}
+
+// snapLoop is the snapshotter: it writes the snapshots, one at a time.
+func (l *Log) snapLoop() {
+	defer l.done.Done()
+	for {
+		l.mu.Lock()
+		for len(l.snapQueue) == 0 && !l.ended && l.Failed() == nil {
+			l.snap.Wait()
+		}
+		if len(l.snapQueue) == 0 || l.Failed() != nil {
+			l.snapEnded = true
+			l.wakeAll()
+			l.mu.Unlock()
+			return
+		}
+		s := l.snapQueue[0]
+		l.snapQueue = l.snapQueue[1:]
+		snap := s.snap
+		s.snap = nil
+		l.mu.Unlock()
+		if err := l.writeSnapshot(s, snap); err != nil {
+			l.fail(err)
+		}
+	}
+}
+
+// writeSnapshot writes a snapshot and removes the shard's older one.
+func (l *Log) writeSnapshot(s *Shard, snap *snapshot) error {
+	// A snapshot must not be ahead of the log that a power cut leaves.
+	if err := l.syncedUpTo(uint64(snap.pos)); err != nil {
+		return err
+	}
+	file := filepath.Join(l.snapDir(), snapName(s.number, snap.pos))
+	head, tail := snap.encode()
+	err := vfs.WriteFileAtomic(l.fs, file, head, snap.data, tail)
+	if err != nil && isFull(err) && l.dropReserve() {
+		err = vfs.WriteFileAtomic(l.fs, file, head, snap.data, tail)
+	}
+	if err != nil {
+		if isFull(err) {
+			l.opt.Logf("no space for a snapshot; the one before stays: %v", err)
+			return nil
+		}
+		return err
+	}
+	if old := s.snapFile; old != "" && old != file {
+		if err := l.fs.Remove(old); err != nil {
+			return err
+		}
+	}
+	s.snapFile, s.snapPos, s.snapSize = file, snap.pos, int64(len(snap.data))
+	l.moveNeeded()
+	l.keepReserve()
+	l.poke(func() { l.reclaim = true })
+	return nil
+}
+
+// The reserve is room for one snapshot on a disk that is full: only a snapshot
+// lets segments go.
+func (l *Log) reserveFile() string { return filepath.Join(l.snapDir(), "reserve") }
+
+func (l *Log) dropReserve() bool { return l.fs.Remove(l.reserveFile()) == nil }
+
+// keepReserve makes the reserve large enough for the largest snapshot. What
+// cannot be had is done without.
+func (l *Log) keepReserve() {
+	want := int64(64 << 10)
+	for _, s := range l.shards {
+		want = max(want, 2*s.snapSize)
+	}
+	size, err := l.fs.Stat(l.reserveFile())
+	if err == nil && size >= want || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	f, err := l.fs.Create(l.reserveFile())
+	if err != nil {
+		return
+	}
+	err = f.Allocate(want)
+	if err := errors.Join(err, f.Close()); err != nil {
+		_ = l.dropReserve() // half a reserve is none
+	}
+}

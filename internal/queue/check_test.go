@@ -1,0 +1,229 @@
+package queue
+
+import (
+	"fmt"
+	"slices"
+)
+
+// check compares what the state keeps twice: counts, links, heaps and flags. It says what is
+// wrong first, "" where nothing is.
+func check(st *State) string {
+	leasedN, delayedN := 0, 0
+	for _, q := range st.Queues() {
+		for _, f := range []func(*State, *Queue) string{checkChunks, checkMessages, checkReturned, checkConsumers} {
+			if s := f(st, q); s != "" {
+				return fmt.Sprintf("queue %q: %s", q.Name, s)
+			}
+		}
+		if st.ids[q.ID] != q || q.gone {
+			return fmt.Sprintf("queue %q: not under its id, or gone", q.Name)
+		}
+		leasedN += q.Counts.Leased
+		delayedN += q.Counts.Delayed
+	}
+	if len(st.ids) != len(st.names) || leasedN != st.leasedN || delayedN != st.delayedN {
+		return fmt.Sprintf("%d ids, %d names; leased %d, counted %d; delayed %d, counted %d",
+			len(st.ids), len(st.names), leasedN, st.leasedN, delayedN, st.delayedN)
+	}
+	return checkTimers(st)
+}
+
+func checkChunks(_ *State, q *Queue) string {
+	var before *chunk
+	n, hit, from := 0, q.hit == nil, q.from == nil
+	for c := q.head; c != nil; before, c = c, c.next {
+		n++
+		live, leasedN := 0, 0
+		for i := range c.m {
+			m := &c.m[i]
+			if m.state == gone {
+				if *m != (msg{}) {
+					return fmt.Sprintf("message %d is gone and holds %+v", c.key<<chunkBits+uint64(i), *m)
+				}
+				continue
+			}
+			live++
+			if m.state == leased {
+				leasedN++
+			}
+		}
+		switch {
+		case q.byKey[c.key] != c || c.prev != before || before != nil && before.key >= c.key:
+			return fmt.Sprintf("chunk %d is misplaced", c.key)
+		case live != c.live || leasedN != c.leased || (c.leases != nil) != (leasedN > 0):
+			return fmt.Sprintf("chunk %d: live %d counted %d, leased %d counted %d", c.key, live, c.live, leasedN, c.leased)
+		case live == 0 && c.next != nil:
+			return fmt.Sprintf("chunk %d is empty and not the last", c.key)
+		case c == q.spare:
+			return fmt.Sprintf("chunk %d is in use and spare", c.key)
+		}
+		hit, from = hit || q.hit == c, from || q.from == c
+	}
+	if before != q.tail || n != len(q.byKey) || !hit || !from || (q.head != nil && q.from == nil) {
+		return fmt.Sprintf("%d chunks, %d by key, hit %v, from %v", n, len(q.byKey), hit, from)
+	}
+	return ""
+}
+
+func checkMessages(_ *State, q *Queue) string {
+	var n [4]int
+	bytes, dead, fail := int64(0), 0, ""
+	q.each(func(seq uint64, c *chunk, m *msg) bool {
+		n[m.state]++
+		bytes += m.body()
+		if m.flags&msgDead != 0 {
+			if dead++; q.dead[seq] == nil {
+				fail = fmt.Sprintf("message %d is a dead letter of nowhere", seq)
+			}
+		}
+		if m.state == ready && seq >= q.cursor && c.key < q.from.key {
+			fail = fmt.Sprintf("message %d is ready, and the cursor %d in chunk %d misses it", seq, q.cursor, q.from.key)
+		}
+		if m.state == ready && seq < q.cursor && m.flags&msgInHeap == 0 {
+			fail = fmt.Sprintf("message %d is ready, behind the cursor %d and not in the heap", seq, q.cursor)
+		}
+		if seq == 0 || seq > q.last {
+			fail = fmt.Sprintf("message %d, the last is %d", seq, q.last)
+		}
+		return fail == ""
+	})
+	c := &q.Counts
+	sum := uint64(c.Live()) + c.Acked + c.Expired + c.Dead + c.Dropped + c.Cancelled + c.Purged + c.Redriven
+	switch {
+	case fail != "":
+		return fail
+	case n[ready] != c.Ready || n[leased] != c.Leased || n[delayed] != c.Delayed || bytes != q.Bytes || dead != len(q.dead):
+		return fmt.Sprintf("states %v, %d bytes, %d dead letters; counted %+v, %d bytes, %d dead letters", n, bytes, dead, *c, q.Bytes, len(q.dead))
+	case c.Published != sum:
+		return fmt.Sprintf("published %d is not the sum %d of %+v", c.Published, sum, *c)
+	}
+	return ""
+}
+
+// checkReturned: a message has the flag if, and only if, it is in the heap, and it is there once.
+func checkReturned(_ *State, q *Queue) string {
+	in := map[uint64]int{}
+	for i, seq := range q.returned {
+		in[seq]++
+		if i > 0 && q.returned[(i-1)/2] > seq {
+			return "the heap of returned messages is none"
+		}
+	}
+	fail := ""
+	q.each(func(seq uint64, _ *chunk, m *msg) bool {
+		if want := int(m.flags & msgInHeap); in[seq] != want {
+			fail = fmt.Sprintf("message %d is in the heap %d times, flag %d", seq, in[seq], want)
+		}
+		if in[seq] > 0 && seq >= q.cursor {
+			fail = fmt.Sprintf("message %d is in the heap and before the cursor %d", seq, q.cursor)
+		}
+		return fail == ""
+	})
+	return fail
+}
+
+func checkConsumers(st *State, q *Queue) string {
+	ring := map[*Consumer]bool{}
+	if c := q.ring; c != nil {
+		for {
+			if ring[c] || c.next.prev != c || c.prev.next != c {
+				return "the ring is none"
+			}
+			ring[c] = true
+			if c = c.next; c == q.ring {
+				break
+			}
+		}
+	}
+	subs := 0
+	for i, c := range q.subs {
+		able := c.listed && !c.blocked && c.leased < c.Limit
+		if c.index != i || !c.listed || c.Queue != q || ring[c] != able {
+			return fmt.Sprintf("consumer %d: index %d, listed %v, in the ring %v, should be %v", i, c.index, c.listed, ring[c], able)
+		}
+		if c.Until == 0 {
+			subs++
+		}
+		delete(ring, c)
+	}
+	if len(ring) > 0 || subs != q.Consumers {
+		return fmt.Sprintf("%d in the ring are not listed; %d subscriptions, counted %d", len(ring), subs, q.Consumers)
+	}
+	if q.dirty != slices.Contains(st.dirty, q) || (!q.dirty && q.ring != nil && q.Counts.Ready > 0 && !q.Paused) {
+		return fmt.Sprintf("dirty is %v, listed %v", q.dirty, slices.Contains(st.dirty, q))
+	}
+	return checkLeases(q)
+}
+
+// checkLeases follows the list of each consumer that has something.
+func checkLeases(q *Queue) string {
+	held := map[uint64]*Consumer{}
+	firsts := map[*Consumer]bool{}
+	q.each(func(seq uint64, c *chunk, m *msg) bool {
+		if m.state == leased {
+			l := &c.leases[seq&(chunkLen-1)]
+			held[seq], firsts[l.c] = l.c, true
+		}
+		return true
+	})
+	for c := range firsts {
+		n, before := 0, uint64(0)
+		for seq := c.leases; seq != 0; n++ {
+			ck, m := q.find(seq)
+			if m == nil || m.state != leased || held[seq] != c {
+				return fmt.Sprintf("the list of a consumer holds message %d, which it has not, or twice", seq)
+			}
+			l := &ck.leases[seq&(chunkLen-1)]
+			if l.c != c || l.prev != before {
+				return fmt.Sprintf("the lease of message %d is linked to %d, not %d", seq, l.prev, before)
+			}
+			delete(held, seq)
+			before, seq = seq, l.next
+		}
+		if n != c.leased {
+			return fmt.Sprintf("a consumer has %d, counted %d", n, c.leased)
+		}
+	}
+	if len(held) > 0 {
+		return fmt.Sprintf("leased and in no list: %v", held)
+	}
+	return ""
+}
+
+func checkTimers(st *State) string {
+	for _, t := range []*timers{&st.leasesEnd, &st.delays, &st.waits} {
+		for i := range t.heap {
+			if i > 0 && t.heap[(i-1)/2].at > t.heap[i].at {
+				return "a heap of timers is none"
+			}
+		}
+	}
+	delays, ends := map[place]int{}, map[place]int{}
+	for _, t := range st.delays.heap {
+		if st.isDelayed(t) {
+			delays[place{t.queue, t.seq}]++
+		}
+	}
+	for _, t := range st.leasesEnd.heap {
+		if _, l := st.leaseOf(t); l != nil {
+			ends[place{t.queue, t.seq}]++
+		}
+	}
+	fail := ""
+	for _, q := range st.Queues() {
+		q.each(func(seq uint64, c *chunk, m *msg) bool {
+			at := place{q.ID, seq}
+			if n := delays[at]; m.state == delayed && n != 1 {
+				fail = fmt.Sprintf("queue %q: message %d is delayed and has %d timers", q.Name, seq, n)
+			}
+			if m.state == leased {
+				l := &c.leases[seq&(chunkLen-1)]
+				if l.at != 0 && !l.returning && ends[at] == 0 {
+					fail = fmt.Sprintf("queue %q: message %d is leased and its lease has no timer", q.Name, seq)
+				}
+			}
+			return fail == ""
+		})
+	}
+	return fail
+}

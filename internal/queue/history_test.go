@@ -1,0 +1,599 @@
+package queue
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// A history is a run of random actions on a State and on the model of it,
+// compared after each. GMQ_SEED replays the one that a failure names.
+type history struct {
+	*rig
+	model
+	rnd       *rand.Rand
+	consumers []*mConsumer
+	pending   []proposal // proposed, not yet committed
+	receipts  []mReceipt
+	deliver   int // how many deliveries there were
+}
+
+type proposal struct {
+	records [][]byte
+	at      int64
+	expect  func(Outcome)
+}
+
+type mReceipt struct {
+	q            *mQueue
+	seq          uint64
+	boot, number uint32
+}
+
+const (
+	historyActions = 2000
+	histories      = 110
+)
+
+func TestHistories(t *testing.T) {
+	n, first := histories, rand.Uint64()
+	if testing.Short() {
+		n = 10
+	}
+	if s := os.Getenv("GMQ_SEED"); s != "" {
+		seed, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, first = 1, seed
+	}
+	for i := range n {
+		seed := first + uint64(i)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			h := &history{rig: newRig(t), rnd: rand.New(rand.NewPCG(seed, 1)), model: model{queues: map[string]*mQueue{}}}
+			defer func() {
+				p := recover()
+				if p != nil || t.Failed() {
+					t.Logf("again: GMQ_SEED=%d go test -run TestHistories ./internal/queue", seed)
+				}
+				if p != nil {
+					panic(p)
+				}
+			}()
+			for step := range historyActions {
+				h.act()
+				h.compare(step)
+			}
+			if h.deliver == 0 {
+				t.Error("nothing was delivered in the whole history")
+			}
+		})
+	}
+}
+
+func (h *history) chance(n int) bool { return h.rnd.IntN(n) == 0 }
+
+// act does one random thing.
+func (h *history) act() {
+	actions := []struct {
+		weight int
+		do     func(*mQueue)
+	}{
+		{22, h.publish}, {5, h.batch}, {4, h.subscribe}, {2, h.receive}, {2, h.unsubscribe}, {18, h.take}, {14, h.ack},
+		{9, h.nack}, {2, h.nackAnything}, {3, h.extend}, {9, h.tick}, {3, h.block}, {4, h.relocate}, {3, h.pause},
+		{2, h.update}, {1, h.purge}, {2, h.snap},
+	}
+	total := 0
+	for _, a := range actions {
+		total += a.weight
+	}
+	if len(h.queues) < 2 || h.chance(150) {
+		h.create()
+	}
+	names := slices.Sorted(maps.Keys(h.queues))
+	if len(names) > 0 {
+		q := h.queues[names[h.rnd.IntN(len(names))]]
+		pick := h.rnd.IntN(total)
+		for _, a := range actions {
+			if pick -= a.weight; pick < 0 {
+				a.do(q)
+				break
+			}
+		}
+		if h.chance(250) {
+			h.delete(q)
+		}
+		if h.chance(150) {
+			h.reboot()
+		}
+	}
+	if !h.chance(3) {
+		h.commit()
+	}
+}
+
+func (h *history) propose(expect func(Outcome), records ...[]byte) {
+	h.pending = append(h.pending, proposal{records, h.at(records[0]), expect})
+}
+
+func (h *history) at(record []byte) int64 { return (&reader{b: record[8:]}).int64() }
+
+func (r *reader) int64() int64 { return int64(r.uint64()) }
+
+func (h *history) commit() {
+	for _, p := range h.pending {
+		var out Outcome
+		for i, record := range p.records {
+			out = h.apply(record)
+			if out.Pending != (i < len(p.records)-1) {
+				h.Fatalf("record %d of %d: %+v", i, len(p.records), out)
+			}
+		}
+		h.clock = max(h.clock, p.at)
+		p.expect(out)
+	}
+	h.pending = nil
+}
+
+// stamp is the time of a command: now, or a bit earlier, as clocks are.
+func (h *history) stamp() int64 {
+	if h.chance(20) {
+		return h.now - h.rnd.Int64N(1e9)
+	}
+	return h.now
+}
+
+// on is what a command on a queue leads to: NoQueue where that has gone meanwhile.
+func (h *history) on(id uint32, f func(q *mQueue, out Outcome)) func(Outcome) {
+	return func(out Outcome) {
+		q := h.byID(id)
+		if (q == nil) != (out.Refusal == NoQueue) {
+			h.Fatalf("queue %d: there is %v, refusal %v", id, q != nil, out.Refusal)
+		}
+		if q != nil {
+			f(q, out)
+		}
+	}
+}
+
+func (h *history) settings() Settings {
+	s := testSettings()
+	s.Lease = time.Duration(1+h.rnd.IntN(60)) * time.Second
+	s.MaxDeliveries = h.rnd.Int64N(5)
+	s.Overflow = Overflow(h.rnd.IntN(3))
+	if h.chance(2) {
+		s.MaxMessages = h.rnd.Int64N(90)
+	}
+	if h.chance(2) {
+		s.MaxBytes = h.rnd.Int64N(1500)
+	}
+	return s
+}
+
+func (h *history) create() {
+	name := string(rune('a' + h.rnd.IntN(4)))
+	if h.chance(8) {
+		name += DeadSuffix
+	}
+	id, s := h.st.NewID(), h.settings()
+	h.propose(func(out Outcome) {
+		if (h.queues[name] != nil) != (out.Refusal == Exists) {
+			h.Fatalf("create %q: refusal %v", name, out.Refusal)
+		}
+		if out.Refusal == Done {
+			h.queues[name] = &mQueue{id: id, name: name, s: s}
+		}
+	}, AppendCreate(nil, id, h.stamp(), name, &s))
+}
+
+func (h *history) update(q *mQueue) {
+	s := h.settings()
+	h.propose(h.on(q.id, func(q *mQueue, _ Outcome) { q.s = s }), AppendUpdate(nil, q.id, h.stamp(), &s))
+}
+
+func (h *history) publish(q *mQueue) { h.publishN(q, 1) }
+
+func (h *history) batch(q *mQueue) { h.publishN(q, 1+h.rnd.IntN(100)) }
+
+func (h *history) publishN(q *mQueue, n int) {
+	if h.chance(2) { // as the owner does where the queue is nearly full
+		seqs := h.st.ids[q.id].Shield(n)
+		h.propose(h.on(q.id, func(q *mQueue, _ Outcome) { q.shield = seqs }), AppendShield(nil, q.id, h.stamp(), seqs))
+	}
+	at, records, ms := h.stamp(), [][]byte{}, []*mMessage{}
+	for i := range n {
+		body := make([]byte, h.rnd.IntN(40))
+		rec := AppendPublish(nil, bytes.Repeat([]byte("h"), h.rnd.IntN(2)*9), body, false, i < n-1)
+		Address(rec, q.id, at)
+		records = append(records, rec)
+		ms = append(ms, &mMessage{body: int64(len(body))})
+	}
+	h.propose(h.on(q.id, func(q *mQueue, out Outcome) {
+		for i, m := range ms {
+			s := spanOf(len(h.log)-n+i, records[i])
+			m.ref, m.size = s.Ref, s.Size
+		}
+		if first := q.last + 1; !h.model.publish(q, ms) {
+			if out.Refusal != Full {
+				h.Fatalf("publish %d into the full %q: %+v", n, q.name, out)
+			}
+		} else if out.Refusal != Done || out.Seq != first || out.N != n {
+			h.Fatalf("publish %d to %q: %+v, first should be %d", n, q.name, out, first)
+		}
+	}), records...)
+}
+
+func (h *history) subscribe(q *mQueue) {
+	c := &mConsumer{q: q, limit: 1 + h.rnd.IntN(8)*h.rnd.IntN(8), listed: true}
+	h.join(c, h.chance(8))
+}
+
+// receive waits for messages.
+func (h *history) receive(q *mQueue) {
+	h.join(&mConsumer{q: q, limit: 1, listed: true, until: h.now + h.rnd.Int64N(20e9) + 1}, false)
+}
+
+func (h *history) join(c *mConsumer, auto bool) {
+	c.real = &Consumer{Queue: h.st.ids[c.q.id], Tag: c, Limit: c.limit, Lease: c.q.s.Lease, Auto: auto, Until: c.until}
+	h.st.Subscribe(c.real)
+	h.consumers = append(h.consumers, c)
+	c.turn()
+}
+
+func (h *history) someone() *mConsumer {
+	if len(h.consumers) == 0 {
+		return nil
+	}
+	return h.consumers[h.rnd.IntN(len(h.consumers))]
+}
+
+// unsubscribe ends a consumer, whose queue may be gone.
+func (h *history) unsubscribe(*mQueue) {
+	c := h.someone()
+	if c == nil {
+		return
+	}
+	seqs := h.st.Unsubscribe(c.real)
+	var want []uint64
+	if !c.q.gone {
+		for _, m := range c.q.msgs {
+			if m.holder == c && !m.returning {
+				want = append(want, m.seq)
+				m.returning = true
+			}
+		}
+	}
+	c.listed = false
+	c.turn()
+	h.consumers = slices.DeleteFunc(h.consumers, func(x *mConsumer) bool { return x == c })
+	slices.Sort(seqs)
+	if !slices.Equal(seqs, want) {
+		h.Fatalf("unsubscribe from %q: returns %v, should be %v", c.q.name, seqs, want)
+	}
+	h.giveBack(c.q, seqs, "connection lost", 0, true, false)
+}
+
+func (h *history) giveBack(q *mQueue, seqs []uint64, reason string, delay int64, counted, dead bool) {
+	if len(seqs) == 0 {
+		return
+	}
+	rs := make([]Return, len(seqs))
+	for i, seq := range seqs {
+		rs[i].Seq = seq
+		if delay > 0 {
+			rs[i].Due = h.now + delay*int64(i+1)
+		}
+	}
+	h.propose(h.on(q.id, func(q *mQueue, out Outcome) {
+		if n := h.model.giveBack(q, rs, reason, counted, dead); n != out.N {
+			h.Fatalf("return of %v to %q: %d, should be %d", seqs, q.name, out.N, n)
+		}
+	}), AppendReturn(nil, q.id, h.stamp(), rs, reason, counted, dead))
+}
+
+func (h *history) block(*mQueue) {
+	if c := h.someone(); c != nil && !c.q.gone {
+		if c.blocked = !c.blocked; c.blocked {
+			h.st.Block(c.real)
+		} else {
+			h.st.Unblock(c.real)
+		}
+		c.turn()
+	}
+}
+
+// take takes a few deliveries, mostly all.
+func (h *history) take(*mQueue) {
+	n := 1 << 30
+	if h.chance(2) {
+		n = 1 + h.rnd.IntN(5)
+	}
+	for ; n > 0; n-- {
+		d, ok := h.st.Take(h.now)
+		if !ok {
+			for _, q := range h.queues {
+				if len(q.ring) > 0 && q.firstReady() != nil {
+					h.Fatalf("%q has something for somebody, and Take gives nothing", q.name)
+				}
+			}
+			return
+		}
+		c := d.C.Tag.(*mConsumer)
+		if len(c.q.ring) == 0 || c.q.ring[0] != c {
+			h.Fatalf("%q: it was another consumer's turn", c.q.name)
+		}
+		if c.until == 0 {
+			h.delivered(c, d)
+			continue
+		}
+		if d.Seq != 0 || c.q.firstReady() == nil {
+			h.Fatalf("%q: a receive that waits: %+v", c.q.name, d)
+		}
+		c.listed = false
+		c.turn()
+		for range 1 + h.rnd.IntN(3) {
+			m := c.q.firstReady()
+			if d, ok = h.st.TakeFor(c.real, h.now); ok != (m != nil) {
+				h.Fatalf("%q: TakeFor gives %v", c.q.name, ok)
+			}
+			if ok {
+				h.delivered(c, d)
+			}
+		}
+	}
+}
+
+func (h *history) delivered(c *mConsumer, d Delivery) {
+	q, m := c.q, c.q.firstReady()
+	if m == nil {
+		h.Fatalf("%q delivers message %d, nothing is ready", q.name, d.Seq)
+	}
+	again := m.returns > 0 || m.restored
+	if d.C != c.real || d.Seq != m.seq || d.Span != (Span{m.ref, m.size}) || d.Attempt != uint32(m.attempts+1) ||
+		d.Number != uint32(m.returns+1) || d.Redelivered != again || (m.delivered && !again) {
+		h.Fatalf("%q delivers %+v, should be %+v", q.name, d, *m)
+	}
+	if (d.Dead == nil) != (m.dead == nil) || m.dead != nil && *d.Dead != *m.dead {
+		h.Fatalf("%q: dead letter %+v, should be %+v", q.name, d.Dead, m.dead)
+	}
+	h.deliver++
+	m.state, m.holder, m.delivered = leased, c, true
+	c.leased++
+	c.turn()
+	if len(q.ring) > 0 && q.ring[0] == c {
+		q.ring = append(q.ring[1:], c)
+	}
+	if c.real.Auto {
+		h.settle(q, []uint64{m.seq})
+	} else {
+		m.end = h.now + int64(c.real.Lease)
+	}
+	h.receipts = append(h.receipts, mReceipt{q, d.Seq, h.boot, d.Number})
+	if len(h.receipts) > 400 {
+		h.receipts = h.receipts[200:]
+	}
+}
+
+func (h *history) settle(q *mQueue, seqs []uint64) {
+	h.propose(h.on(q.id, func(q *mQueue, out Outcome) {
+		if n := h.model.settle(q, seqs); out.N != n {
+			h.Fatalf("settle %v in %q: %d, should be %d", seqs, q.name, out.N, n)
+		}
+	}), AppendSettle(nil, q.id, h.stamp(), seqs))
+}
+
+// leasedOf are some of the leased messages of q.
+func (h *history) leasedOf(q *mQueue) (seqs []uint64) {
+	for _, m := range q.msgs {
+		if m.state == leased && !h.chance(3) {
+			seqs = append(seqs, m.seq)
+		}
+	}
+	return seqs
+}
+
+// ack settles with the receipts of some deliveries, or messages without.
+func (h *history) ack(q *mQueue) {
+	if h.chance(3) {
+		h.settle(q, h.leasedOf(q))
+		return
+	}
+	for range 1 + h.rnd.IntN(8) {
+		if len(h.receipts) == 0 {
+			return
+		}
+		x := h.receipts[h.rnd.IntN(len(h.receipts))]
+		if x.q.gone || h.queues[x.q.name] != x.q {
+			continue
+		}
+		if hold := h.holds(x); hold != Stale && hold != Settled {
+			h.settle(x.q, []uint64{x.seq})
+		}
+	}
+}
+
+// holds compares what Holds says about a receipt with what happened.
+func (h *history) holds(x mReceipt) Holding {
+	got, want := h.st.Holds(h.st.ids[x.q.id], x.seq, x.boot, x.number), Stale
+	switch m := x.q.find(x.seq); {
+	case m == nil:
+		want = Settled
+	case m.state == leased && x.boot == h.boot && int(x.number) == m.returns+1:
+		if want = Current; m.returning {
+			want = Back
+		}
+	case m.state == leased:
+	case int(x.number) == m.returns+1:
+		want = Unleased
+	case int(x.number) == m.returns:
+		want = Back
+	}
+	if got != want {
+		h.Fatalf("%q: receipt %+v holds %d, should be %d", x.q.name, x, got, want)
+	}
+	return got
+}
+
+func (h *history) nack(q *mQueue) {
+	seqs := h.leasedOf(q)
+	seqs = slices.DeleteFunc(seqs, func(seq uint64) bool {
+		m := q.find(seq)
+		first := h.st.Returning(h.st.ids[q.id], seq)
+		if first == m.returning {
+			h.Fatalf("%q: message %d is returning %v, and Returning says first: %v", q.name, seq, m.returning, first)
+		}
+		m.returning = true
+		return !first
+	})
+	h.giveBack(q, seqs, "nack: bad", int64(h.rnd.IntN(3))*7e8, !h.chance(4), h.chance(6))
+}
+
+// nackAnything returns messages wherever they stand, as a nack does that crossed something else.
+func (h *history) nackAnything(q *mQueue) {
+	if len(q.msgs) > 0 {
+		seqs := []uint64{}
+		for range 1 + h.rnd.IntN(4) {
+			seqs = append(seqs, q.msgs[h.rnd.IntN(len(q.msgs))].seq)
+		}
+		h.giveBack(q, seqs, "nack", h.rnd.Int64N(9e9), h.chance(2), h.chance(9))
+	}
+}
+
+func (h *history) extend(q *mQueue) {
+	for _, m := range q.msgs {
+		if !h.chance(4) {
+			continue
+		}
+		until := h.now + h.rnd.Int64N(90e9)
+		ok := m.state == leased && !m.returning
+		if h.st.Extend(h.st.ids[q.id], m.seq, until) != ok {
+			h.Fatalf("%q: extending message %d should be %v", q.name, m.seq, ok)
+		}
+		if ok {
+			m.end = until
+		}
+	}
+}
+
+// tick lets time pass and does what the owner's loop does then.
+func (h *history) tick(*mQueue) {
+	h.checkNext()
+	h.now += h.rnd.Int64N(int64(20 * time.Second))
+	if h.chance(60) {
+		h.now += h.rnd.Int64N(int64(30 * time.Minute))
+	}
+	h.st.Due(h.now)
+	h.dueAt(h.now)
+	got := map[*Queue][]uint64{}
+	h.st.Expired(h.now, func(q *Queue, seq uint64) { got[q] = append(got[q], seq) })
+	for _, name := range slices.Sorted(maps.Keys(h.queues)) {
+		q := h.queues[name]
+		var want []uint64
+		for _, m := range q.msgs {
+			if m.state == leased && m.end != 0 && m.end <= h.now && !m.returning {
+				want = append(want, m.seq)
+				m.returning = true
+			}
+		}
+		seqs := got[h.st.ids[q.id]]
+		slices.Sort(seqs)
+		if !slices.Equal(seqs, want) {
+			h.Fatalf("%q: expired are %v, should be %v", name, seqs, want)
+		}
+		h.giveBack(q, seqs, "lease expired", int64(time.Second), true, false)
+	}
+	waited := map[*mConsumer]bool{}
+	h.st.Waited(h.now, func(c *Consumer) { waited[c.Tag.(*mConsumer)] = true })
+	for _, c := range h.consumers {
+		if over := c.listed && c.until != 0 && c.until <= h.now; over != waited[c] {
+			h.Fatalf("%q: a receive has waited long enough: %v, should be %v", c.q.name, waited[c], over)
+		} else if over {
+			c.listed = false
+			c.turn()
+		}
+	}
+}
+
+// checkNext: Next may be early, never late.
+func (h *history) checkNext() {
+	first := int64(0)
+	see := func(t int64) {
+		if first == 0 || t < first {
+			first = t
+		}
+	}
+	for _, q := range h.queues {
+		for _, m := range q.msgs {
+			if m.state == delayed {
+				see(m.due)
+			}
+			if m.state == leased && m.end != 0 && !m.returning {
+				see(m.end)
+			}
+		}
+	}
+	for _, c := range h.consumers {
+		if c.listed && c.until != 0 {
+			see(c.until)
+		}
+	}
+	if next := h.st.Next(); first != 0 && (next == 0 || next > first) {
+		h.Fatalf("Next is %d, and something is to be done at %d", next, first)
+	}
+}
+
+func (h *history) relocate(q *mQueue) {
+	if len(q.msgs) == 0 {
+		return
+	}
+	m := q.msgs[h.rnd.IntN(len(q.msgs))]
+	seq := m.seq
+	rec, err := AppendRelocate(nil, q.id, seq, h.log[m.ref>>6-1])
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.propose(h.on(q.id, func(q *mQueue, _ Outcome) {
+		if m := q.find(seq); m != nil {
+			s := spanOf(len(h.log)-1, rec)
+			m.ref, m.size = s.Ref, s.Size
+		}
+	}), rec)
+	h.pending[len(h.pending)-1].at = 0 // it bears the message's time
+}
+
+func (h *history) pause(q *mQueue) {
+	on := h.chance(2)
+	h.propose(h.on(q.id, func(q *mQueue, _ Outcome) { q.paused = on }), AppendPause(nil, q.id, h.stamp(), on))
+}
+
+func (h *history) purge(q *mQueue) {
+	h.propose(h.on(q.id, func(q *mQueue, out Outcome) {
+		if n := h.model.purge(q); out.N != n {
+			h.Fatalf("purge %q: %d, should be %d", q.name, out.N, n)
+		}
+	}), AppendPurge(nil, q.id, h.stamp()))
+}
+
+func (h *history) delete(q *mQueue) {
+	h.propose(h.on(q.id, func(q *mQueue, _ Outcome) {
+		h.remove(q)
+		removed := map[*mConsumer]bool{}
+		for _, c := range h.st.Removed() {
+			removed[c.Tag.(*mConsumer)] = true
+		}
+		for _, c := range h.consumers {
+			if removed[c] != (c.listed && c.q == q) {
+				h.Fatalf("delete %q: a consumer is removed: %v", q.name, removed[c])
+			}
+			c.listed = c.listed && c.q != q
+		}
+	}), AppendDelete(nil, q.id, h.stamp()))
+}
+
+func (h *history) snap(*mQueue) { h.snapshot() }

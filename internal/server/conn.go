@@ -1,0 +1,242 @@
+package server
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/gmq/gmq/internal/broker"
+	"github.com/gmq/gmq/wire"
+)
+
+// deskBytes is the size of the buffer a reader works with while there is something to read.
+const deskBytes = 64 << 10
+
+// A desk is what reading takes: it is shared by all connections, so that one with nothing
+// to read holds no buffer.
+type desk struct {
+	buf []byte
+	dec *wire.Decoder
+	req wire.Request
+	max int // of the decoder
+}
+
+var desks = sync.Pool{New: func() any { return &desk{buf: make([]byte, deskBytes)} }}
+
+// A conn is one connection. Its reader owns everything but nc and session, which reader and writer share.
+type conn struct {
+	server  *Server
+	nc      net.Conn
+	raw     syscall.RawConn // nil where nc is no socket
+	session *broker.Session
+
+	desk    *desk
+	n       int    // bytes in desk.buf that are not dealt with
+	part    []byte // a line's beginning, while there is no desk
+	skip    bool   // the rest of the line is to be thrown away
+	first   bool   // the first byte has been seen
+	got     int    // what fill read
+	err     error
+	pending func(fd uintptr) bool
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	c := &conn{server: s, nc: nc, session: s.opt.Broker.NewSession()}
+	if sc, ok := nc.(syscall.Conn); ok {
+		c.raw, _ = sc.SyscallConn()
+	}
+	c.pending = c.tryRead
+	return c
+}
+
+// end lets the connection finish what it has to send and close.
+func (c *conn) end() {
+	c.nc.SetReadDeadline(time.Now()) // ends the reader
+	c.nc.SetWriteDeadline(time.Now().Add(farewell))
+}
+
+// read is the reader.
+func (c *conn) read() {
+	for {
+		c.session.Await()
+		if err := c.fill(); err != nil {
+			break
+		}
+		if !c.lines() {
+			break
+		}
+		c.session.Intake.Flush()
+	}
+	c.leaveDesk()
+	c.session.Close()
+	c.server.forget(c)
+}
+
+// write is the writer; it closes the socket when there is nothing more to come.
+func (c *conn) write() {
+	var bufs, list net.Buffers
+	out, ok := c.session.Outgoing(nil)
+	for ; ok; out, ok = c.session.Outgoing(out[:0]) {
+		var err error
+		if bufs = broker.Bytes(bufs[:0], out); len(bufs) == 1 {
+			_, err = c.nc.Write(bufs[0])
+		} else {
+			list = bufs
+			_, err = list.WriteTo(c.nc)
+		}
+		clear(bufs)
+		c.session.Sent(out)
+		clear(out)
+		if err != nil { // the reader ends the session; until then, what comes is for nobody
+			c.nc.Close()
+		}
+	}
+	c.nc.Close()
+}
+
+// fill reads what there is, at least one byte. While there is nothing, no buffer is held.
+func (c *conn) fill() error {
+	if c.raw == nil {
+		c.takeDesk()
+		c.got, c.err = c.nc.Read(c.desk.buf[c.n:])
+	} else if err := c.raw.Read(c.pending); err != nil {
+		return err
+	}
+	if c.got > 0 {
+		c.n += c.got
+		return nil
+	}
+	if c.err == nil {
+		return io.EOF
+	}
+	return c.err
+}
+
+// tryRead is called when the socket may have something; false waits for more.
+func (c *conn) tryRead(fd uintptr) bool {
+	c.takeDesk()
+	for {
+		n, err := syscall.Read(int(fd), c.desk.buf[c.n:])
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			c.leaveDesk()
+			return false
+		}
+		c.got, c.err = max(n, 0), err
+		return true
+	}
+}
+
+// takeDesk makes sure of a desk with room behind the c.n bytes.
+func (c *conn) takeDesk() {
+	if c.desk != nil {
+		return
+	}
+	d := desks.Get().(*desk)
+	if limit := c.server.opt.Broker.Limits().MaxMessageBytes; d.dec == nil || d.max != limit {
+		d.dec, d.max = wire.NewDecoder(limit), limit
+	}
+	c.desk = d
+	if len(d.buf) <= len(c.part) {
+		d.buf = make([]byte, c.roomFor(len(c.part)))
+	}
+	c.n = copy(d.buf, c.part)
+	c.part = nil
+}
+
+// roomFor is the size of a buffer that holds n bytes of a line and has room for more of it.
+func (c *conn) roomFor(n int) int {
+	return max(deskBytes, min(2*n, c.lineLimit()+1))
+}
+
+func (c *conn) lineLimit() int {
+	return c.server.opt.Broker.Limits().MaxMessageBytes + lineOverhead
+}
+
+// leaveDesk gives the desk back; what is left of a line is kept aside.
+func (c *conn) leaveDesk() {
+	d := c.desk
+	if d == nil {
+		return
+	}
+	c.part = append([]byte(nil), d.buf[:c.n]...)
+	if c.n == 0 {
+		c.part = nil
+	}
+	c.desk = nil
+	if len(d.buf) == deskBytes {
+		desks.Put(d)
+	}
+}
+
+// lines deals with the whole lines that have been read. It is false where
+// the connection cannot go on.
+func (c *conn) lines() bool {
+	d := c.desk
+	if !c.first {
+		c.first = true
+		if d.buf[0] == 0x16 {
+			c.session.Refuse(nil, wire.Errorf(wire.CodeBadRequest, "this looks like TLS, which this server does not speak on this port"))
+			return false
+		}
+	}
+	rest := d.buf[:c.n]
+	from := len(rest) - c.got // nothing before it holds a newline
+	for {
+		i := bytes.IndexByte(rest[from:], '\n')
+		if i < 0 {
+			break
+		}
+		line := rest[:from+i]
+		rest, from = rest[from+i+1:], 0
+		if c.skip {
+			c.skip = false
+			continue
+		}
+		c.line(line)
+	}
+	if c.skip {
+		rest = nil
+	}
+	c.n = copy(d.buf, rest)
+	if c.n > c.lineLimit() {
+		c.tooLong()
+		c.skip, c.n = true, 0
+	}
+	if c.n == len(d.buf) {
+		buf := make([]byte, c.roomFor(c.n))
+		copy(buf, d.buf)
+		d.buf = buf
+	}
+	return true
+}
+
+func (c *conn) tooLong() {
+	c.session.Refuse(nil, wire.Errorf(wire.CodeLineTooLong, "the line is longer than %d bytes (max_message_bytes and 64 KiB) and was skipped", c.lineLimit()))
+}
+
+func (c *conn) refuse(id []byte, err *wire.Error) {
+	c.session.Reply(func(dst []byte) []byte { return wire.AppendError(dst, id, err) })
+}
+
+// line deals with one line.
+func (c *conn) line(line []byte) {
+	if len(line) > c.lineLimit() {
+		c.tooLong()
+		return
+	}
+	if len(bytes.TrimSpace(line)) == 0 {
+		return
+	}
+	d := c.desk
+	if err := d.dec.Decode(line, &d.req); err != nil {
+		c.session.Refuse(d.req.ID, err)
+		return
+	}
+	c.session.Intake.Handle(&d.req)
+}

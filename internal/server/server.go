@@ -1,0 +1,157 @@
+// Package server is the sockets: it accepts connections, cuts what they send
+// into lines, hands decoded requests to the broker, and writes what the broker
+// has for them. Each connection has one reader and one writer.
+//
+// It does not know what a request means: it decodes, refuses what is no request, and passes on.
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gmq/gmq/internal/broker"
+	"github.com/gmq/gmq/wire"
+)
+
+// lineOverhead is how much longer than a body a line may be, bytes.
+const lineOverhead = 64 << 10
+
+// refuseTime bounds the farewell to a connection that is not taken.
+const refuseTime = time.Second
+
+// farewell bounds the sending of what is left when a connection is closed from here.
+const farewell = 2 * time.Second
+
+// Options are what a server is made from.
+type Options struct {
+	Broker         *broker.Broker
+	Log            *slog.Logger
+	MaxConnections int
+}
+
+// A Server is the connections of one broker.
+type Server struct {
+	opt     Options
+	max     atomic.Int64
+	ended   atomic.Bool
+	current atomic.Int64
+	total   atomic.Uint64
+	running sync.WaitGroup
+
+	mu        sync.Mutex // guards the following
+	conns     map[*conn]struct{}
+	listeners []net.Listener
+}
+
+// New makes a server; Serve gives it listeners.
+func New(opt Options) *Server {
+	s := &Server{opt: opt, conns: map[*conn]struct{}{}}
+	s.max.Store(int64(opt.MaxConnections))
+	return s
+}
+
+// SetMaxConnections puts a new limit in force; connections beyond it stay.
+func (s *Server) SetMaxConnections(n int) { s.max.Store(int64(n)) }
+
+// Connections is how many connections there are, and have been.
+func (s *Server) Connections() (now int64, total uint64) { return s.current.Load(), s.total.Load() }
+
+// Serve takes connections from l until the server is drained (nil) or l fails.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	s.listeners = append(s.listeners, l)
+	s.mu.Unlock()
+	pause := 5 * time.Millisecond
+	for {
+		nc, err := l.Accept()
+		if s.ended.Load() {
+			if err == nil {
+				nc.Close()
+			}
+			return nil
+		}
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			// Out of descriptors, most likely: the connections that are there go on.
+			s.opt.Log.Warn("cannot accept a connection", "err", err)
+			pause = min(2*pause, time.Second)
+			<-time.After(pause)
+			continue
+		}
+		pause = 5 * time.Millisecond
+		s.take(nc)
+	}
+}
+
+// take starts a connection, or refuses it where there are too many.
+func (s *Server) take(nc net.Conn) {
+	if n, limit := s.current.Add(1), s.max.Load(); n > limit {
+		s.current.Add(-1)
+		go refuse(nc, limit)
+		return
+	}
+	s.total.Add(1)
+	c := newConn(s, nc)
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	s.running.Go(c.write)
+	s.running.Go(c.read)
+}
+
+func refuse(nc net.Conn, limit int64) {
+	nc.SetDeadline(time.Now().Add(refuseTime))
+	nc.Write(wire.AppendError(nil, nil, wire.Errorf(wire.CodeTooManyConnections, "all %d connections (max_connections) are taken", limit)))
+	nc.Close()
+}
+
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.current.Add(-1)
+}
+
+// leaseGrace is how long a drained server waits for acks of what is leased.
+const leaseGrace = time.Second
+
+// Drain ends the server: no new connections, no new work; what was taken in is
+// answered; consumers have a moment to ack. The error says what was left undone when ctx ended.
+func (s *Server) Drain(ctx context.Context) error {
+	s.ended.Store(true)
+	s.mu.Lock()
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	for c := range s.conns {
+		c.session.Reply(func(dst []byte) []byte {
+			return append(dst, "{\"op\":\"closing\",\"reason\":\"the server is shutting down\"}\n"...)
+		})
+	}
+	s.mu.Unlock()
+	err := s.opt.Broker.Drain(ctx)
+	grace, cancel := context.WithTimeout(ctx, leaseGrace)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.opt.Broker.InFlight() > 0 && grace.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-grace.Done():
+		}
+	}
+	s.mu.Lock()
+	for c := range s.conns {
+		c.end()
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+	return err
+}

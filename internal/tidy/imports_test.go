@@ -1,0 +1,98 @@
+package tidy
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+const anything = "*"
+
+// rooms say what each package may import: of ours, and of other people's.
+// The standard library is everybody's, except as pure says. Tests are free.
+var rooms = []struct {
+	dir     string
+	below   bool // the packages below it too
+	ours    []string
+	foreign []string
+	because string
+}{
+	{dir: "wire", because: "the protocol is shared by everybody and depends on nobody; whoever imports the client gets no dependencies with it"},
+	{dir: "client", ours: []string{"wire"}, because: "whoever imports the client gets no dependencies with it"},
+	{dir: "internal/queue", because: "the core is pure: what it means must not depend on how it is stored or reached"},
+	{dir: "internal/vfs", foreign: []string{"golang.org/x/sys"}, because: "it is the bottom: the operating system, or a pretence of it"},
+	{dir: "internal/journal", because: "it says what storages must do and must not know one"},
+	{dir: "internal/wal", ours: []string{"internal/vfs", "internal/journal"}, because: "records in files, whatever they mean"},
+	{dir: "internal/journal/filejournal", ours: []string{"internal/journal", "internal/wal", "internal/vfs"}, because: "a storage knows files, no queues and no other storage"},
+	{dir: "internal/journal/journaltest", ours: []string{"internal/journal"}, because: "the same suite is for every storage"},
+	{dir: "internal/broker", ours: []string{"internal/queue", "internal/journal", "wire"}, because: "it works with any journal, so it names none of the storages"},
+	{dir: "internal/server", ours: []string{"internal/broker", "wire"}, because: "it moves bytes between connections and the broker and decides nothing"},
+	{dir: "internal/config", foreign: []string{"go.yaml.in/yaml/v3"}, because: "settings are names and values; it does not know what they do"},
+	{dir: "internal/admin", ours: []string{"internal/broker"}, foreign: []string{"github.com/prometheus"}, because: "it shows what the broker says and changes nothing"},
+	{dir: "internal/tidy", because: "it reads sources and imports only for its tests"},
+	{dir: "cmd/gmq", below: true, ours: []string{anything}, foreign: []string{anything}, because: "it puts everything together"},
+	{dir: "examples", below: true, ours: []string{"client", "examples"}, because: "what an example needs, everybody else must have too"},
+	{dir: "test", below: true, ours: []string{anything}, foreign: []string{anything}, because: "it checks everything"},
+}
+
+// testOnly are the packages that nothing outside of tests may import.
+var testOnly = []string{"internal/journal/journaltest", "internal/tidy", "test"}
+
+func TestArrows(t *testing.T) {
+	for _, f := range sources(t).code {
+		if f.test {
+			continue
+		}
+		room := -1
+		for i, r := range rooms {
+			if f.dir == r.dir || r.below && within(f.dir, r.dir) {
+				room = i
+			}
+		}
+		if room < 0 {
+			t.Errorf("%s: %s has no line in the table of rooms; add one and say why it may import what it imports", f.name, f.dir)
+			continue
+		}
+		r := rooms[room]
+		for _, path := range f.imports() {
+			ours, isOurs := strings.CutPrefix(path, module+"/")
+			switch {
+			case isOurs && r.dir != "test" && slices.ContainsFunc(testOnly, func(dir string) bool { return within(ours, dir) }):
+				t.Errorf("%s imports %s, which is for tests only", f.name, ours)
+			case isOurs && !allows(r.ours, ours, r.below):
+				t.Errorf("%s must not import %s: %s", f.name, ours, r.because)
+			case !isOurs && isForeign(path) && !allows(r.foreign, path, true):
+				t.Errorf("%s must not import %s: %s", f.name, path, r.because)
+			}
+		}
+	}
+}
+
+func allows(allowed []string, path string, below bool) bool {
+	return slices.ContainsFunc(allowed, func(a string) bool {
+		return a == anything || a == path || below && within(path, a)
+	})
+}
+
+// isForeign goes by the dot in the first element, which no path of the standard library has.
+func isForeign(path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	return strings.Contains(first, ".")
+}
+
+// The core can be run from a seed and replayed on every machine only if
+// nothing but its input decides what it does.
+func TestTheCoreIsPure(t *testing.T) {
+	for _, f := range sources(t).code {
+		if f.dir != "internal/queue" || f.test {
+			continue
+		}
+		for _, path := range f.imports() {
+			for _, banned := range []string{"os", "net", "io/fs", "sync", "math/rand", "crypto/rand", "log", "syscall", "runtime", "unsafe", "context"} {
+				if within(path, banned) {
+					t.Errorf("%s imports %s: the core does no I/O, has one goroutine and knows no chance", f.name, path)
+				}
+			}
+		}
+	}
+}

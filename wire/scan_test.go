@@ -1,0 +1,173 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// Values that are JSON by RFC 8259, and that a body may therefore be.
+var goodValues = []string{
+	`null`, `true`, `false`, `0`, `-0`, `1`, `-1`, `10`, `123456789012345678901234567890`,
+	`0.0`, `-0.0`, `1.5`, `1.50`, `0.000000000000000000001`, `-0.1`, `1e0`, `1E0`, `1e+0`, `1e-0`, `1e00`,
+	`0e1`, `0e+1`, `0E0`, `1.2e3`, `1.2E+3`, `1e999999`, `-1e-999999`, `20e1`, `123e65`,
+	`""`, `" "`, `"a"`, `"abcdefg"`, `"abcdefgh"`, `"abcdefghi"`, `"abcdefghijklmnopqrstuvwxyz0123456789"`,
+	`"\""`, `"\\"`, `"\/"`, `"/"`, `"\b\f\n\r\t"`, `"\\\""`, `"\\\\"`, `"abcdefg\""`, `"abcdefg\\"`,
+	`"\u0000"`, `"\u001f"`, `"\u0022"`, `"\u005C"`, `"\u00e9"`, `"\uFFFF"`, `"\uabcd\uEF01"`,
+	`"\ud83d\ude00"`, `"\ud800"`, `"\udc00"`, `"\ud800\ud800"`, `"\udc00\ud800"`, `"\ud800a"`, `"\uDBFF\uDFFF"`,
+	"\"\x7f\"", "\"\u0080\"", "\"é\"", "\"€\"", "\"\U0001F600\"", "\"\uFFFD\"", "\"\uFFFF\"", "\"\U0010FFFF\"", "\"\u2028\u2029\"", "\"\uFEFF\"",
+	`"null"`, `"[{\"a\":1}]"`, `"a\u0020b"`, `"// no comment"`, `"/* none */"`, `"\u0061\u30af"`,
+	`[]`, `[ ]`, "[\t\r\n ]", `[1]`, `[ 1 ]`, `[1,2]`, `[1 , 2]`, `[null]`, `[[]]`, `[[],[]]`, `[[[[[]]]]]`, `[{}]`, `[{},{}]`,
+	`["a",1,null,true,false,{},[]]`, `[1,null,null,null,2]`, `[""]`, `[-0]`, `[1e1]`, "[1\n,2]", `[{"a":[{"b":[]}]}]`,
+	`{}`, `{ }`, "{\n}", `{"a":1}`, `{ "a" : 1 }`, `{"a":1,"b":2}`, `{"a":1 , "b":2}`, `{"a":{}}`, `{"a":[]}`,
+	`{"":0}`, `{"a":"b"}`, `{"a":"b","a":"b"}`, `{"a":1,"a":2}`, `{"\u0061":1}`, `{"a\u0000b":1}`, `{"é":1}`,
+	`{"a":{"b":{"c":{"d":null}}}}`, `{"a":[1,{"b":2}],"c":{"d":[]}}`, `{"a":true,"b":false,"c":null}`,
+	`{"\"":1}`, `{"\\":1}`, `{"min":-1.0e+28,"max":1.0e+28}`, "{\t\"a\"\r:\n1\t}",
+}
+
+// Texts that are no JSON value.
+var badValues = []string{
+	``, ` `, `nul`, `nulll`, `Null`, `NULL`, `tru`, `True`, `truee`, `fals`, `False`, `undefined`, `NaN`, `Infinity`, `-Infinity`, `nil`,
+	`-`, `+1`, `01`, `00`, `-01`, `-00`, `1.`, `.5`, `-.5`, `1.e1`, `1e`, `1e+`, `1e-`, `1E`, `1e1.5`, `1.5.5`, `1e1e1`, `0x1`, `0b1`, `1_000`, `1,5`,
+	`--1`, `- 1`, `1 2`, `1a`, `-a`, `0e`, `0.e1`, `1.0e`, `1.0e-`, `0.3e+`, `１`, `1 000`, `2.e3`, `9.e+`, `++1`, `-1x`, `0a`, `1eE2`,
+	`"`, `"a`, `"\"`, `"\\\"`, `a"`, `'a'`, `a`, `"a"b`, `"a""b"`, "\"\x00\"", "\"\x1f\"", "\"\n\"", "\"\t\"", "\"abcdefg\n\"", "\"abcdefghijk\x01lmnopqrs\"",
+	`"\a"`, `"\x41"`, `"\'"`, `"\0"`, `"\u"`, `"\u1"`, `"\u12"`, `"\u123"`, `"\u123g"`, `"\u 123"`, `"\U0041"`, `"\u00G0"`, `"\ud800\u"`, `"\ud800\u1x"`, `"\`, `"\u00`, `"\é"`, "\"\\\x01\"", `"\ "`,
+	`[`, `]`, `[1`, `[1,`, `[1,]`, `[,1]`, `[,]`, `[1,,2]`, `[1 2]`, `[1]]`, `[[1]`, `[1}`, `[1:2]`, `["a":1]`, `["a]`, `[1;2]`, `(1)`, `[a]`, `[*]`, `[-]`, `[1,]]`, `["",]`, `[ , ""]`, `[\u000A""]`, `[1,`, "[\v1]", "[\f1]", "[\u00a01]", "[\u20601]", `[...]`,
+	`{`, `}`, `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a":1,}`, `{,}`, `{"a"}`, `{"a",1}`, `{"a" 1}`, `{"a"::1}`, `{:1}`, `{1:1}`, `{a:1}`, `{'a':1}`, `{"a":1 "b":2}`, `{"a":1,,"b":2}`, `{null:1}`, `{"a":}`, `{"a":1]`, `{"a":a}`, `{"a":1}}`, `{[]:1}`, `{"a":1;"b":2}`, `{"a":"b",,}`, `{"a":/**/1}`, `{"a":1}//x`, `{"a":1}#`, `{"a\`, `{"a":1,"b"}`, `{"a\x":1}`, `{,"a":1}`, `{"a";1}`, `{"a"="b"}`,
+	"\uFEFF1", `// 1`, `/* */ 1`, `# 1`, `<null>`, `@`, `;`, "\x001", "\x80", "é", `[1]x`, `1 /**/`, `{}{}`, `[][]`, `{} []`, `true false`, `"a" "b"`, `::`, `"\u{41}"`, `[0x1]`, `[1e]`, `[01]`, `[+1]`, `[.1]`, `[1.]`, `[tru]`, `[nul`, `[fals`,
+}
+
+// Rules 3 and 10: a body is any JSON value and nothing else, and is left as it
+// stands.
+func TestBodySyntax(t *testing.T) {
+	t.Logf("%d good, %d bad", len(goodValues), len(badValues))
+	for _, v := range goodValues {
+		for _, pad := range []string{"", " ", "\t \r"} {
+			d, r := NewDecoder(0), &Request{}
+			line := `{"op":"publish","queue":"q","body":` + pad + v + pad + `,"id":1}`
+			if err := d.Decode([]byte(line), r); err != nil {
+				t.Errorf("%q: %v", v, err)
+			} else if got := string(r.Messages[0].Body); got != v {
+				t.Errorf("%q became %q", v, got)
+			}
+		}
+		if !json.Valid([]byte(v)) {
+			t.Errorf("encoding/json refuses %q", v)
+		}
+	}
+	for _, v := range badValues {
+		for _, line := range []string{
+			`{"op":"publish","queue":"q","body":` + v + `}`,
+			`{"op":"publish","queue":"q","body":` + v + `,"id":1}`,
+			`{"op":"publish","queue":"q","body":` + v,
+			`{"op":"publish","queue":"q","messages":[{"body":` + v + `}]}`,
+			`{"op":"publish","queue":"q","body":[1,` + v + `]}`,
+		} {
+			if json.Valid([]byte(line)) {
+				continue // such as }{ that closes what came before
+			}
+			d, r := NewDecoder(0), &Request{}
+			if err := d.Decode([]byte(line), r); err == nil || err.Code != CodeBadJSON {
+				t.Errorf("%q: %v", line, err)
+			}
+		}
+	}
+}
+
+// Every prefix of a line is bad_json (rule 2: an incomplete line), and never a
+// panic.
+func TestPrefixes(t *testing.T) {
+	for _, line := range fuzzLines {
+		for n := range len(line) {
+			if json.Valid([]byte(line[:n])) {
+				continue
+			}
+			if err := NewDecoder(0).Decode([]byte(line[:n]), &Request{}); err == nil || err.Code != CodeBadJSON {
+				t.Fatalf("%q: %v", line[:n], err)
+			}
+		}
+	}
+}
+
+// Rule 3: nested deeper than 64, the line's own object counted.
+func TestNesting(t *testing.T) {
+	nest := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
+	mixed := func(n int) string { return strings.Repeat(`[{"a":`, n/2) + "0" + strings.Repeat("}]", n/2) }
+	for _, c := range []struct {
+		line string
+		want Code
+	}{
+		{`{"op":"publish","queue":"q","body":` + nest(60) + `}`, ""},
+		{`{"op":"publish","queue":"q","body":` + nest(63) + `}`, ""},
+		{`{"op":"publish","queue":"q","body":` + mixed(62) + `}`, ""},
+		{`{"op":"publish","queue":"q","body":` + nest(64) + `,"id":9}`, CodeBadRequest},
+		{`{"op":"publish","queue":"q","body":` + mixed(64) + `,"id":9}`, CodeBadRequest},
+		{`{"op":"publish","queue":"q","messages":[{"body":` + nest(61) + `}]}`, ""},
+		{`{"op":"publish","queue":"q","messages":[{"body":` + nest(62) + `}],"id":9}`, CodeBadRequest},
+		{`{"op":"publish","queue":"q","body":` + nest(100000) + `,"id":9}`, CodeBadRequest},
+		{`{"op":"publish","queue":"q","body":` + mixed(1000) + `,"id":9}`, CodeBadRequest},
+		{`{"op":"publish","id":9,"queue":"q","body":` + strings.Repeat("[", 100000), CodeBadJSON},
+		{`{"op":"publish","id":9,"queue":"q","body":` + strings.Repeat(`{"a":[`, 500) + strings.Repeat("]}", 499) + "}]}", CodeBadJSON},
+		{`{"op":"publish","queue":` + nest(64) + `,"body":1,"id":9}`, CodeBadRequest},
+		{`{"op":"nothing","x":` + nest(64) + `,"id":9}`, CodeBadRequest},
+		{strings.Repeat(`{"a":`, 70) + "1" + strings.Repeat("}", 70), CodeBadRequest},
+	} {
+		r := &Request{}
+		err := NewDecoder(0).Decode([]byte(c.line), r)
+		if got := codeOf(err); got != c.want {
+			t.Errorf("%.80s: %v, want %s", c.line, err, c.want)
+		}
+		if strings.Contains(c.line, `"id":9`) && string(r.ID) != "9" {
+			t.Errorf("%.80s: id %q", c.line, r.ID)
+		}
+	}
+}
+
+func codeOf(err *Error) Code {
+	if err == nil {
+		return ""
+	}
+	return err.Code
+}
+
+// A string is read eight bytes at a time: what ends one is found at every
+// place of a word.
+func TestStringPlaces(t *testing.T) {
+	for n := range 40 {
+		for _, mid := range []string{"", `\n`, `\"`, `\u0041`, "é", "\x7f", "\x01", "\x80", `\q`, "\U0001F600"} {
+			for after := range 20 {
+				s := `"` + strings.Repeat("a", n) + mid + strings.Repeat("b", after) + `"`
+				for _, tail := range []string{"", ",", "        ", "\x80\x80"} {
+					end, seen := scanString([]byte(s+tail), 0)
+					good := mid != "\x01" && mid != `\q`
+					if good != (end == len(s)) || good && (mid == "\x80") != (seen&strNotUTF8 != 0) {
+						t.Fatalf("%q: %d, %b", s, end, seen)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestUnescape(t *testing.T) {
+	for _, c := range []struct {
+		in, want string
+		ok       bool
+	}{
+		{``, "", true}, {`abc`, "abc", true}, {`\"\\\/\b\f\n\r\t`, "\"\\/\b\f\n\r\t", true},
+		{`\u0041\u00e9\u20ac`, "Aé€", true}, {`\ud83d\ude00`, "\U0001F600", true}, {`\uD83D\uDE00x`, "\U0001F600x", true},
+		{`\ud800`, "\uFFFD", false}, {`\udc00`, "\uFFFD", false}, {`\ud800x`, "\uFFFDx", false},
+		{`\ud800\ud800`, "\uFFFD\uFFFD", false}, {`\ud800\u0041`, "\uFFFDA", false}, {`\ud800\n`, "\uFFFD\n", false},
+		{`\ud800\\udc00`, "\uFFFD\\udc00", false}, {`\uffff`, "\uffff", true},
+	} {
+		got, ok := unescape(nil, []byte(c.in))
+		if string(got) != c.want || ok != c.ok || pairsWhole([]byte(c.in)) != c.ok {
+			t.Errorf("%s: %q, %v", c.in, got, ok)
+		}
+		var std string
+		if err := json.Unmarshal(fmt.Appendf(nil, `"%s"`, c.in), &std); err != nil || std != string(got) {
+			t.Errorf("%s: %q, encoding/json says %q, %v", c.in, got, std, err)
+		}
+	}
+}
