@@ -71,8 +71,8 @@ func (st *State) makeRoom(q *Queue, n int, bytes int64) bool {
 	}
 	for _, seq := range victims {
 		c, m := q.find(seq)
-		if dq := st.deadQueue(q); s.Overflow == DeadLetterIt && dq != nil {
-			st.bury(q, dq, seq, c, m, "overflow: the queue was full")
+		if s.Overflow == DeadLetterIt && DeadName(q.Name) != "" {
+			st.bury(q, st.deadQueue(q), seq, c, m, "overflow: the queue was full")
 			continue
 		}
 		q.Counts.Dropped++
