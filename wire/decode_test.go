@@ -21,6 +21,15 @@ func decode(t *testing.T, line string) (*Request, *Error) {
 
 const someBatch = `{"op":"publish","queue":"q","messages":`
 
+// manyHeaders gives the members h0, h1 and so on.
+func manyHeaders(n int) string {
+	var s []string
+	for i := range n {
+		s = append(s, fmt.Sprintf(`"h%d":""`, i))
+	}
+	return strings.Join(s, ",")
+}
+
 // Lines that are refused: the code, and what the message names.
 var refused = []struct {
 	line, names string
@@ -49,6 +58,7 @@ var refused = []struct {
 	{someBatch + `[{"body":1},{"body":1,"\u0062ody":2}]}`, "messages[1]: body", CodeBadRequest},
 	{`{"op":"queue.create","queue":"a","retry":{"min":"1s","min":"1s"}}`, "retry.min", CodeBadRequest},
 	{`{"op":"publish","queue":"q","headers":{"a":"1","\u0061":"2"},"body":1}`, `"a"`, CodeBadRequest},
+	{`{"op":"publish","queue":"q","headers":{` + manyHeaders(20) + `,"h\u0035":""},"body":1}`, `"h5"`, CodeBadRequest},
 	// Rule 3: unknown fields.
 	{`{"op":"ping","nope":1}`, `"nope"`, CodeBadRequest}, {`{"op":"publish","QUEUE":"q","body":1}`, `"QUEUE"`, CodeBadRequest},
 	{`{"op":"ping","queue":"q"}`, `"queue"`, CodeBadRequest}, {`{"op":"ping","queue":5}`, `queue`, CodeBadRequest}, {`{"op":"ping","":1}`, `""`, CodeBadRequest},
@@ -69,7 +79,7 @@ var refused = []struct {
 	{`{"op":"receive","queue":"q","wait":5}`, "wait", CodeBadRequest}, {`{"op":"receive","queue":"q","max":"5"}`, "max", CodeBadRequest},
 	// Rule 6 and the classic protocol.
 	{`{}`, "op is missing", CodeBadRequest}, {`{"id":1}`, "op is missing", CodeBadRequest}, {`{"op":"nope"}`, `"nope"`, CodeUnknownOp}, {`{"op":""}`, "", CodeUnknownOp}, {`{"op":"PING"}`, "", CodeUnknownOp},
-	{`{"op":"none"}`, "", CodeUnknownOp}, {`{"op":"nope","queue":5}`, "queue", CodeBadRequest}, {`{"op":"nope","bar":5}`, "nope", CodeUnknownOp}, {`{"op":"nope","max":0}`, "nope", CodeUnknownOp},
+	{`{"op":"none"}`, "", CodeUnknownOp}, {`{"op":"nope","queue":5}`, "nope", CodeUnknownOp}, {`{"op":"nope","messages":[1],"body":1,"headers":{"a":1}}`, "nope", CodeUnknownOp}, {`{"op":"nope","id":[]}`, "id", CodeBadRequest}, {`{"op":"nope","bar":5}`, "nope", CodeUnknownOp}, {`{"op":"nope","max":0}`, "nope", CodeUnknownOp},
 	{`{"operation":"P","queue":"q","payload":"","auth":{"user":"","password":""}}`, "classic", CodeBadRequest},
 	// What an op needs, and what excludes what.
 	{`{"op":"publish","queue":"q"}`, "body or messages", CodeBadRequest}, {`{"op":"publish","body":1}`, "queue or topic", CodeBadRequest},
@@ -263,6 +273,7 @@ func TestAccepted(t *testing.T) {
 		{`{"op":"hello","user":"u","password":"p\u0000","client":"c","protocol":1}`, func(r *Request) bool {
 			return string(r.User) == "u" && string(r.Password) == "p\x00" && string(r.Client) == "c" && r.Protocol == 1
 		}},
+		{`{"op":"publish","queue":"q","body":1,"headers":{` + manyHeaders(1000) + `}}`, func(r *Request) bool { return len(r.Messages[0].Headers) == len(manyHeaders(1000))+2 }},
 		{`{"op":"hello","token":"t"}`, func(r *Request) bool { return string(r.Token) == "t" }},
 		{`{"op":"hello"}`, func(r *Request) bool { return r.Op == OpHello }},
 	} {
@@ -341,6 +352,9 @@ func TestReuse(t *testing.T) {
 func TestErrorf(t *testing.T) {
 	e := Errorf(CodeBadRequest, "%q, %s", strings.Repeat("é", 100)+"x", []byte("a\xff"))
 	if !utf8.ValidString(e.Message) || len(e.Message) > 90 || !strings.Contains(e.Message, "é…") {
+		t.Errorf("%q", e.Message)
+	}
+	if e := Errorf(CodeBadRequest, "%s", strings.Repeat("\x80", 500)); !utf8.ValidString(e.Message) || len(e.Message) > 90 {
 		t.Errorf("%q", e.Message)
 	}
 	if got := Errorf(CodeNotFound, "no queue %q", "a").Error(); got != `not_found: no queue "a"` {

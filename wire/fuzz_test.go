@@ -36,31 +36,46 @@ func FuzzDecode(f *testing.F) {
 	for _, v := range append(slices.Clone(goodValues), badValues...) {
 		f.Add([]byte(`{"op":"publish","queue":"q","body":` + v + `}`))
 	}
+	f.Fuzz(func(t *testing.T, line []byte) { differential(t, NewDecoder(1<<16), &Request{}, line) })
+}
+
+func differential(t *testing.T, d *Decoder, r *Request, line []byte) {
+	before := bytes.Clone(line)
+	err := d.Decode(line, r)
+	if !bytes.Equal(before, line) {
+		t.Fatal("the line was written to")
+	}
+	if r.ID != nil && (!json.Valid(r.ID) || !utf8.Valid(r.ID)) {
+		t.Fatalf("%q: the id %q is no JSON", line, r.ID)
+	}
+	object := json.Valid(line) && bytes.TrimLeft(line, " \t\r\n")[0] == '{'
+	if err != nil {
+		if !utf8.ValidString(err.Message) || len(err.Message) > 600 {
+			t.Fatalf("%q: the message %q", line, err.Message)
+		}
+		if object == (err.Code == CodeBadJSON) && bytes.Count(line, []byte("["))+bytes.Count(line, []byte("{")) < 9000 {
+			t.Fatalf("%q: %v, but encoding/json says %v", line, err, object)
+		}
+		return
+	}
+	if !object || !utf8.Valid(line) {
+		t.Fatalf("%q passed, but is no JSON object in UTF-8", line)
+	}
+	compare(t, line, r)
+}
+
+// TestMutations changes one byte of good lines, everywhere.
+func TestMutations(t *testing.T) {
 	d, r := NewDecoder(1<<16), &Request{}
-	f.Fuzz(func(t *testing.T, line []byte) {
-		before := bytes.Clone(line)
-		err := d.Decode(line, r)
-		if !bytes.Equal(before, line) {
-			t.Fatal("the line was written to")
-		}
-		if r.ID != nil && (!json.Valid(r.ID) || !utf8.Valid(r.ID)) {
-			t.Fatalf("the id %q is no JSON", r.ID)
-		}
-		object := json.Valid(line) && bytes.TrimLeft(line, " \t\r\n")[0] == '{'
-		if err != nil {
-			if !utf8.ValidString(err.Message) || len(err.Message) > 600 {
-				t.Fatalf("the message %q", err.Message)
+	for _, line := range fuzzLines {
+		for i := range len(line) {
+			differential(t, d, r, []byte(line[:i]+line[i+1:]))
+			for _, c := range []byte("\"\\{}[],:019e.-ux n\x00\n\x80\xc3") {
+				differential(t, d, r, []byte(line[:i]+string([]byte{c})+line[i+1:]))
+				differential(t, d, r, []byte(line[:i]+string([]byte{c})+line[i:]))
 			}
-			if object == (err.Code == CodeBadJSON) && bytes.Count(line, []byte("["))+bytes.Count(line, []byte("{")) < 9000 {
-				t.Fatalf("%v, but encoding/json says %v", err, object)
-			}
-			return
 		}
-		if !object || !utf8.Valid(line) {
-			t.Fatal("passed, but is no JSON object in UTF-8")
-		}
-		compare(t, line, r)
-	})
+	}
 }
 
 // compare checks a request against what encoding/json reads in its line.
@@ -247,8 +262,8 @@ func FuzzFrame(f *testing.F) {
 	for _, s := range frames {
 		f.Add([]byte(s))
 	}
-	fr := &Frame{}
 	f.Fuzz(func(t *testing.T, line []byte) {
+		fr := &Frame{}
 		err := DecodeFrame(line, fr)
 		object := json.Valid(line) && bytes.TrimLeft(line, " \t\r\n")[0] == '{'
 		if object != (err == nil) && bytes.Count(line, []byte("["))+bytes.Count(line, []byte("{")) < 9000 {

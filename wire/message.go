@@ -16,7 +16,7 @@ func (d *Decoder) messages(i int) int {
 	i, more := open(b, i, ']')
 	for more {
 		m := &d.spare
-		if count < MaxBatch {
+		if count < MaxBatch && d.value == nil { // behind an error none is of use
 			if count == cap(r.Messages) {
 				r.Messages = append(r.Messages[:count], Message{})
 			}
@@ -46,7 +46,7 @@ func (d *Decoder) message(i int, m *Message) int {
 		return ^i
 	}
 	if b[i] != '{' {
-		d.malformed("a message must be an object")
+		d.wrong("a message must be an object")
 		return d.skip(i)
 	}
 	d.level++
@@ -175,7 +175,7 @@ func (d *Decoder) headerName(s []byte, seen uint8) {
 
 func (d *Decoder) headerValue(i int) int {
 	if d.line[i] != '"' {
-		d.malformed("the values of headers must be strings")
+		d.wrong("the values of headers must be strings")
 		return d.skip(i)
 	}
 	end, seen := scanString(d.line, i)

@@ -67,7 +67,12 @@ func (d *Decoder) wrongType(i int, f Field, want string) int {
 	case 'n':
 		got = "null"
 	}
-	d.malformed("%s must be %s, not %s", FieldName(f), want, got)
+	// An op that is not known here may well have a field of another type.
+	if f == fieldOp || f == FieldID {
+		d.malformed("%s must be %s, not %s", FieldName(f), want, got)
+	} else {
+		d.wrong("%s must be %s, not %s", FieldName(f), want, got)
+	}
 	return d.skip(i)
 }
 
@@ -103,13 +108,16 @@ var (
 
 // choice reads a string that is one of a few.
 func (d *Decoder) choice(i int, f Field, dst *[]byte, of []string) int {
-	var s []byte
-	held := d.value
-	d.value = nil
-	end := d.text(i, f, 0, maxWord, &s)
-	d.value = held // a text too long is told below, as what it should have been
-	if end < 0 || d.line[i] != '"' {
+	if d.line[i] != '"' {
+		return d.wrongType(i, f, "a string")
+	}
+	end, seen := scanString(d.line, i)
+	if end < 0 {
 		return end
+	}
+	s := d.line[i+1 : end-1 : end-1]
+	if seen != 0 {
+		s = d.plain(s, seen, maxWord, FieldName(f))
 	}
 	for _, o := range of {
 		if string(s) == o {

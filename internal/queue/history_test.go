@@ -198,10 +198,12 @@ func (h *history) update(q *mQueue) {
 }
 
 func (h *history) publish(q *mQueue) { h.publishN(q, 1) }
-
 func (h *history) batch(q *mQueue) { h.publishN(q, 1+h.rnd.IntN(100)) }
 
 func (h *history) publishN(q *mQueue, n int) {
+	if len(q.msgs) > 250 { // the model is slow
+		return
+	}
 	if h.chance(2) { // as the owner does where the queue is nearly full
 		seqs := h.st.ids[q.id].Shield(n)
 		h.propose(h.on(q.id, func(q *mQueue, _ Outcome) { q.shield = seqs }), AppendShield(nil, q.id, h.stamp(), seqs))

@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -47,17 +46,17 @@ func run(ctx context.Context, dir string, most, workers int, keep bool) error {
 		return err
 	}
 	p := newProgress(len(files))
-	s, err := newStage(tmp, workers)
-	if err == nil {
-		err = play(ctx, s, p, files)
-	}
+	s := &stage{tmp: tmp, failed: make(chan error, 16)}
+	started := time.Now()
+	err = play(ctx, s, p, files, workers)
 	s.stop()
 	p.end()
 	if err == nil {
-		err = s.report(files)
+		err = report(s, files, time.Since(started))
 	}
-	if err != nil && ctx.Err() == nil || keep {
-		return errors.Join(err, fmt.Errorf2(keep, tmp))
+	if err != nil || keep {
+		fmt.Fprintln(os.Stderr, "data and logs are in", tmp)
+		return err
 	}
-	return errors.Join(err, os.RemoveAll(tmp))
+	return os.RemoveAll(tmp)
 }

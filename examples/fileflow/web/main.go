@@ -37,7 +37,8 @@ func run(log *slog.Logger, listen, store, addr string, maxBytes int64, confirm t
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	// Lazy: the web tier starts and takes files whether or not the broker is there.
-	c, err := gmq.Dial(ctx, addr, gmq.ClientName("fileflow-web"), gmq.Lazy(), gmq.Logger(log))
+	c, err := gmq.Dial(ctx, addr, gmq.ClientName("fileflow-web"), gmq.Lazy(), gmq.Logger(log),
+		gmq.Backoff(50*time.Millisecond, time.Second))
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	gmq "github.com/gmq/gmq/client"
 	"github.com/gmq/gmq/examples/fileflow/internal/flow"
@@ -43,7 +44,8 @@ func run(log *slog.Logger, store, results, addr string, n int) error {
 		return err
 	}
 	defer w.store.Close()
-	c, err := gmq.Dial(ctx, addr, gmq.ClientName("fileflow-worker"), gmq.Lazy(), gmq.Logger(log))
+	c, err := gmq.Dial(ctx, addr, gmq.ClientName("fileflow-worker"), gmq.Lazy(), gmq.Logger(log),
+		gmq.Backoff(50*time.Millisecond, time.Second))
 	if err != nil {
 		return err
 	}

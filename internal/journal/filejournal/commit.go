@@ -119,9 +119,18 @@ func (l *Log) syncNow() error {
 func (l *Log) setSynced(pos wal.Pos) {
 	l.committer.synced = pos
 	l.mu.Lock()
-	l.synced = pos
-	l.idle.Broadcast()
+	l.noteSynced()
 	l.mu.Unlock()
+}
+
+// noteSynced tells the others how far the log is synced. Called with mu held.
+func (l *Log) noteSynced() {
+	l.synced = l.committer.synced
+	if l.reclaimAt != 0 && l.synced >= l.reclaimAt {
+		l.reclaim, l.reclaimAt = true, 0
+		l.keep.Signal()
+	}
+	l.idle.Broadcast()
 }
 
 // commitFrame writes one frame with as many batches of the queue as go into
@@ -262,8 +271,7 @@ func (l *Log) deliver() {
 	l.committed.Store(uint64(c.pos()))
 	l.mu.Lock()
 	l.answered += uint64(len(c.frame))
-	l.synced = c.synced
-	l.idle.Broadcast()
+	l.noteSynced()
 	l.mu.Unlock()
 	clear(c.frame)
 	for _, s := range c.touched {

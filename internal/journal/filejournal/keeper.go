@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/wal"
 )
 
 const (
@@ -149,7 +150,7 @@ func (l *Log) reclaimDead() error {
 	dead := l.segs.sorted(func(s *segment) bool {
 		return s.sealed.Load() && s.live.Load() == 0 && s.number < needed
 	})
-	if len(dead) == 0 {
+	if dead = l.releasedForGood(dead); len(dead) == 0 {
 		return nil
 	}
 	l.segs.remove(dead)
@@ -161,6 +162,30 @@ func (l *Log) reclaimDead() error {
 		}
 	}
 	return l.fs.SyncDir(l.wal.Path)
+}
+
+// releasedForGood returns those dead segments whose last record's release is
+// on the disk: the snapshot may still refer to it, and a power cut must not
+// bring that back when the segment is gone. Without Sync that takes a sync,
+// after which the keeper is woken again.
+func (l *Log) releasedForGood(dead []*segment) []*segment {
+	if len(l.dying) == 0 {
+		l.dying, l.dyingAt = dead, wal.Pos(l.durable.Load())
+	}
+	if len(l.dying) == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.synced < l.dyingAt {
+		l.syncWanted, l.reclaimAt = true, l.dyingAt
+		l.work.Signal()
+		return nil
+	}
+	out := l.dying
+	l.dying = nil
+	l.reclaim = l.reclaim || len(dead) > len(out)
+	return out
 }
 
 func (l *Log) giveBack(s *segment) error {

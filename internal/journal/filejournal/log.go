@@ -89,6 +89,10 @@ type Log struct {
 
 	committer committer // the committer's alone
 
+	// The keeper's alone: segments to be given back, once the log is synced up to there.
+	dying   []*segment
+	dyingAt wal.Pos
+
 	mu sync.Mutex
 	// All on mu: work wakes the committer, keep the keeper, snap the
 	// snapshotter; idle those who wait for one of them.
@@ -101,10 +105,11 @@ type Log struct {
 	syncWanted bool    // the snapshotter waits for synced to move up
 	spares     []int
 	nextSpare  int
-	spareWant  bool // the keeper is to prepare one
-	full       bool // the last try failed for want of space
-	reclaim    bool // a segment may have died
-	wishWanted bool // a compaction may be due
+	spareWant  bool    // the keeper is to prepare one
+	full       bool    // the last try failed for want of space
+	reclaim    bool    // a segment may have died
+	reclaimAt  wal.Pos // look again when synced gets there; 0 for not
+	wishWanted bool    // a compaction may be due
 	snapQueue  []*Shard
 	ended      bool // the committer has
 	snapEnded  bool // the snapshotter has

@@ -42,9 +42,19 @@ func (s *Shard) Read(refs []journal.Ref, into [][]byte) ([][]byte, error) {
 	return into, nil
 }
 
+// readError names the place. What is not the reading's failure is damage.
 func (s *Shard) readError(ref journal.Ref, err error) error {
-	return &wal.Damage{File: s.log.wal.Name(ref.Segment()), Offset: int64(ref.Offset()), Why: err.Error()}
+	name := s.log.wal.Name(ref.Segment())
+	if failed := (*readFailure)(nil); errors.As(err, &failed) {
+		return fmt.Errorf("%s: reading the record at offset %d: %w", name, ref.Offset(), failed.err)
+	}
+	return &wal.Damage{File: name, Offset: int64(ref.Offset()), Why: err.Error()}
 }
+
+// readFailure is an error of the file system's.
+type readFailure struct{ err error }
+
+func (f *readFailure) Error() string { return f.err.Error() }
 
 // readDisk reads and checks one record. The bytes around it are kept: what is
 // read next is likely to be among them.
@@ -89,13 +99,13 @@ func (s *Shard) bytes(pos wal.Pos, n int64, several bool) ([]byte, error) {
 	}
 	want = min(max(n, want), limit-pos.Offset())
 	if err := s.openFile(g); err != nil {
-		return nil, err
+		return nil, &readFailure{err}
 	}
 	// Not into the old chunk: payloads in it may still be held.
 	chunk := make([]byte, want)
 	got, err := s.file.ReadAt(chunk, pos.Offset())
 	if err != nil && err != io.EOF {
-		return nil, err
+		return nil, &readFailure{err}
 	}
 	if int64(got) < n {
 		return nil, errors.New("the file ends here")

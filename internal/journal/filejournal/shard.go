@@ -165,6 +165,9 @@ func (s *Shard) Committed(into []*journal.Batch) []*journal.Batch {
 		// written through it, so nothing is lost if closing it fails.
 		_ = s.closeFile()
 	}
+	if s.log.Failed() != nil {
+		return into
+	}
 	end := wal.Pos(s.log.committed.Load()) // first: all before it is in done by now
 	s.mu.Lock()
 	into = append(into, s.done...)

@@ -1,0 +1,187 @@
+package harness
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Patience is how long a test waits for what must come. It is far above what anything takes, so
+// that a busy machine fails no test.
+const Patience = 60 * time.Second
+
+// A Server is a data directory and, most of the time, a process that serves it.
+type Server struct {
+	Addr string // of the running process
+	Data string
+
+	t      testing.TB
+	config string
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when the process has ended
+
+	mu  sync.Mutex // guards the following
+	log []string
+}
+
+// Start runs a server on a new data directory. The configuration is YAML; the addresses and the
+// directory are the harness's. It is killed when the test ends.
+func Start(t testing.TB, config string) *Server {
+	t.Helper()
+	s := &Server{Data: filepath.Join(t.TempDir(), "data"), t: t}
+	s.Configure(config)
+	if err := s.Up(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.end)
+	return s
+}
+
+// Configure replaces the configuration; it holds from the next start.
+func (s *Server) Configure(config string) {
+	s.t.Helper()
+	s.config = filepath.Join(filepath.Dir(s.Data), "gmq.yaml")
+	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// end kills the process, and shows what it logged where the test failed.
+func (s *Server) end() {
+	s.Kill()
+	if s.t.Failed() {
+		s.t.Logf("the server's log:\n%s", strings.Join(s.Log(), "\n"))
+	}
+}
+
+// Up starts the process and waits until it says that it is ready. Unlike the
+// other methods it may be called from any goroutine, as it fails no test.
+func (s *Server) Up() error {
+	cmd := exec.Command(Exe(s.t), "serve", "--config", s.config, "--data", s.Data, "--listen", "127.0.0.1:0", "--admin", "off")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.cmd, s.exited = cmd, make(chan struct{})
+	ready := make(chan string, 1)
+	go s.read(stderr, ready, s.exited)
+	select {
+	case s.Addr = <-ready:
+		return nil
+	case <-s.exited:
+	case <-time.After(Patience):
+		s.Kill()
+	}
+	return fmt.Errorf("the server was not ready; its log:\n%s", strings.Join(s.Log(), "\n"))
+}
+
+// read takes the server's log until it ends, and reaps the process.
+func (s *Server) read(stderr io.Reader, ready chan<- string, exited chan<- struct{}) {
+	cmd := s.cmd
+	lines := bufio.NewScanner(stderr)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		s.mu.Lock()
+		s.log = append(s.log, lines.Text())
+		s.mu.Unlock()
+		var line struct{ Msg, Listen string }
+		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "ready" {
+			ready <- line.Listen
+		}
+	}
+	cmd.Wait()
+	close(exited)
+}
+
+// Log is what the server has logged, over all its lives.
+func (s *Server) Log() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.log...)
+}
+
+// Kill ends the process as a crash would (SIGKILL) and waits until it is gone.
+func (s *Server) Kill() {
+	s.cmd.Process.Kill()
+	<-s.exited
+}
+
+// Running reports whether the process is there.
+func (s *Server) Running() bool {
+	select {
+	case <-s.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// Restart kills the process and starts it again on the same data.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Kill()
+	if err := s.Up(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Term asks the process to end and gives its exit code.
+func (s *Server) Term() int {
+	s.t.Helper()
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.exited:
+	case <-time.After(Patience):
+		s.t.Fatal("the server did not end after SIGTERM")
+	}
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// Memory is the resident memory of the process in bytes, now and at its highest. The test is
+// skipped where the system does not tell.
+func (s *Server) Memory() (now, peak int64) {
+	s.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		s.t.Skip("this system does not tell the memory of a process: ", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		name, rest, _ := strings.Cut(line, ":")
+		kib, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+		switch name {
+		case "VmRSS":
+			now = kib << 10
+		case "VmHWM":
+			peak = kib << 10
+		}
+	}
+	return now, peak
+}
+
+// Eventually looks every few milliseconds until ok, for what no event announces.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(Patience)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited %v in vain until %s", Patience, what)
+		}
+	}
+}
