@@ -99,6 +99,7 @@ type ring struct {
 	slots []*call // a power of two of them, at most half of them taken
 	next  uint64  // the next id; ids begin at 1
 	n     int
+	held  int // how many of the n the server may hold back: they wait for messages
 }
 
 func (r *ring) add(c *call) {
@@ -116,6 +117,9 @@ func (r *ring) add(c *call) {
 	r.slots[c.id&mask] = c
 	r.next++
 	r.n++
+	if c.kind == callReceive {
+		r.held++
+	}
 }
 
 // grow doubles the ring. Ids that differ in their low bits still do when one
@@ -147,8 +151,14 @@ func (r *ring) remove(c *call) bool {
 	}
 	r.slots[c.id&uint64(len(r.slots)-1)] = nil
 	r.n--
+	if c.kind == callReceive {
+		r.held--
+	}
 	return true
 }
+
+// busy is how many calls will be answered soon.
+func (r *ring) busy() int { return r.n - r.held }
 
 // ordered gives the calls by id, which is the order in which they were asked.
 func (r *ring) ordered() []*call {
@@ -228,7 +238,7 @@ func (c *Client) admits(adm admission) bool {
 	if c.link == nil || len(c.out) >= outMax {
 		return false
 	}
-	return adm == admitSettle || !c.link.draining && c.pending.n < c.cfg.maxInFlight
+	return adm == admitSettle || !c.link.draining && c.pending.busy() < c.cfg.maxInFlight
 }
 
 // roundTrip sends a request and waits for its reply.
@@ -285,7 +295,7 @@ func (c *Client) broadcast() {
 // room wakes those who wait for room, once there is enough of it to be worth
 // waking them. c.mu is held.
 func (c *Client) room() {
-	if c.changed != nil && len(c.out) < outMax && c.pending.n <= c.cfg.maxInFlight*3/4 {
+	if c.changed != nil && len(c.out) < outMax && c.pending.busy() <= c.cfg.maxInFlight*3/4 {
 		c.broadcast()
 	}
 }

@@ -1,6 +1,7 @@
 package gmq
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -212,6 +213,7 @@ func (c *Client) detach(l *link, cause error) {
 	c.mu.Lock()
 	c.link = nil
 	c.lastErr = cause
+	c.sweep()
 	for _, cl := range c.pending.ordered() {
 		if cl.gen == c.outGen || cl.tail != nil {
 			continue
@@ -230,6 +232,26 @@ func (c *Client) detach(l *link, cause error) {
 	for _, cl := range lost {
 		cl.fail(unknownOutcome(cause))
 	}
+}
+
+// sweep takes out of the lines that have not been sent those that mean nothing
+// to another connection, and those that nobody waits for. c.mu is held.
+func (c *Client) sweep() {
+	var keep []byte
+	for line := range bytes.Lines(c.out) {
+		digits, _, _ := bytes.Cut(line[len(`{"id":`):], []byte(","))
+		id, _ := parseID(digits)
+		cl := c.pending.get(id)
+		if cl == nil {
+			continue
+		}
+		if cl.kind == callUnsubscribe || cl.kind == callPing || cl.left {
+			c.pending.remove(cl)
+			continue
+		}
+		keep = append(keep, line...)
+	}
+	c.out = keep
 }
 
 // abandon fails all that is left when the client ends.

@@ -149,6 +149,46 @@ func TestRoomInFlight(t *testing.T) {
 	}, MaxInFlight(2))
 }
 
+func TestWhatWasNeverSentIsSentLater(t *testing.T) {
+	with(t, func(t *testing.T, f *fake, c *Client, s *fakeConn) {
+		q := c.Queue("q")
+		loop := going(func() (struct{}, error) {
+			for range q.Messages(t.Context()) {
+				break
+			}
+			return struct{}{}, nil
+		})
+		s.ok(s.expect("subscribe"), `"sub":1`)
+		// The server reads no more: this one is half sent, all others wait.
+		half := q.SendAsync(t.Context(), "half")
+		synctest.Wait()
+		s.deliver(1, 1)
+		<-loop // its unsubscribe means nothing to the next connection
+		ctx, cancel := context.WithCancel(t.Context())
+		given := going(func() (Published, error) { return q.Send(ctx, "given up") })
+		whole := q.SendAsync(t.Context(), "whole")
+		synctest.Wait()
+		cancel()
+		if err := (<-given).err; !errors.Is(err, ErrUnknownOutcome) {
+			t.Fatalf("got %v", err)
+		}
+		_ = s.Close()
+		if _, err := half.Wait(t.Context()); !errors.Is(err, ErrUnknownOutcome) {
+			t.Fatalf("got %v", err)
+		}
+		s = f.accept()
+		defer s.Close()
+		r := s.expect("publish")
+		if string(r.Body) != `"whole"` {
+			t.Errorf("sent: %s", r.raw)
+		}
+		s.ok(r, `"seq":1`)
+		if _, err := whole.Wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestCloseWaitsForReplies(t *testing.T) {
 	with(t, func(t *testing.T, _ *fake, c *Client, s *fakeConn) {
 		f := c.Queue("q").SendAsync(t.Context(), 1)

@@ -32,7 +32,15 @@
 //
 // Callers encode their request into one shared buffer; a writer takes whatever
 // has gathered there while the last system call ran, a reader hands out the
-// replies by id. The files: client.go (life and reconnecting), link.go (one
-// connection), call.go (requests that wait for their reply), publish.go,
-// ack.go, subscription.go, work.go, manage.go.
+// replies by id. One lock, Client.mu, guards what they share; nothing waits
+// while it is held. The files:
+//
+//	client.go        life and reconnecting
+//	link.go          one connection, its reader and its writer
+//	call.go          requests that wait for their reply
+//	publish.go       sending; the options are in sendoptions.go
+//	message.go       what arrives; ack.go settles it
+//	subscription.go  Messages and Receive
+//	work.go          Work
+//	manage.go        queues and the server
 package gmq

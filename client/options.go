@@ -91,7 +91,8 @@ func CloseTimeout(d time.Duration) Option { return func(c *config) { c.closeTime
 func Heartbeat(d time.Duration) Option { return func(c *config) { c.heartbeat = d } }
 
 // MaxInFlight bounds the requests that wait for their reply; further ones wait
-// for room. The default is 16384.
+// for room. A Receive, which waits for messages, does not count. The default
+// is 16384.
 func MaxInFlight(n int) Option { return func(c *config) { c.maxInFlight = max(n, 1) } }
 
 // Lazy lets Dial return at once and connect in the background. Requests wait

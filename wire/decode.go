@@ -205,6 +205,7 @@ func (d *Decoder) otherField(i int, f Field) int {
 	case FieldTo:
 		return d.text(i, f, 0, MaxName, &r.To)
 	}
+	// A field in the table of names without a reader here is a mistake of ours that the first test meets.
 	panic("wire: no reader for the field " + FieldName(f))
 }
 

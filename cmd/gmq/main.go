@@ -40,8 +40,7 @@ func usage(format string, args ...any) error {
 }
 
 func main() {
-	root := newRoot()
-	if err := root.ExecuteContext(context.Background()); err != nil {
+	if err := newRoot().ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "gmq:", err)
 		os.Exit(exitCode(err))
 	}
@@ -57,13 +56,23 @@ func exitCode(err error) int {
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "gmq",
-		Short:         "A message queue that anyone can talk to with one line of JSON, and that keeps what it has confirmed.",
+		Use:   "gmq",
+		Short: "A message queue that anyone can talk to with one line of JSON, and that keeps what it has confirmed.",
+		Example: `  gmq serve
+  gmq pub orders 'hello'
+  gmq sub orders`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Version:       version,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })
-	root.AddCommand(newServe())
+	g := addGlobals(root)
+	root.AddCommand(
+		newServe(),
+		newPub(g), newSub(g), newQueue(g), newPing(g),
+		newConfig(g), newJournal(g), newVersion(g),
+	)
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	strict(root)
 	return root
 }

@@ -85,8 +85,8 @@ func (in *Intake) control(r *wire.Request) {
 func (sh *shard) admitControl(w *work) bool {
 	c := w.control
 	c.work = w
-	if w.s.gone.Load() && c.op != wire.OpUnsubscribe && (c.op == wire.OpSubscribe || c.op == wire.OpReceive) {
-		return true
+	if w.s.detached.Load()&(1<<sh.index) != 0 && (c.op == wire.OpSubscribe || c.op == wire.OpReceive) {
+		return true // it waited for its queue to be made, and nobody would end what it begins
 	}
 	if c.op == wire.OpUnsubscribe {
 		return sh.unsubscribe(w, c)
@@ -285,7 +285,11 @@ func (sh *shard) unsubscribe(w *work, c *control) bool {
 	if m != nil {
 		cons = m.subs[c.sub]
 	}
-	if cons == nil { // its queue was deleted, or is still being made
+	if cons == nil {
+		if mk := sh.makingFor(w.s, c.sub); mk != nil {
+			mk.parked = append(mk.parked, w)
+			return false
+		}
 		if !c.quiet {
 			sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "sub %d is no subscription of this connection", c.sub))
 		}
@@ -300,6 +304,18 @@ func (sh *shard) unsubscribe(w *work, c *control) bool {
 	return true
 }
 
+// makingFor is the making for which the subscription waits; nil where none does.
+func (sh *shard) makingFor(s *Session, sub uint64) *making {
+	for _, m := range sh.making {
+		for _, w := range m.parked {
+			if c := w.control; w.s == s && c.op == wire.OpSubscribe && c.sub == sub {
+				return m
+			}
+		}
+	}
+	return nil
+}
+
 // release ends a consumer and lets what it had return at once.
 func (sh *shard) release(c *queue.Consumer, reason string) {
 	st := sh.byName[c.Queue.Settings.Storage]
@@ -308,6 +324,7 @@ func (sh *shard) release(c *queue.Consumer, reason string) {
 
 // detach ends everything that a session has in this shard.
 func (sh *shard) detach(s *Session) {
+	s.detached.Or(1 << sh.index)
 	m := sh.members[s]
 	delete(sh.members, s)
 	if m == nil || sh.b.draining.Load() { // a lease that ends with the server does not count

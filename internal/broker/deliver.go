@@ -174,7 +174,7 @@ func (sh *shard) receive(w *work, c *control, t target) bool {
 	}
 	wt := &waiter{s: w.s, id: c.id, quiet: c.quiet, max: c.max, hold: hold, work: w}
 	wt.c = &queue.Consumer{Queue: q, Tag: wt, Limit: 1, Lease: c.leaseOf(q), Auto: c.auto, Until: sh.now + int64(c.wait)}
-	if q.Counts.Ready > 0 || c.wait == 0 || sh.b.draining.Load() {
+	if q.Counts.Ready > 0 || c.wait == 0 || sh.b.draining.Load() || w.s.gone.Load() {
 		sh.answerReceive(t.store, wt)
 		return true
 	}

@@ -44,7 +44,9 @@ type Session struct {
 	pending atomic.Int64  // bytes in out and being written
 	working atomic.Int64  // bytes of requests not answered yet
 	blocked atomic.Uint32 // bits of the shards that hold back deliveries
-	gone    atomic.Bool
+	gone    atomic.Bool   // no more requests will come
+
+	detached atomic.Uint32 // bits of the shards that have let go of the session
 
 	open [Shards]*chunk // [i] is owned by shard i, between two flushes
 }
@@ -151,21 +153,29 @@ func (s *Session) Await() {
 	}
 }
 
-// Settled reports whether nothing is on its way in or out.
-func (s *Session) Settled() bool { return s.pending.Load() == 0 && s.working.Load() == 0 }
-
 func (s *Session) finished(bytes int) {
-	if before := s.working.Add(-int64(bytes)); before < workLimit && before+int64(bytes) >= workLimit {
+	left := s.working.Add(-int64(bytes))
+	if left < workLimit && left+int64(bytes) >= workLimit {
 		signal(s.writable)
+	}
+	if left == 0 && s.gone.Load() {
+		s.end()
 	}
 }
 
-// Close ends the session: what it had leased returns at once, what is still to be sent may be sent.
+// Close ends the session: what it had leased returns at once, receives that wait are
+// forgotten. Requests that were taken in before are still answered; then Outgoing ends.
 func (s *Session) Close() {
 	if s.gone.Swap(true) {
 		return
 	}
 	s.Intake.detach()
+	if s.working.Load() == 0 {
+		s.end()
+	}
+}
+
+func (s *Session) end() {
 	s.mu.Lock()
 	s.ended = true
 	s.mu.Unlock()

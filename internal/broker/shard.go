@@ -57,6 +57,7 @@ type shard struct {
 	chance    uint64     // state of the jitter's generator
 	leased    int        // as last added to Broker.inFlight
 	works     []*work
+	finished  []*work // since the turn began
 	committed []*journal.Batch
 	batch     []queue.Delivery // reused by pump
 	refs      []journal.Ref
@@ -125,12 +126,25 @@ func (sh *shard) newWork() *work {
 // spareWorks and spareBytes bound what is kept to be used again.
 const spareWorks, spareBytes = 64, 128 << 10
 
-// finish ends a work: what it was accounted for is given back, and the work itself.
-func (sh *shard) finish(w *work) {
-	if w.s != nil {
-		w.s.finished(w.cost)
-		sh.b.working.Add(-int64(w.requests))
+// finish ends a work, at the end of the turn: what it was accounted for is given back when
+// its replies have been handed over.
+func (sh *shard) finish(w *work) { sh.finished = append(sh.finished, w) }
+
+// giveBack ends the finished works.
+func (sh *shard) giveBack() {
+	for i, w := range sh.finished {
+		sh.finished[i] = nil
+		if w.s != nil {
+			w.s.finished(w.cost)
+			sh.b.working.Add(-int64(w.requests))
+		}
+		sh.reuse(w)
 	}
+	sh.finished = sh.finished[:0]
+}
+
+// reuse keeps a work to be used again, if it is not too large for that.
+func (sh *shard) reuse(w *work) {
 	if cap(w.batch.Data) > spareBytes || cap(w.text) > spareBytes || cap(w.seqs) > spareBytes/8 {
 		return
 	}
@@ -207,9 +221,6 @@ func (sh *shard) next() (next int64) {
 // turn deals with everything that is there: requests become proposals, what was
 // kept becomes replies and deliveries.
 func (sh *shard) turn() {
-	if sh.b.failed.Load() { // no promise can be kept any more, so none is made
-		return
-	}
 	sh.now = sh.b.opt.Now()
 	sh.mu.Lock()
 	works := append(sh.works[:0], sh.inbox...)
@@ -219,6 +230,14 @@ func (sh *shard) turn() {
 	sh.unblocks = nil
 	sh.mu.Unlock()
 
+	if sh.b.failed.Load() { // no promise can be kept any more, so none is made
+		for _, w := range works {
+			if w.call != nil {
+				w.call(sh)
+			}
+		}
+		return
+	}
 	for _, s := range unblocks {
 		sh.resume(s)
 	}
@@ -249,6 +268,7 @@ func (sh *shard) turn() {
 	}
 	sh.reportLeases()
 	sh.flush()
+	sh.giveBack()
 }
 
 // reply is the chunk to which replies and deliveries of s are appended in this turn.

@@ -124,7 +124,11 @@ func AppendRelocate(dst []byte, queue uint32, seq uint64, record []byte) ([]byte
 	if err != nil {
 		return dst, err
 	}
-	dst = appendHead(dst, kindRelocate, record[1]&^flagMore, queue, e.Published)
+	flags := record[1] &^ (flagMore | flagHeaders)
+	if len(e.Headers) > 0 {
+		flags |= flagHeaders
+	}
+	dst = appendHead(dst, kindRelocate, flags, queue, e.Published)
 	dst = binary.LittleEndian.AppendUint64(dst, seq)
 	if len(e.Headers) > 0 {
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(e.Headers)))

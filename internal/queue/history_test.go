@@ -198,7 +198,7 @@ func (h *history) update(q *mQueue) {
 }
 
 func (h *history) publish(q *mQueue) { h.publishN(q, 1) }
-func (h *history) batch(q *mQueue) { h.publishN(q, 1+h.rnd.IntN(100)) }
+func (h *history) batch(q *mQueue)   { h.publishN(q, 1+h.rnd.IntN(100)) }
 
 func (h *history) publishN(q *mQueue, n int) {
 	if len(q.msgs) > 250 { // the model is slow
@@ -236,7 +236,6 @@ func (h *history) subscribe(q *mQueue) {
 	h.join(c, h.chance(8))
 }
 
-// receive waits for messages.
 func (h *history) receive(q *mQueue) {
 	h.join(&mConsumer{q: q, limit: 1, listed: true, until: h.now + h.rnd.Int64N(20e9) + 1}, false)
 }
@@ -255,7 +254,6 @@ func (h *history) someone() *mConsumer {
 	return h.consumers[h.rnd.IntN(len(h.consumers))]
 }
 
-// unsubscribe ends a consumer, whose queue may be gone.
 func (h *history) unsubscribe(*mQueue) {
 	c := h.someone()
 	if c == nil {

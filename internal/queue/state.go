@@ -128,7 +128,7 @@ func (st *State) Leased() int { return st.leasedN }
 // last call. Both slices are valid until the next call of anything.
 func (st *State) Spans() (retained, released []Span) {
 	retained, released = st.retained, st.released
-	st.retained, st.released = st.retained[:0], st.released[:0]
+	st.retained, st.released = shrink(retained[:0]), shrink(released[:0])
 	return retained, released
 }
 

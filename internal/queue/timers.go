@@ -42,7 +42,7 @@ func (t *timers) pop() timer {
 	top := h[0]
 	n := len(h) - 1
 	h[0] = h[n]
-	t.heap = h[:n]
+	t.heap = shrink(h[:n])
 	t.down(0)
 	return top
 }
@@ -76,13 +76,19 @@ func (t *timers) tidy(live int, matters func(timer) bool) {
 			kept = append(kept, e)
 		}
 	}
-	if cap(kept) > 4*len(kept)+4096 {
-		kept = append(make([]timer, 0, 2*len(kept)+512), kept...)
-	}
+	kept = shrink(kept)
 	t.heap = kept
 	for i := len(kept)/2 - 1; i >= 0; i-- {
 		t.down(i)
 	}
+}
+
+// shrink gives memory back that is far more than s needs.
+func shrink[T any](s []T) []T {
+	if cap(s) > 4*len(s)+4096 {
+		return append(make([]T, 0, 2*len(s)+512), s...)
+	}
+	return s
 }
 
 // seqHeap is a heap of sequence numbers, the smallest first.
@@ -105,7 +111,7 @@ func (h *seqHeap) pop() uint64 {
 	s := *h
 	top, n := s[0], len(s)-1
 	s[0] = s[n]
-	s = s[:n]
+	s = shrink(s[:n])
 	*h = s
 	for i := 0; ; {
 		c := 2*i + 1

@@ -1,9 +1,11 @@
 package vfs
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"sort"
@@ -89,7 +91,6 @@ type memInode struct {
 	reserved int64  // room allocated beyond the data
 	stable   []byte // what a power cut leaves for certain
 	dirty    map[int64]struct{}
-	links    int
 }
 
 // NewMem is an empty file system with a root directory.
@@ -137,21 +138,11 @@ func (m *Mem) Flip(name string, offset int64, mask byte) error {
 func (m *Mem) Crash(rnd *rand.Rand) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := NewMem()
-	c.capacity = m.capacity
-	for d := range m.dirs {
-		c.dirs[d] = true
-	}
+	c, copied := m.copyOf(func(i *memInode) *memInode { return i.crash(rnd) })
 	names := crashNames(m.stable, m.pending, rnd)
-	copies := map[*memInode]*memInode{}
 	for _, name := range sortedNames(names) {
-		inode := names[name]
-		if copies[inode] == nil {
-			copies[inode] = inode.crash(rnd)
-		}
-		copies[inode].links++
-		c.names[name] = copies[inode]
-		c.stable[name] = copies[inode]
+		c.names[name] = copied(names[name])
+		c.stable[name] = c.names[name]
 	}
 	return c
 }
@@ -160,16 +151,51 @@ func (m *Mem) Crash(rnd *rand.Rand) *Mem {
 func (m *Mem) Clone() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := NewMem()
-	c.capacity = m.capacity
-	for d := range m.dirs {
-		c.dirs[d] = true
-	}
+	c, copied := m.copyOf(func(i *memInode) *memInode {
+		return &memInode{data: bytes.Clone(i.data), stable: bytes.Clone(i.data), dirty: map[int64]struct{}{}}
+	})
 	for name, inode := range m.names {
-		f := &memInode{data: append([]byte(nil), inode.data...), stable: append([]byte(nil), inode.data...), dirty: map[int64]struct{}{}, links: 1}
-		c.names[name], c.stable[name] = f, f
+		c.names[name], c.stable[name] = copied(inode), copied(inode)
 	}
 	return c
+}
+
+// Kill is the file system as the end of the process leaves it: nothing is
+// lost, but what was not synced a power cut may still take. Locks are free.
+func (m *Mem) Kill() *Mem {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, copied := m.copyOf(func(i *memInode) *memInode {
+		return &memInode{data: bytes.Clone(i.data), reserved: i.reserved, stable: bytes.Clone(i.stable), dirty: maps.Clone(i.dirty)}
+	})
+	for name, inode := range m.names {
+		c.names[name] = copied(inode)
+	}
+	for name, inode := range m.stable {
+		c.stable[name] = copied(inode)
+	}
+	for _, op := range m.pending {
+		if op.inode != nil {
+			op.inode = copied(op.inode)
+		}
+		c.pending = append(c.pending, op)
+	}
+	return c
+}
+
+// copyOf begins a copy; copied is each inode's copy, made when it is first
+// asked for. Called with mu held.
+func (m *Mem) copyOf(fresh func(*memInode) *memInode) (c *Mem, copied func(*memInode) *memInode) {
+	c = NewMem()
+	c.capacity = m.capacity
+	c.dirs = maps.Clone(m.dirs)
+	copies := map[*memInode]*memInode{}
+	return c, func(i *memInode) *memInode {
+		if copies[i] == nil {
+			copies[i] = fresh(i)
+		}
+		return copies[i]
+	}
 }
 
 // crashNames applies some of the pending operations. One that builds on a lost
@@ -272,7 +298,7 @@ func (m *Mem) Create(name string) (File, error) {
 	}
 	f := m.names[name]
 	if f == nil {
-		f = &memInode{dirty: map[int64]struct{}{}, links: 1}
+		f = &memInode{dirty: map[int64]struct{}{}}
 		m.change(nameOp{from: name, inode: f})
 	} else {
 		f.truncate(0)
@@ -318,7 +344,6 @@ func (m *Mem) Remove(name string) error {
 	if f == nil {
 		return notExist("remove", name)
 	}
-	f.links--
 	m.change(nameOp{from: name})
 	return nil
 }
@@ -337,9 +362,6 @@ func (m *Mem) Rename(from, to string) error {
 	}
 	if filepath.Dir(from) != filepath.Dir(to) {
 		return errors.New("vfs: rename from one directory into another")
-	}
-	if old := m.names[to]; old != nil {
-		old.links--
 	}
 	m.change(nameOp{from: from, to: to, inode: f})
 	return nil
@@ -446,7 +468,7 @@ func (l *memLock) Close() error {
 	return nil
 }
 
-// List is every file with its size, as "name size" lines, for tests.
+// List is the name of every file, one a line.
 func (m *Mem) List() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -278,7 +278,7 @@ func (l *Log) ready(spares []int, leftovers []string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Sync(), l.fs.SyncDir(l.wal.Path)); err != nil {
+	if err := errors.Join(f.Sync(), l.fs.SyncDir(l.wal.Path), l.fs.SyncDir(l.snapDir())); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	for _, name := range leftovers {

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	gmq "github.com/gmq/gmq/client"
+	"github.com/gmq/gmq/wire"
+)
+
+// address is the server's, with a port.
+func (g *globals) address() string {
+	if _, _, err := net.SplitHostPort(g.server); err == nil {
+		return g.server
+	}
+	return net.JoinHostPort(strings.Trim(g.server, "[]"), defaultPort)
+}
+
+// connect connects once and gives up where that fails. Where the connection is lost later
+// the context ends, with the reason as its cause; unless lost is given: it is called, and
+// the client connects again by itself. closing ends the client.
+func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Option) (c *gmq.Client, ctx context.Context, closing func(), err error) {
+	addr := g.address()
+	ctx, end := context.WithCancelCause(parent)
+	var dialer net.Dialer
+	var connected bool // the client dials from one goroutine at a time
+	dial := func(dialing context.Context, addr string) (net.Conn, error) {
+		if connected && lost == nil {
+			end(fmt.Errorf("the connection to %s was lost", addr))
+			return nil, context.Cause(ctx)
+		}
+		if connected {
+			connected = false
+			lost()
+		}
+		conn, err := dialer.DialContext(dialing, "tcp", addr)
+		connected = err == nil
+		return conn, err
+	}
+	opts = append(opts, gmq.ClientName("gmq "+version), gmq.DialTimeout(g.timeout), gmq.DialWith(dial))
+	c, err = gmq.Dial(ctx, addr, opts...)
+	if err != nil {
+		end(nil)
+		return nil, nil, nil, g.cannotConnect(err)
+	}
+	return c, ctx, func() {
+		wait, cancel := g.context(ctx)
+		defer cancel()
+		// What is left undone has been told by whoever waited for it.
+		_ = c.Shutdown(wait)
+		end(nil)
+	}, nil
+}
+
+// ask connects for one request, or a few, that must be done within the timeout.
+func (g *globals) ask(cmd *cobra.Command, do func(ctx context.Context, c *gmq.Client) error) error {
+	c, ctx, closing, err := g.connect(cmd.Context(), nil)
+	if err != nil {
+		return err
+	}
+	defer closing()
+	ctx, cancel := g.context(ctx)
+	defer cancel()
+	return explain(ctx, do(ctx, c))
+}
+
+func (g *globals) cannotConnect(err error) error {
+	if e, ok := errors.AsType[*gmq.Error](err); ok {
+		f := explain(context.Background(), e)
+		if code := exitCode(f); code != exitError {
+			return f
+		}
+		return &failure{exitConnect, fmt.Errorf("cannot connect to %s: %w", g.address(), f)}
+	}
+	why, hint := strings.TrimPrefix(err.Error(), "gmq: connect to "+g.address()+": "), ""
+	dns, isDNS := errors.AsType[*net.DNSError](err)
+	errno, isErrno := errors.AsType[syscall.Errno](err)
+	switch {
+	case isDNS:
+		why, hint = dns.Err, "; is the name of the server right?"
+	case errors.Is(err, context.DeadlineExceeded):
+		why, hint = fmt.Sprintf("no answer within %v", g.timeout), "; is it the address of a gmq server?"
+	case isErrno:
+		why = errno.Error()
+		if errno == syscall.ECONNREFUSED {
+			hint = "; is the server running? start one with: gmq serve"
+		}
+	}
+	return &failure{exitConnect, fmt.Errorf("cannot connect to %s: %s%s", g.address(), why, hint)}
+}
+
+// explain turns an error of the client into one for people, with its exit code. Where ctx
+// has ended, why it has says more than the error.
+func explain(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*failure](err); ok {
+		return err
+	}
+	e, fromServer := errors.AsType[*gmq.Error](err)
+	if cause := context.Cause(ctx); cause != nil && (!fromServer || e.Code == wire.CodeUnknownOutcome) {
+		return cause
+	}
+	if !fromServer {
+		return errors.New(strings.TrimPrefix(err.Error(), "gmq: "))
+	}
+	return &failure{codeFor(e.Code), errors.New(strings.TrimPrefix(e.Error(), "gmq: "))}
+}
+
+func codeFor(code wire.Code) int {
+	switch code {
+	case wire.CodeForbidden, wire.CodeUnauthenticated:
+		return exitNotAllowed
+	case wire.CodeNotFound:
+		return exitNotFound
+	}
+	return exitError
+}
+
+// queueArg checks the name before anybody is asked, so that it is a usage error.
+func queueArg(name string) error {
+	if !wire.ValidQueueName([]byte(name)) {
+		return usage("%q is no name of a queue: want 1 to %d of A-Z a-z 0-9 . _ -, not starting with a dot", name, wire.MaxName)
+	}
+	return nil
+}
+
+// completeQueues offers the names of the server's queues as the first argument.
+func (g *globals) completeQueues(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var names []string
+	err := g.ask(cmd, func(ctx context.Context, c *gmq.Client) error {
+		for q, err := range c.ListQueues(ctx, prefix) {
+			if err != nil {
+				return err
+			}
+			names = append(names, q.Queue)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}

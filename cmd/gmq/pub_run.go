@@ -1,0 +1,275 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	gmq "github.com/gmq/gmq/client"
+	"github.com/gmq/gmq/wire"
+)
+
+// inFlight is how many publishes may wait for their confirm.
+const inFlight = 8192
+
+// shownRefusals is how many refusals are told one by one on stderr.
+const shownRefusals = 10
+
+// An outcome is a message on its way, or why it is not.
+type outcome struct {
+	line   int
+	future *gmq.Future
+	err    error
+}
+
+// A publisher sends the bodies of a source without waiting for each. One goroutine feeds, the
+// other collects the confirms in order; the channel between them bounds what is on its way.
+type publisher struct {
+	cmd   *cobra.Command
+	g     *globals
+	queue *gmq.Queue
+	many  bool
+	opts  []gmq.PublishOption
+	out   *bufio.Writer
+	line  []byte
+	way   chan outcome
+
+	confirmed atomic.Int64
+	refused   int64
+	unknown   int64 // sent, and no word came
+	first     error // the first refusal
+	stop      error // why everything ends early
+	stored    string
+	lastSeq   uint64
+}
+
+func newPublisher(cmd *cobra.Command, g *globals, q *gmq.Queue, many bool, opts []gmq.PublishOption) *publisher {
+	return &publisher{
+		cmd: cmd, g: g, queue: q, many: many, opts: opts,
+		out: bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10), way: make(chan outcome, inFlight),
+	}
+}
+
+func (p *publisher) run(parent context.Context, src source) error {
+	start := time.Now()
+	// waiting ends with the connection, or when nothing is heard; feeding ends also when
+	// the person at the keyboard says so, and what is on its way then still arrives.
+	waiting, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+	feeding, release := signal.NotifyContext(waiting, syscall.SIGINT, syscall.SIGTERM)
+	defer release()
+	context.AfterFunc(feeding, release) // a second signal ends the process
+	feeding, halt := context.WithCancel(feeding)
+	defer halt()
+	patience := time.AfterFunc(p.g.timeout, func() { cancel(p.g.noAnswer()) })
+	defer patience.Stop()
+
+	stderr := p.cmd.ErrOrStderr()
+	stopProgress := func() {}
+	if p.many && !onTerminal(p.cmd.InOrStdin()) {
+		stopProgress = progress(stderr, func() string {
+			n := p.confirmed.Load()
+			return fmt.Sprintf("%s confirmed, %s", plural(n, "message"), perSecond(n, time.Since(start)))
+		})
+	}
+	go p.feed(feeding, src)
+	err := p.collect(waiting, feeding, halt, patience)
+	stopProgress()
+	if err == nil {
+		err = p.verdict(waiting)
+	}
+	if err == nil && onTerminal(stderr) && !p.g.json() {
+		p.summary(stderr, time.Since(start))
+	}
+	return err
+}
+
+// feed sends until the source ends, or feeding does.
+func (p *publisher) feed(feeding context.Context, src source) {
+	defer close(p.way)
+	for {
+		body, line, err := src()
+		if err == io.EOF {
+			return
+		}
+		o := outcome{line: line, err: err}
+		if err == nil {
+			o.future = p.queue.SendAsync(feeding, body, p.opts...)
+		}
+		select {
+		case p.way <- o:
+		case <-feeding.Done():
+			return
+		}
+		if err != nil && !ofThisMessage(err) {
+			return
+		}
+	}
+}
+
+// collect takes the outcomes in the order of the messages, until there are no more.
+func (p *publisher) collect(waiting, feeding context.Context, halt func(), patience *time.Timer) error {
+	done := feeding.Done()
+	for {
+		var o outcome
+		ok := true
+		select {
+		case o, ok = <-p.way:
+		default:
+			patience.Stop() // it is for us to send
+			if err := p.out.Flush(); err != nil {
+				return err
+			}
+			select {
+			case o, ok = <-p.way:
+			case <-done:
+				// Stdin may never end. What is in the channel counts still.
+				if len(p.way) == 0 {
+					return p.interrupted(waiting)
+				}
+				continue
+			}
+		}
+		if !ok {
+			return p.out.Flush()
+		}
+		patience.Reset(p.g.timeout)
+		if err := p.take(waiting, o); err != nil {
+			return err
+		}
+		if p.stop != nil {
+			halt()
+		}
+	}
+}
+
+// interrupted is the end where feeding has been told to stop.
+func (p *publisher) interrupted(waiting context.Context) error {
+	if p.stop == nil && waiting.Err() == nil {
+		p.stop = errors.New("interrupted")
+	}
+	return p.out.Flush()
+}
+
+// take waits for one outcome and tells it.
+func (p *publisher) take(waiting context.Context, o outcome) error {
+	err := o.err
+	if o.future != nil {
+		var sent gmq.Published
+		if sent, err = o.future.Wait(waiting); err == nil {
+			p.confirmed.Add(1)
+			p.stored, p.lastSeq = sent.Stored, sent.Seq
+			if p.g.json() {
+				return p.printSent(sent)
+			}
+			return nil
+		}
+	}
+	switch {
+	case unsent(err):
+		return nil
+	case errors.Is(err, gmq.ErrUnknownOutcome):
+		p.unknown++
+		return nil
+	case !ofThisMessage(err) && p.stop == nil:
+		p.stop = explain(nil, err)
+	}
+	r := &refusal{o.line, explain(nil, err)}
+	if _, ours := errors.AsType[*refusal](err); ours {
+		r = &refusal{o.line, explain(nil, errors.Unwrap(err))}
+	}
+	return p.refuse(r, err)
+}
+
+func (p *publisher) refuse(r *refusal, err error) error {
+	p.refused++
+	if p.first == nil {
+		p.first = r
+	}
+	if p.g.json() {
+		return p.printRefused(r, err)
+	}
+	if p.many && p.refused <= shownRefusals {
+		fmt.Fprintln(p.cmd.ErrOrStderr(), "gmq:", r)
+	}
+	return nil
+}
+
+func (p *publisher) printSent(sent gmq.Published) error {
+	b := strconv.AppendUint(append(p.line[:0], `{"seq":`...), sent.Seq, 10)
+	b = wire.AppendString(append(b, `,"stored":`...), sent.Stored)
+	if sent.Duplicate {
+		b = append(b, `,"duplicate":true`...)
+	}
+	p.line = append(b, "}\n"...)
+	_, err := p.out.Write(p.line)
+	return err
+}
+
+func (p *publisher) printRefused(r *refusal, err error) error {
+	type told struct {
+		Code      wire.Code `json:"code"`
+		Message   string    `json:"message"`
+		Retryable bool      `json:"retryable"`
+	}
+	t := told{Code: wire.CodeBadRequest, Message: r.err.Error()}
+	if e, ok := errors.AsType[*gmq.Error](err); ok {
+		t = told{e.Code, e.Message, e.Retryable}
+	}
+	return printJSON(p.out, struct {
+		Line  int  `json:"line,omitempty"`
+		Error told `json:"error"`
+	}{r.line, t})
+}
+
+// verdict is what pub ends with.
+func (p *publisher) verdict(waiting context.Context) error {
+	stop := p.stop
+	if cause := context.Cause(waiting); cause != nil {
+		stop = cause
+	}
+	if stop == nil && p.refused == 0 && p.unknown == 0 {
+		return nil
+	}
+	if !p.many && p.refused == 1 {
+		return p.first
+	}
+	text := ""
+	if p.refused > 0 {
+		text = fmt.Sprintf("%s refused, the first at %v", plural(p.refused, "message"), p.first)
+	}
+	if stop != nil && p.refused == 0 {
+		text = stop.Error()
+	}
+	text += fmt.Sprintf("; %s published", plural(p.confirmed.Load(), "message"))
+	if p.unknown > 0 {
+		text += fmt.Sprintf(", and of %s more nobody can tell", grouped(p.unknown))
+	}
+	code := exitError
+	if p.first != nil {
+		code = exitCode(p.first)
+	}
+	return &failure{code, errors.New(text)}
+}
+
+func (p *publisher) summary(w io.Writer, took time.Duration) {
+	n := p.confirmed.Load()
+	switch {
+	case !p.many:
+		fmt.Fprintf(w, "published to %s, seq %d, stored: %s\n", p.queue.Name(), p.lastSeq, p.stored)
+	case n == 0:
+		fmt.Fprintln(w, "nothing to publish: stdin was empty")
+	default:
+		fmt.Fprintf(w, "%s published to %s in %s (%s), stored: %s\n",
+			plural(n, "message"), p.queue.Name(), short(took), perSecond(n, took), p.stored)
+	}
+}
