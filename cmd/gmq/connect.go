@@ -72,7 +72,7 @@ func (g *globals) ask(cmd *cobra.Command, do func(ctx context.Context, c *gmq.Cl
 
 func (g *globals) cannotConnect(err error) error {
 	if e, ok := errors.AsType[*gmq.Error](err); ok {
-		f := explain(context.Background(), e)
+		f := inWords(e)
 		if code := exitCode(f); code != exitError {
 			return f
 		}
@@ -108,10 +108,16 @@ func explain(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && (!fromServer || e.Code == wire.CodeUnknownOutcome) {
 		return cause
 	}
-	if !fromServer {
-		return errors.New(strings.TrimPrefix(err.Error(), "gmq: "))
+	return inWords(err)
+}
+
+// inWords is explain where no context has a say.
+func inWords(err error) error {
+	text := errors.New(strings.TrimPrefix(err.Error(), "gmq: "))
+	if e, ok := errors.AsType[*gmq.Error](err); ok {
+		return &failure{codeFor(e.Code), text}
 	}
-	return &failure{codeFor(e.Code), errors.New(strings.TrimPrefix(e.Error(), "gmq: "))}
+	return text
 }
 
 func codeFor(code wire.Code) int {

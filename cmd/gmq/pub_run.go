@@ -75,7 +75,7 @@ func (p *publisher) run(parent context.Context, src source) error {
 
 	stderr := p.cmd.ErrOrStderr()
 	stopProgress := func() {}
-	if p.many && !onTerminal(p.cmd.InOrStdin()) {
+	if p.many && !p.g.json() && !onTerminal(p.cmd.InOrStdin()) {
 		stopProgress = progress(stderr, func() string {
 			n := p.confirmed.Load()
 			return fmt.Sprintf("%s confirmed, %s", plural(n, "message"), perSecond(n, time.Since(start)))
@@ -181,13 +181,12 @@ func (p *publisher) take(waiting context.Context, o outcome) error {
 		p.unknown++
 		return nil
 	case !ofThisMessage(err) && p.stop == nil:
-		p.stop = explain(nil, err)
+		p.stop = inWords(err)
 	}
-	r := &refusal{o.line, explain(nil, err)}
-	if _, ours := errors.AsType[*refusal](err); ours {
-		r = &refusal{o.line, explain(nil, errors.Unwrap(err))}
+	if o.future == nil && !ofThisMessage(err) {
+		return nil // the source failed: that is about no message
 	}
-	return p.refuse(r, err)
+	return p.refuse(&refusal{o.line, inWords(unwrapRefusal(err))}, err)
 }
 
 func (p *publisher) refuse(r *refusal, err error) error {

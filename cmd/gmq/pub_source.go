@@ -59,7 +59,7 @@ func oneBody(data []byte, asJSON, asBytes bool, limit int) (source, error) {
 		body, err = lineBody(data, asJSON, limit)
 	}
 	if err != nil {
-		return nil, explain(nil, err)
+		return nil, inWords(err)
 	}
 	return func() (any, int, error) {
 		b := body

@@ -36,7 +36,7 @@ func publishTopic(ctx context.Context, cmd *cobra.Command, g *globals, topic str
 			published, err = sendTopic(conn, in, g, topic, body, headers)
 		}
 		if err != nil {
-			return &refusal{line, explain(nil, unwrapRefusal(err))}
+			return &refusal{line, inWords(unwrapRefusal(err))}
 		}
 		if g.json() {
 			err = printJSON(cmd.OutOrStdout(), published)

@@ -52,7 +52,7 @@ whole deliveries, one a line.`,
 	fs.IntVarP(&f.n, "count", "n", 0, "end after this many messages; 0 is all")
 	fs.Var(&f.ack, "ack", "when a message is settled: manual (once written) or auto (once sent)")
 	fs.BoolVarP(&f.follow, "follow", "f", false, "go on when the queue is empty")
-	fs.IntVar(&f.credit, "credit", 100, "how many messages are taken at a time")
+	fs.IntVar(&f.credit, "credit", 256, "how many messages are taken at a time")
 	fs.DurationVar(&f.wait, "wait", 0, "how long to wait for a message before the queue counts as empty")
 	fs.BoolVar(&f.raw, "raw", false, "print bodies as bytes, with nothing between them")
 	complete(cmd, "ack", f.ack.values...)
@@ -72,6 +72,8 @@ func runSub(cmd *cobra.Command, g *globals, f *subFlags, name string) error {
 		return usage("--credit: want 1 to %d, not %d", wire.MaxReceive, f.credit)
 	case f.wait < 0 || f.wait > wire.MaxWait:
 		return usage("--wait: want 0s to %v, not %v", wire.MaxWait, f.wait)
+	case f.follow && cmd.Flags().Changed("wait"):
+		return usage("--wait and --follow: which of them?")
 	case f.raw && g.json():
 		return usage("--raw and -o json: which of them?")
 	}

@@ -60,8 +60,8 @@ func (s *subscriber) take(taking, acking context.Context) error {
 			want = min(want, left)
 		}
 		ms, err := s.receive(taking, want)
-		if taking.Err() != nil && context.Cause(acking) == nil {
-			return nil // a signal: what has come is given back
+		if err != nil && taking.Err() != nil && context.Cause(acking) == nil {
+			return nil // a signal
 		}
 		if err != nil {
 			return err
@@ -72,7 +72,7 @@ func (s *subscriber) take(taking, acking context.Context) error {
 			}
 			return nil
 		}
-		if err := s.out.print(ms); err != nil {
+		if err := s.print(acking, ms); err != nil {
 			return err
 		}
 		if err := s.confirm(acking); err != nil {
@@ -89,7 +89,7 @@ func (s *subscriber) take(taking, acking context.Context) error {
 
 // receive takes the next messages; none where there are none.
 func (s *subscriber) receive(taking context.Context, want int) ([]*gmq.Message, error) {
-	var opts []gmq.ConsumeOption
+	opts := []gmq.ConsumeOption{gmq.Lease(subLease)}
 	if s.f.ack.value == "auto" {
 		opts = append(opts, gmq.AutoAck())
 	}
@@ -106,13 +106,42 @@ func (s *subscriber) receive(taking context.Context, want int) ([]*gmq.Message, 
 	}
 	if !s.paused {
 		s.paused = true
-		fmt.Fprintf(s.told, "gmq: %v; waiting\n", explain(nil, err))
+		fmt.Fprintf(s.told, "gmq: %v; waiting\n", inWords(err))
 	}
 	select {
 	case <-time.After(time.Second):
 	case <-taking.Done():
 	}
 	return nil, nil
+}
+
+// subLease is how long a message is ours; it is extended while stdout is slow.
+const subLease = 30 * time.Second
+
+// print writes a batch, and keeps its leases for as long as that takes: whoever reads
+// stdout may take his time.
+func (s *subscriber) print(ctx context.Context, ms []*gmq.Message) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	slow := time.AfterFunc(subLease/3, func() { extend(ctx, ms) })
+	defer slow.Stop()
+	return s.out.print(ms)
+}
+
+// extend extends leases until ctx ends. What has been lost all the same, the ack will tell.
+func extend(ctx context.Context, ms []*gmq.Message) {
+	tick := time.NewTicker(subLease / 3)
+	defer tick.Stop()
+	for {
+		for _, m := range ms {
+			_ = m.Extend(ctx, subLease)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // confirm waits for the acks of the batch before.

@@ -193,7 +193,7 @@ func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 				r.b = appendSettings(wire.AppendOK(r.b, c.id), &out.Queue.Settings)
 				r.b = append(r.b, "}\n"...)
 			} else {
-				r.b = append(wire.AppendOK(r.b, c.id), "}\n"...)
+				r.b = wire.AppendDone(r.b, c.id)
 			}
 		}
 		sh.finish(c.work)

@@ -114,7 +114,12 @@ func (b *Broker) replay() error {
 }
 
 // SetLimits puts new limits in force.
-func (b *Broker) SetLimits(l Limits) { b.limits.Store(&l) }
+func (b *Broker) SetLimits(l Limits) {
+	b.limits.Store(&l)
+	for _, sh := range b.shards { // some may wait for what is allowed now
+		sh.signal()
+	}
+}
 
 // Limits are the limits in force.
 func (b *Broker) Limits() Limits { return *b.limits.Load() }

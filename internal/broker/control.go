@@ -118,8 +118,10 @@ func (sh *shard) admitControl(w *work) bool {
 	case wire.OpReceive:
 		return sh.receive(w, c, t)
 	case wire.OpQueueInfo:
-		r := sh.reply(w.s)
-		r.b = append(sh.appendInfo(wire.AppendOK(r.b, c.id), t.queue), "}\n"...)
+		if !c.quiet {
+			r := sh.reply(w.s)
+			r.b = append(sh.appendInfo(wire.AppendOK(r.b, c.id), t.queue), "}\n"...)
+		}
 	default:
 		return sh.changeQueue(w, c, t)
 	}
@@ -299,7 +301,7 @@ func (sh *shard) unsubscribe(w *work, c *control) bool {
 	sh.release(cons, "unsubscribed")
 	if !c.quiet {
 		r := sh.reply(w.s)
-		r.b = append(wire.AppendOK(r.b, c.id), "}\n"...)
+		r.b = wire.AppendDone(r.b, c.id)
 	}
 	return true
 }

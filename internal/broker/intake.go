@@ -111,7 +111,7 @@ func (in *Intake) Handle(r *wire.Request) {
 		in.ack(r)
 	case wire.OpPing:
 		if !r.Quiet {
-			in.s.Reply(func(dst []byte) []byte { return append(wire.AppendOK(dst, r.ID), "}\n"...) })
+			in.s.Reply(func(dst []byte) []byte { return wire.AppendDone(dst, r.ID) })
 		}
 	case wire.OpHello:
 		in.s.hello(r)

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
@@ -325,6 +326,8 @@ func (sh *shard) admitAck(w *work, a *ack) {
 		ts.write(func(dst []byte) []byte { return queue.AppendSettle(dst, q.ID, sh.now, seqs) })
 		return
 	}
+	slices.Sort(seqs) // named twice, it is still one attempt
+	seqs = slices.Compact(seqs)
 	reason := "nack"
 	if r := w.str(a.reason); len(r) > 0 {
 		reason = "nack: " + string(r)

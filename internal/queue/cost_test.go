@@ -166,3 +166,37 @@ func BenchmarkExpire(b *testing.B) {
 		}
 	}
 }
+
+// TestExtendAddsNoTimer: a client that extends one lease over and over in one request fills no heap.
+func TestExtendAddsNoTimer(t *testing.T) {
+	b := newBench(t, 1, 1)
+	b.publish(t, 1)
+	b.take()
+	for range 10_000 {
+		if !b.st.Extend(b.q, 1, b.now+60e9) {
+			t.Fatal("not leased")
+		}
+	}
+	if n := len(b.st.leasesEnd.heap); n != 2 {
+		t.Errorf("%d timers", n)
+	}
+}
+
+// TestMemoryIsGivenBack: what a million of something needed is not kept when it is over.
+func TestMemoryIsGivenBack(t *testing.T) {
+	b := newBench(t, 0, 0)
+	b.publish(t, 100_000)
+	rs := make([]Return, 100_000)
+	for i := range rs {
+		rs[i] = Return{Seq: uint64(i + 1), Due: b.now + 1e9}
+	}
+	b.apply(t, AppendReturn(nil, 2, b.now, rs, "nack", true, false))
+	b.st.Due(b.now + 1e9)
+	b.apply(t, AppendPurge(nil, 2, b.now))
+	b.st.Spans()
+	for name, n := range map[string]int{"delays": cap(b.st.delays.heap), "retained": cap(b.st.retained), "released": cap(b.st.released)} {
+		if n > 5000 {
+			t.Errorf("%s keeps room for %d", name, n)
+		}
+	}
+}

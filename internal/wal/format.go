@@ -188,8 +188,8 @@ func decodeFrameHeader(b []byte, pos Pos) (frameHeader, bool) {
 // resembles reports whether the bytes were once the header of a frame at pos:
 // one that was written in part, or whose bits have changed.
 func resembles(b []byte, pos Pos) bool {
-	if len(b) < FrameBytes {
-		return false
+	if len(b) < FrameBytes || crc32.Checksum(b[:44], castagnoli) == binary.LittleEndian.Uint32(b[44:]) {
+		return false // too short, or a whole header from the file's life before
 	}
 	same := 0
 	for i, c := range frameMagic {

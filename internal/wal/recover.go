@@ -15,6 +15,7 @@ type Recovered struct {
 	Sealed  bool   // nothing more may be written into it
 	Closed  bool   // the journal was closed there
 	Frames  int
+	Unborn  uint32 // a segment behind this one that was made but never used; 0 for none
 	Cut     int64  // bytes of a frame that was being written when the power went
 	CutFile string // where they were
 	CutWhy  string
@@ -31,27 +32,67 @@ func Recover(d Dir, segments []uint32, change bool, fn func(Frame) error) (Recov
 	var out Recovered
 	for i, n := range segments {
 		if i > 0 && n != segments[i-1]+1 {
-			return out, &Damage{File: d.Name(segments[i-1] + 1), Why: "the file is missing"}
+			return out, missing(d, segments[i-1]+1)
 		}
-		one, err := Examine(d, n, i == len(segments)-1, change, fn)
+		one, err := Examine(d, n, segments[i+1:], change, fn)
 		one.Frames += out.Frames
 		out = one
-		if err != nil {
+		if err != nil || one.Unborn != 0 {
 			return out, err
 		}
 	}
 	return out, nil
 }
 
-// Examine is Recover for a single segment, of which it is known whether it is
-// the last.
-func Examine(d Dir, segment uint32, last, change bool, fn func(Frame) error) (Recovered, error) {
+func missing(d Dir, segment uint32) error {
+	return &Damage{File: d.Name(segment), Why: "the file is missing"}
+}
+
+// Examine is Recover for a single segment, of which is known which ones follow.
+//
+// The next segment is made before the one before is sealed, and written into
+// after that. So behind a seal there is a next one; and a segment without a
+// seal is the last, but for one that holds no frame yet.
+func Examine(d Dir, segment uint32, after []uint32, change bool, fn func(Frame) error) (Recovered, error) {
+	last := len(after) == 0
+	if len(after) == 1 {
+		var err error
+		if last, err = virgin(d, after[0]); err != nil {
+			return Recovered{}, err
+		}
+	}
 	f, h, err := d.Open(segment, change && last)
 	if err != nil {
 		return Recovered{}, err
 	}
 	out, err := examine(d, f, h, last, change, fn)
-	return out, errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return out, err
+	}
+	if out.Sealed && len(after) == 0 {
+		return out, missing(d, segment+1)
+	}
+	if !out.Sealed && len(after) == 1 {
+		out.Unborn = after[0]
+	}
+	return out, nil
+}
+
+// virgin reports whether no frame was ever begun in a segment.
+func virgin(d Dir, segment uint32) (bool, error) {
+	f, h, err := d.Open(segment, false)
+	if err != nil {
+		return false, err
+	}
+	r := NewReader(d.Name(segment), f, h)
+	_, _, bad, err := r.frame(PageBytes, false)
+	untouched := bad == errNoFrame
+	if err == nil && untouched {
+		var b Beyond
+		b, err = r.Beyond(PageBytes)
+		untouched = b.Frames == 0
+	}
+	return untouched, errors.Join(err, f.Close())
 }
 
 func examine(d Dir, f vfs.File, h SegmentHeader, last, change bool, fn func(Frame) error) (Recovered, error) {
@@ -70,7 +111,6 @@ func examine(d Dir, f vfs.File, h SegmentHeader, last, change bool, fn func(Fram
 		return out, err
 	}
 	if !last {
-		// The next segment was begun after this one had been sealed and synced.
 		return out, &Damage{File: name, Offset: tail.End, Why: "a later segment exists, but here " + tail.Bad.Error()}
 	}
 	beyond, err := r.Beyond(tail.End)

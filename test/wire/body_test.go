@@ -65,7 +65,7 @@ func TestHeaders(t *testing.T) {
 	c := harness.Start(t, "").Dial(t)
 	for _, headers := range []string{
 		`{"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}`,
-		`{"":"","☃":"😀","\u0041":"\ud83d\ude00","B":"\u0000\n"}`, `{"a":"1","A":"2"}`,
+		`{" ":"","☃":"😀","\u0041":"\ud83d\ude00","B":"\u0000\n"}`, `{"a":"1","A":"2"}`,
 	} {
 		c.OK(`{"op":"publish","queue":"q","headers":%s,"body":1}`, headers)
 		if got := one(t, c, `{"op":"receive","queue":"q","ack":"auto"}`); string(got.Fields["headers"]) != headers {

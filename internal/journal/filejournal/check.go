@@ -54,12 +54,13 @@ type inspector struct {
 	wal    wal.Dir
 	fn     func(journal.Ref, uint8, []byte) error
 	report Report
-	oldest map[uint8]wal.Pos // each shard's newest snapshot
+	newest map[uint8]wal.Pos // each shard's newest snapshot
+	unborn bool              // the last segment was never used
 	framer wal.Framer
 }
 
 func inspect(fsys vfs.FS, dir string, fn func(journal.Ref, uint8, []byte) error) (report Report, err error) {
-	in := &inspector{fs: fsys, dir: dir, fn: fn, oldest: map[uint8]wal.Pos{}}
+	in := &inspector{fs: fsys, dir: dir, fn: fn, newest: map[uint8]wal.Pos{}}
 	id, err := readIdentity(fsys, dir)
 	if err = in.note(err); err != nil || len(in.report.Damage) > 0 {
 		return in.report, err
@@ -103,7 +104,7 @@ func (in *inspector) snapshots() error {
 			err = &wal.Damage{File: file, Why: "not a snapshot's name"}
 		} else {
 			_, err = readSnapshot(in.fs, file, in.wal.ID)
-			in.oldest[shard] = max(in.oldest[shard], pos)
+			in.newest[shard] = max(in.newest[shard], pos)
 		}
 		if err := in.note(err); err != nil {
 			return err
@@ -122,8 +123,8 @@ func (in *inspector) segments() error {
 	// are missing by right.
 	needed, newest := wal.Pos(1<<63), wal.Pos(0)
 	for i := range in.report.Shards {
-		needed = min(needed, in.oldest[uint8(i)])
-		newest = max(newest, in.oldest[uint8(i)])
+		needed = min(needed, in.newest[uint8(i)])
+		newest = max(newest, in.newest[uint8(i)])
 	}
 	next := max(needed.Segment(), 1)
 	if len(numbers) == 0 || numbers[len(numbers)-1] < next {
@@ -141,23 +142,24 @@ func (in *inspector) segments() error {
 		if n >= next {
 			next = n + 1
 		}
-		if err := in.segment(n, i == len(numbers)-1, newest); err != nil {
+		if err := in.segment(n, numbers[i+1:], newest); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (in *inspector) segment(n uint32, last bool, newest wal.Pos) error {
+func (in *inspector) segment(n uint32, after []uint32, newest wal.Pos) error {
 	r := &in.report
 	r.Segments++
-	found, err := wal.Examine(in.wal, n, last, false, func(f wal.Frame) error {
+	found, err := wal.Examine(in.wal, n, after, false, func(f wal.Frame) error {
 		r.Frames++
 		return in.frame(f)
 	})
-	if err == nil && last && wal.MakePos(n, found.End) < newest {
+	if err == nil && (len(after) == 0 && !in.unborn || found.Unborn != 0) && wal.MakePos(n, found.End) < newest {
 		err = &wal.Damage{File: in.wal.Name(n), Offset: found.End, Why: "the log ends here, before a snapshot that was written later"}
 	}
+	in.unborn = in.unborn || found.Unborn != 0
 	if found.Cut > 0 && err == nil {
 		r.Torn, r.TornFile, r.TornOffset = found.Cut, found.CutFile, found.End
 	}

@@ -25,7 +25,6 @@ type committer struct {
 	seg    *segment
 	off    int64 // where the next frame goes
 	size   int64
-	sealed bool
 	closed bool // the last frame says that the journal was closed
 	synced wal.Pos
 	framer wal.Framer
@@ -179,9 +178,6 @@ func (l *Log) commitFrame() error {
 func (l *Log) fits(records int, essential bool) bool {
 	c := &l.committer
 	room := c.size - tailBytes
-	if c.sealed {
-		return false
-	}
 	if !essential && c.off+wal.FrameSize(records) > c.size/2 && l.scarceNow() {
 		room = c.size / 2
 	}
@@ -294,20 +290,20 @@ func (l *Log) nextSegment(n int, essential bool) error {
 	if err != nil {
 		return err
 	}
-	if !c.sealed {
-		if err := l.seal(); err != nil {
-			return err
-		}
-	}
-	if err := c.file.Close(); err != nil {
-		return err
-	}
+	// Made first, sealed then: so that a seal promises that there is more.
 	number := c.seg.number + 1
 	file, fileSize, err := l.wal.Adopt(k, number)
 	if err != nil {
 		return err
 	}
-	c.file, c.size, c.off, c.sealed = file, fileSize, wal.PageBytes, false
+	if err := l.writeTail(wal.Seal); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	c.seg.sealed.Store(true)
+	if err := c.file.Close(); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	c.file, c.size, c.off = file, fileSize, wal.PageBytes
 	c.seg = &segment{number: number, size: fileSize}
 	c.seg.used.Store(c.off)
 	l.segs.add(c.seg)
@@ -316,27 +312,19 @@ func (l *Log) nextSegment(n int, essential bool) error {
 	return nil
 }
 
-// seal ends the segment: everything in it is on the disk when this returns,
-// whether or not commits wait for it.
-func (l *Log) seal() error {
-	if err := l.writeTail(wal.Seal); err != nil {
-		return err
-	}
-	l.committer.sealed = true
-	l.committer.seg.sealed.Store(true)
-	return nil
-}
-
 // writeClose says that the log ends here by intent: from now on a bit that
 // changes anywhere before is damage, not a frame that was being written.
 func (l *Log) writeClose() error {
 	c := &l.committer
-	if c.sealed || c.closed || c.size-c.off < tailBytes {
+	if c.closed || c.size-c.off < tailBytes {
 		return l.syncNow()
 	}
 	return l.writeTail(wal.Close)
 }
 
+// writeTail writes a frame that says how the segment ends. Everything before it
+// is on the disk when it is written, and it itself when this returns, whether
+// or not commits wait for that.
 func (l *Log) writeTail(kind wal.Kind) error {
 	c := &l.committer
 	if err := l.syncNow(); err != nil {

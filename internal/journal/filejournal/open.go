@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/gmq/gmq/internal/journal"
@@ -28,7 +29,11 @@ type identity struct {
 }
 
 func (i identity) text() []byte {
-	s := fmt.Sprintf("gmq journal\nformat %d\nid %016x\nshards %d\n", Format, i.id, i.shards)
+	return withSum(fmt.Sprintf("gmq journal\nformat %d\nid %016x\nshards %d\n", Format, i.id, i.shards))
+}
+
+// withSum adds the line that every format ends with.
+func withSum(s string) []byte {
 	return fmt.Appendf(nil, "%ssum %08x\n", s, crc32.ChecksumIEEE([]byte(s)))
 }
 
@@ -41,17 +46,22 @@ func readIdentity(fsys vfs.FS, dir string) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
+	damage := &wal.Damage{File: name, Why: "its text is not what was written"}
+	text := string(data)
+	if i := strings.LastIndex(text, "sum "); i < 0 || string(withSum(text[:i])) != text {
+		return identity{}, damage
+	}
 	var format int
-	var id identity
-	if n, _ := fmt.Sscanf(string(data), "gmq journal\nformat %d\n", &format); n != 1 {
-		return identity{}, &wal.Damage{File: name, Why: "it does not say what it is"}
+	if n, _ := fmt.Sscanf(text, "gmq journal\nformat %d\n", &format); n != 1 {
+		return identity{}, damage
 	}
 	if format > Format {
 		return identity{}, fmt.Errorf("%s: the journal has format %d, this program knows formats up to %d: it needs a newer program", name, format, Format)
 	}
-	_, err = fmt.Sscanf(string(data), "gmq journal\nformat %d\nid %x\nshards %d\n", &format, &id.id, &id.shards)
-	if err != nil || string(id.text()) != string(data) || id.shards < 1 || id.shards > 256 {
-		return identity{}, &wal.Damage{File: name, Why: "its text is not what was written"}
+	var id identity
+	_, err = fmt.Sscanf(text, "gmq journal\nformat %d\nid %x\nshards %d\n", &format, &id.id, &id.shards)
+	if err != nil || id.shards < 1 || id.shards > 256 || string(id.text()) != text {
+		return identity{}, damage
 	}
 	return id, nil
 }
@@ -217,10 +227,17 @@ func (l *Log) recover() error {
 		table[n] = seg
 		if n >= first {
 			scan = append(scan, n)
-		} else {
-			// The frames of an old one are checked when they are read.
-			seg.used.Store(size)
-			seg.sealed.Store(true)
+			continue
+		}
+		// The records of an old one are checked when they are read.
+		seg.used.Store(size)
+		seg.sealed.Store(true)
+		f, _, oerr := l.wal.Open(n, false)
+		if oerr != nil {
+			return oerr
+		}
+		if err := f.Close(); err != nil {
+			return err
 		}
 	}
 	l.segs.table.Store(&table)
@@ -281,6 +298,10 @@ func (l *Log) ready(spares []int, leftovers []string) error {
 	if err := errors.Join(f.Sync(), l.fs.SyncDir(l.wal.Path), l.fs.SyncDir(l.snapDir())); err != nil {
 		return errors.Join(err, f.Close())
 	}
+	if found.Unborn != 0 {
+		l.segs.remove([]*segment{l.segs.find(found.Unborn)})
+		leftovers = append(leftovers, l.wal.Name(found.Unborn))
+	}
 	for _, name := range leftovers {
 		if err := l.fs.Remove(name); err != nil {
 			return errors.Join(err, f.Close())
@@ -292,7 +313,7 @@ func (l *Log) ready(spares []int, leftovers []string) error {
 	seg := l.segs.find(found.Segment)
 	seg.used.Store(found.End)
 	end := wal.MakePos(found.Segment, found.End)
-	l.committer = committer{file: f, seg: seg, off: found.End, size: h.Size, sealed: found.Sealed, synced: end, closed: found.Closed}
+	l.committer = committer{file: f, seg: seg, off: found.End, size: h.Size, synced: end, closed: found.Closed}
 	l.synced = end
 	l.durable.Store(uint64(end))
 	l.committed.Store(uint64(end))
