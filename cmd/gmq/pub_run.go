@@ -236,22 +236,26 @@ func (p *publisher) verdict(waiting context.Context) error {
 	if cause := context.Cause(waiting); cause != nil {
 		stop = cause
 	}
-	if stop == nil && p.refused == 0 && p.unknown == 0 {
+	switch {
+	case stop == nil && p.refused == 0 && p.unknown == 0:
 		return nil
-	}
-	if !p.many && p.refused == 1 {
+	case !p.many && p.refused > 0:
 		return p.first
+	case !p.many && stop != nil:
+		return stop
 	}
-	text := ""
+	text := grouped(p.confirmed.Load()) + " published"
 	if p.refused > 0 {
-		text = fmt.Sprintf("%s refused, the first at %v", plural(p.refused, "message"), p.first)
+		text += fmt.Sprintf(", %s refused", grouped(p.refused))
 	}
-	if stop != nil && p.refused == 0 {
-		text = stop.Error()
-	}
-	text += fmt.Sprintf("; %s published", plural(p.confirmed.Load(), "message"))
 	if p.unknown > 0 {
-		text += fmt.Sprintf(", and of %s more nobody can tell", grouped(p.unknown))
+		text += fmt.Sprintf(", %s sent without an answer (they may be stored or not)", grouped(p.unknown))
+	}
+	switch {
+	case stop != nil:
+		text = stop.Error() + "; " + text
+	case p.g.json() || p.refused > shownRefusals:
+		text += fmt.Sprintf("; the first refusal: %v", p.first)
 	}
 	code := exitError
 	if p.first != nil {

@@ -51,12 +51,16 @@ func newServe() *cobra.Command {
 			if insecure {
 				flags["insecure"] = "true"
 			}
-			load := func() (config.Config, error) { return config.Load(file, os.Environ(), flags) }
-			cfg, err := load()
+			cfg, err := config.Load(file, os.Environ(), flags)
 			if err != nil {
 				return err
 			}
-			return serve(cfg, load)
+			return serve(cfg, func() (config.Config, error) {
+				if file == "-" || file == "/dev/stdin" {
+					return cfg, errors.New("the configuration came from standard input, which cannot be read again")
+				}
+				return config.Load(file, os.Environ(), flags)
+			})
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file (YAML)")
@@ -128,13 +132,13 @@ func (in *instance) open() error {
 	started := time.Now()
 	always := in.cfg.Storage.File.Sync == "always"
 	in.wal, err = filejournal.Open(vfs.OS(), data, filejournal.Options{
-		Sync: always, Shards: broker.Shards, CacheBytes: int64(in.cfg.Limits.Memory) / 8,
+		Sync: always, Shards: broker.Shards, CacheBytes: int64(in.cfg.Limits.Memory) - queueMemory(&in.cfg),
 		Logf: func(format string, args ...any) { in.log.Warn(fmt.Sprintf(format, args...)) },
 	})
 	if err != nil {
 		return err
 	}
-	in.budget = journal.NewBudget(int64(in.cfg.Limits.Memory))
+	in.budget = journal.NewBudget(queueMemory(&in.cfg))
 	stored := "disk"
 	if !always {
 		stored = "written"
@@ -156,6 +160,10 @@ func (in *instance) open() error {
 	in.log.Debug("restored", "data", data, "took", time.Since(started))
 	return nil
 }
+
+// queueMemory is the part of limits.memory that is for memory queues; the rest is for
+// the cache of the file storage, whose size is fixed at the start.
+func queueMemory(c *config.Config) int64 { return int64(c.Limits.Memory) / 8 * 7 }
 
 func limits(c *config.Config) broker.Limits {
 	d := &c.QueueDefaults
@@ -234,7 +242,7 @@ func (in *instance) reload() {
 	in.cfg = cfg
 	in.broker.SetLimits(limits(&cfg))
 	in.server.SetMaxConnections(cfg.Limits.MaxConnections)
-	in.budget.SetLimit(int64(cfg.Limits.Memory))
+	in.budget.SetLimit(queueMemory(&cfg))
 	setLevel(in.level, cfg.Log.Level)
 	in.log.Info("configuration reloaded", "changed", changed)
 }

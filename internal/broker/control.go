@@ -180,11 +180,8 @@ func (sh *shard) createQueue(w *work, c *control, t target, exists bool) bool {
 		}
 		return true
 	}
-	settings := sh.b.limits.Load().Defaults
+	settings := sh.defaults(string(c.name))
 	err := merge(&settings, c)
-	if err == nil && !c.set.Has(wire.FieldStorage) {
-		settings.Storage = sh.relative(string(c.name), settings.Storage)
-	}
 	if err == nil {
 		err = checkDead(string(c.name), &settings)
 	}
@@ -292,9 +289,7 @@ func (sh *shard) unsubscribe(w *work, c *control) bool {
 			mk.parked = append(mk.parked, w)
 			return false
 		}
-		if !c.quiet {
-			sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "sub %d is no subscription of this connection", c.sub))
-		}
+		sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "sub %d is no subscription of this connection", c.sub))
 		return true
 	}
 	delete(m.subs, c.sub)

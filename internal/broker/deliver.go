@@ -133,7 +133,7 @@ func (sh *shard) describe(st *store, d *queue.Delivery, record []byte) error {
 	if err != nil {
 		return fmt.Errorf("queue %q, message %d: %w", d.C.Queue.Name, d.Seq, err)
 	}
-	sh.scratch = st.state.AppendReceipt(sh.scratch[:0], d.Number)
+	sh.scratch = queue.AppendReceipt(sh.scratch[:0], st.state.Receipt(d.C.Queue, d.Number))
 	sh.delivery = wire.Delivery{
 		Queue: d.C.Queue.Name, Seq: d.Seq, Attempt: d.Attempt, Receipt: sh.scratch, Published: e.Published,
 		Redelivered: d.Redelivered, Headers: e.Headers, Base64: e.Base64, Body: e.Body,

@@ -35,8 +35,6 @@ type ack struct {
 	reason   span
 }
 
-type receipt struct{ boot, number uint32 }
-
 // A work is what one session asks of one shard in one go: publishes and acks,
 // or one control request. It belongs to the session's reader until it is posted, then to the shard.
 type work struct {
@@ -44,7 +42,7 @@ type work struct {
 	pubs     []pub
 	acks     []ack
 	seqs     []uint64
-	receipts []receipt
+	receipts []queue.Receipt
 	text     []byte // ids, names, reasons
 	batch    journal.Batch
 	store    *store // of the batch, once the shard has looked
@@ -165,14 +163,14 @@ func (in *Intake) ack(r *wire.Request) {
 	w.seqs = append(w.seqs, r.Seqs...)
 	a.to = int32(len(w.seqs))
 	for len(w.receipts) < len(w.seqs) {
-		w.receipts = append(w.receipts, receipt{})
+		w.receipts = append(w.receipts, queue.Receipt{})
 	}
 	for i, b := range r.Receipts {
-		boot, number, ok := queue.ParseReceipt(b)
+		r, ok := queue.ParseReceipt(b)
 		if !ok { // none of ours: no delivery ever had it
-			boot, number = 0, 1<<32-1
+			r = queue.Receipt{Number: 1<<32 - 1}
 		}
-		w.receipts[int(a.from)+i] = receipt{boot, number}
+		w.receipts[int(a.from)+i] = r
 	}
 	w.acks = append(w.acks, a)
 	w.requests++

@@ -217,13 +217,10 @@ func (sh *shard) resolve(name []byte, create bool) (target, *wire.Error) {
 	if m := sh.making[string(name)]; m != nil {
 		return target{store: m.store, id: m.id}, nil
 	}
-	limits := sh.b.limits.Load()
-	if !create || !limits.AutoCreate {
+	if !create || !sh.b.limits.Load().AutoCreate {
 		return target{}, wire.Errorf(wire.CodeNotFound, "queue %q does not exist", name)
 	}
-	settings := limits.Defaults
-	settings.Storage = sh.relative(string(name), settings.Storage)
-	m, err := sh.make(string(name), settings, task{})
+	m, err := sh.make(string(name), sh.defaults(string(name)), task{})
 	if err != nil {
 		return target{}, err
 	}
@@ -253,6 +250,16 @@ func (sh *shard) relative(name, def string) string {
 		return m.store.Name
 	}
 	return def
+}
+
+// defaults are the settings of a new queue of that name of which nothing else is said.
+func (sh *shard) defaults(name string) queue.Settings {
+	s := sh.b.limits.Load().Defaults
+	s.Storage = sh.relative(name, s.Storage)
+	if queue.DeadName(name) == "" && s.Overflow == queue.DeadLetterIt {
+		s.Overflow = queue.Reject // it has no dead-letter queue of its own
+	}
+	return s
 }
 
 // make proposes the creation of a queue.
@@ -300,11 +307,11 @@ func (sh *shard) admitAck(w *work, a *ack) {
 	seqs := w.seqs[a.from:a.from] // those that will be recorded, in place
 	var stale []uint64
 	for i := a.from; i < a.to; i++ {
-		seq, r := w.seqs[i], receipt{}
+		seq, r := w.seqs[i], queue.Receipt{}
 		if a.receipts {
 			r = w.receipts[i]
 		}
-		switch h := state.Holds(q, seq, r.boot, r.number); {
+		switch h := state.Holds(q, seq, r); {
 		case h == queue.Stale:
 			stale = append(stale, seq)
 		case a.op == wire.OpExtend:
@@ -339,11 +346,12 @@ func (sh *shard) admitAck(w *work, a *ack) {
 func (sh *shard) writeReturn(st *store, ts *tasks, q *queue.Queue, seqs []uint64, reason string, a *ack) {
 	rs := make([]queue.Return, len(seqs))
 	for i, seq := range seqs {
-		delay := int64(q.Settings.Backoff(q.Attempts(seq)+1, sh.random()))
+		counted, number := q.Attempts(seq)
+		delay := int64(q.Settings.Backoff(counted+1, sh.random()))
 		if a != nil && a.delayed {
 			delay = a.delay
 		}
-		rs[i] = queue.Return{Seq: seq, Due: sh.now + delay}
+		rs[i] = queue.Return{Seq: seq, Due: sh.now + delay, Number: number}
 		st.state.Returning(q, seq)
 	}
 	counted, dead := a == nil || a.count, a != nil && a.dead

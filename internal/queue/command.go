@@ -181,13 +181,14 @@ func AppendSettle(dst []byte, id uint32, at int64, seqs []uint64) []byte {
 
 // A Return is a message's way back into its queue.
 type Return struct {
-	Seq uint64
-	Due int64 // ready again at, unix ns; 0: at once
+	Seq    uint64
+	Due    int64  // ready again at, unix ns; 0: at once
+	Number uint32 // of the delivery that ends: a second end of it counts for nothing; 0: of any
 }
 
 // AppendReturn appends messages' way back. Whatever ends a delivery without an ack comes through here.
 //
-//	head | reason | count | (seq, due) … (all varints)
+//	head | reason | count | (seq, due, number) … (all varints)
 func AppendReturn(dst []byte, id uint32, at int64, rs []Return, reason string, counted, dead bool) []byte {
 	var flags byte
 	if !counted {
@@ -201,6 +202,7 @@ func AppendReturn(dst []byte, id uint32, at int64, rs []Return, reason string, c
 	for _, r := range rs {
 		dst = binary.AppendUvarint(dst, r.Seq)
 		dst = binary.AppendVarint(dst, r.Due)
+		dst = binary.AppendUvarint(dst, uint64(r.Number))
 	}
 	return dst
 }
@@ -287,7 +289,7 @@ func (r *reader) returns() (rs []Return) {
 		return nil
 	}
 	for range n {
-		rs = append(rs, Return{Seq: r.uvarint(), Due: r.varint()})
+		rs = append(rs, Return{Seq: r.uvarint(), Due: r.varint(), Number: uint32(r.uvarint())})
 	}
 	return rs
 }

@@ -65,7 +65,8 @@ func (h *history) compareMessages() {
 		i, real := 0, h.st.Queue(name)
 		real.each(func(seq uint64, _ *chunk, m *msg) bool {
 			x := q.msgs[i]
-			if i++; x.seq != seq || x.state != int(m.state) || x.attempts != int(m.attempts) || x.attempts != real.Attempts(seq) || h.live[x.ref] != x.size {
+			counted, _ := real.Attempts(seq)
+			if i++; x.seq != seq || x.state != int(m.state) || x.attempts != int(m.attempts) || x.attempts != counted || h.live[x.ref] != x.size {
 				h.Fatalf("queue %q: message %d is %+v, should be %+v", name, seq, *m, *x)
 			}
 			return true

@@ -374,10 +374,40 @@ func (st *State) Waited(now int64, f func(c *Consumer)) {
 	}
 }
 
-// AppendReceipt appends the name of one delivery of one message.
-func (st *State) AppendReceipt(dst []byte, number uint32) []byte {
-	dst = strconv.AppendUint(dst, uint64(st.boot), 36)
-	return strconv.AppendUint(append(dst, '.'), uint64(number), 36)
+// A Receipt names one delivery: the life of the process that made it, its queue,
+// and its number. The zero Receipt is none.
+type Receipt struct{ Boot, Queue, Number uint32 }
+
+// Receipt is the receipt of delivery number of a message of q.
+func (st *State) Receipt(q *Queue, number uint32) Receipt { return Receipt{st.boot, q.ID, number} }
+
+// AppendReceipt appends the text of r: three numbers to the base of 36, dots between them.
+func AppendReceipt(dst []byte, r Receipt) []byte {
+	dst = strconv.AppendUint(dst, uint64(r.Boot), 36)
+	dst = strconv.AppendUint(append(dst, '.'), uint64(r.Queue), 36)
+	return strconv.AppendUint(append(dst, '.'), uint64(r.Number), 36)
+}
+
+// ParseReceipt reads a receipt; ok is false where it is none of ours.
+func ParseReceipt(b []byte) (r Receipt, ok bool) {
+	part, dots := [3]uint64{}, 0
+	for _, c := range b {
+		switch {
+		case c == '.' && dots < 2:
+			dots++
+			continue
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'a' && c <= 'z':
+			c -= 'a' - 10
+		default:
+			return Receipt{}, false
+		}
+		if part[dots] = part[dots]*36 + uint64(c); part[dots] > 1<<32-1 {
+			return Receipt{}, false
+		}
+	}
+	return Receipt{uint32(part[0]), uint32(part[1]), uint32(part[2])}, dots == 2 && part[2] != 0
 }
 
 // A Holding is where a message stands, for one who wants to settle it.
@@ -392,61 +422,44 @@ const (
 	Stale                   // it has been delivered again since
 )
 
-// Holds tells where message seq of q stands; number and boot are the
-// receipt's, 0 where none was shown. A receipt of an earlier life of the process is
-// good until the message is delivered again.
-func (st *State) Holds(q *Queue, seq uint64, boot, number uint32) Holding {
+// Holds tells where message seq of q stands for one who shows the receipt r. A receipt of an
+// earlier life of the process is good until the message is delivered again.
+func (st *State) Holds(q *Queue, seq uint64, r Receipt) Holding {
 	c, m := q.find(seq)
 	if m == nil {
 		return Settled
 	}
+	if r.Number != 0 && r.Queue != q.ID {
+		return Stale
+	}
 	n := m.delivery()
 	if m.state == leased {
 		switch {
-		case number != 0 && (number != n || boot != st.boot):
+		case r.Number != 0 && (r.Number != n || r.Boot != st.boot):
 			return Stale
 		case c.leases[seq&(chunkLen-1)].returning:
 			return Back
 		}
 		return Current
 	}
-	switch number {
-	case n:
-		return Unleased
+	switch r.Number {
+	case n: // delivered by a life that ended before the message could return
+		if r.Boot != st.boot && seq <= q.restored {
+			return Unleased
+		}
 	case 0, n - 1:
 		return Back
 	}
 	return Stale
 }
 
-// ParseReceipt reads a receipt; ok is false where it is none of ours.
-func ParseReceipt(b []byte) (boot, number uint32, ok bool) {
-	part, dots := [2]uint64{}, 0
-	for _, c := range b {
-		switch {
-		case c == '.' && dots == 0:
-			dots = 1
-			continue
-		case c >= '0' && c <= '9':
-			c -= '0'
-		case c >= 'a' && c <= 'z':
-			c -= 'a' - 10
-		default:
-			return 0, 0, false
-		}
-		if part[dots] = part[dots]*36 + uint64(c); part[dots] > 1<<32-1 {
-			return 0, 0, false
-		}
-	}
-	return uint32(part[0]), uint32(part[1]), dots == 1 && part[1] != 0
-}
-
-// Attempts is how many attempts of a message have been counted.
-func (q *Queue) Attempts(seq uint64) int {
+// Attempts is how many attempts of a message have been counted, and the number of its
+// delivery: the one that is out, or the next.
+func (q *Queue) Attempts(seq uint64) (counted int, number uint32) {
 	if _, m := q.find(seq); m != nil {
-		return int(m.attempts)
+		return int(m.attempts), m.delivery()
 	}
-	return 0
+	return 0, 0
 }
 
 // Extend moves the end of a lease to until. It is false where the message is not leased, or on its way back.

@@ -420,7 +420,7 @@ func (h *history) ack(q *mQueue) {
 
 // holds compares what Holds says about a receipt with what happened.
 func (h *history) holds(x mReceipt) Holding {
-	got, want := h.st.Holds(h.st.ids[x.q.id], x.seq, x.boot, x.number), Stale
+	got, want := h.st.Holds(h.st.ids[x.q.id], x.seq, Receipt{x.boot, x.q.id, x.number}), Stale
 	switch m := x.q.find(x.seq); {
 	case m == nil:
 		want = Settled

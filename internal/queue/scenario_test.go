@@ -179,7 +179,8 @@ func (s *scenario) giveBack(q *Queue, seqs []uint64, reason string, delay time.D
 	for i, seq := range seqs {
 		d := delay
 		if d < 0 {
-			d = q.Settings.Backoff(q.Attempts(seq)+1, 1<<63)
+			counted, _ := q.Attempts(seq)
+			d = q.Settings.Backoff(counted+1, 1<<63)
 		}
 		rs[i] = Return{Seq: seq, Due: s.now + int64(d)}
 		s.st.Returning(q, seq)
@@ -338,7 +339,7 @@ func (s *scenario) take(l line) {
 			more += fmt.Sprintf(", dead of %s %d after %d: %s", d.Dead.Queue, d.Dead.Seq, d.Dead.Attempts, d.Dead.Reason)
 		}
 		q := d.C.Queue.Name
-		s.receipts[fmt.Sprintf("%s/%d/%d.%d", q, d.Seq, s.boot, d.Number)] = string(s.st.AppendReceipt(nil, d.Number))
+		s.receipts[fmt.Sprintf("%s/%d/%d.%d", q, d.Seq, s.boot, d.Number)] = string(AppendReceipt(nil, s.st.Receipt(d.C.Queue, d.Number)))
 		s.say("%v gets %s %d %q, attempt %d%s", d.C.Tag, q, d.Seq, e.Body, d.Attempt, more)
 	}
 }
@@ -371,15 +372,15 @@ func (s *scenario) show(l line) {
 		}
 		s.say("%d bytes, the oldest %v old, %d consumers, %d records retained", q.Bytes, age, q.Consumers, len(s.live))
 	case "holds": // holds QUEUE SEQ LIFE.DELIVERY, or without a receipt
-		var boot, number uint32
+		var receipt Receipt
 		if len(l.words) > 3 {
 			var ok bool
 			r := s.receipts[l.words[1]+"/"+l.words[2]+"/"+l.words[3]]
-			if boot, number, ok = ParseReceipt([]byte(r)); !ok {
+			if receipt, ok = ParseReceipt([]byte(r)); !ok {
 				s.Fatalf("no receipt %v", l.words)
 			}
 		}
-		h := s.st.Holds(s.queue(l.words[1]), l.seqs()[0], boot, number)
+		h := s.st.Holds(s.queue(l.words[1]), l.seqs()[0], receipt)
 		s.say("%s", [...]string{Settled: "settled", Current: "current", Unleased: "unleased", Back: "back", Stale: "stale"}[h])
 	}
 }

@@ -18,9 +18,9 @@ func (st *State) giveBack(q *Queue, flags byte, r *reader) (n int) {
 	reason := r.string()
 	count := r.uvarint()
 	for ; count > 0 && r.err == nil; count-- {
-		seq, due := r.uvarint(), r.varint()
+		seq, due, number := r.uvarint(), r.varint(), uint32(r.uvarint())
 		c, m := q.find(seq)
-		if m == nil || r.err != nil {
+		if m == nil || r.err != nil || number != 0 && number != m.delivery() {
 			continue
 		}
 		n++

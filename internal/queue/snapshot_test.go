@@ -29,9 +29,9 @@ func everything(t testing.TB) *rig {
 		r.apply(rec)
 	}
 	r.apply(AppendSettle(nil, 2, r.now, []uint64{11, 13, 80, 1000}))
-	r.apply(AppendReturn(nil, 2, r.now, []Return{{14, 0}, {15, r.now + 5e9}, {16, r.now + 1e18}, {15, r.now + 9e9}}, "nack", true, false))
-	r.apply(AppendReturn(nil, 2, r.now, []Return{{17, 0}, {16, r.now + 7e9}}, "shutdown", false, false))
-	r.apply(AppendReturn(nil, 2, r.now, []Return{{18, 0}, {2, 0}}, "nack: no", true, true))
+	r.apply(AppendReturn(nil, 2, r.now, []Return{{Seq: 14, Due: 0}, {Seq: 15, Due: r.now + 5e9}, {Seq: 16, Due: r.now + 1e18}, {Seq: 15, Due: r.now + 9e9}}, "nack", true, false))
+	r.apply(AppendReturn(nil, 2, r.now, []Return{{Seq: 17, Due: 0}, {Seq: 16, Due: r.now + 7e9}}, "shutdown", false, false))
+	r.apply(AppendReturn(nil, 2, r.now, []Return{{Seq: 18, Due: 0}, {Seq: 2, Due: 0}}, "nack: no", true, true))
 	r.apply(AppendShield(nil, 2, r.now, []uint64{19, 12}))
 	r.apply(publishRecord(2, r.now, "pushes out", false))
 	r.apply(AppendPause(nil, 2, r.now+1, true))
@@ -50,7 +50,7 @@ func everything(t testing.TB) *rig {
 		r.apply(publishRecord(id, r.now+int64(time.Hour), "b", false))
 		r.apply([][]byte{AppendPurge(nil, id, r.now), AppendDelete(nil, id, r.now), AppendPause(nil, id, r.now, false)}[i])
 	}
-	r.apply(AppendReturn(nil, 2, r.now, []Return{{22, r.st.now + 1e9}, {23, r.st.now + 1}}, "nack", true, false))
+	r.apply(AppendReturn(nil, 2, r.now, []Return{{Seq: 22, Due: r.st.now + 1e9}, {Seq: 23, Due: r.st.now + 1}}, "nack", true, false))
 	r.st.Due(r.st.now)
 	return r
 }

@@ -138,14 +138,13 @@ func (s *Server) Restart() {
 	}
 }
 
-// Term asks the process to end and gives its exit code.
+// Term asks the process to end and gives its exit code, which is -1 where it had to be killed.
 func (s *Server) Term() int {
-	s.t.Helper()
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-s.exited:
 	case <-time.After(Patience):
-		s.t.Fatal("the server did not end after SIGTERM")
+		s.Kill()
 	}
 	return s.cmd.ProcessState.ExitCode()
 }

@@ -296,6 +296,5 @@ func TestAutoAck(t *testing.T) {
 		t.Errorf("%v", ms)
 	}
 	c.Close()
-	harness.Eventually(t, "all are settled", func() bool { return counts(other, "q").Int("acked") == 52 })
-	wantCounts(t, other, "q", 52, map[string]int64{"acked": 52})
+	allAcked(t, other, "q", 52)
 }

@@ -43,6 +43,13 @@ func wantCounts(t *testing.T, c *harness.Conn, queue string, published int64, wa
 	}
 }
 
+// allAcked waits until n messages of queue count as acked: with ack auto the delivery comes first.
+func allAcked(t *testing.T, c *harness.Conn, queue string, n int64) {
+	t.Helper()
+	harness.Eventually(t, "all are acked", func() bool { return counts(c, queue).Int("acked") >= n })
+	wantCounts(t, c, queue, n, map[string]int64{"acked": n})
+}
+
 // one receives exactly one message.
 func one(t *testing.T, c *harness.Conn, format string, args ...any) harness.Line {
 	t.Helper()

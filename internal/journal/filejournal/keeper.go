@@ -64,8 +64,8 @@ func (l *Log) prepareSpare(k int) error {
 		return err
 	}
 	l.mu.Lock()
-	news := err != nil && !l.full
-	l.spareWant, l.full = false, err != nil
+	news := err != nil && !l.fullSaid
+	l.spareWant, l.full, l.fullSaid = false, err != nil, err != nil
 	if err == nil && !enough {
 		l.spares = append(l.spares, k)
 		l.nextSpare = k + 1
@@ -223,24 +223,41 @@ func (l *Log) wishIfDue() {
 // segments anew, the sparsest first.
 func (l *Log) makeWish() {
 	_, used, live := l.segs.sums()
-	sparse := l.segs.sorted((*segment).sparse)
-	due := l.activity.Load() >= max(l.opt.CompactEvery, l.snapBytes.Load()) && used > 2*live+l.opt.CompactSlack
-	// Where space has run out, whatever gives some back is worth it.
-	pressed := l.scarce.Load() && len(sparse) > 0 && l.activity.Load() >= min(l.opt.CompactEvery, l.opt.SegmentBytes/16)
-	if !due && !pressed {
+	enough := max(l.opt.CompactEvery, l.snapBytes.Load())
+	budget := int64(sparseBytes)
+	if due := l.activity.Load() >= enough && used > 2*live+l.opt.CompactSlack; !due {
+		// Where space has run out, whatever gives some back is worth it, as
+		// long as moving what is live leaves half of what room there is.
+		if !l.scarce.Load() || l.activity.Load() < min(l.opt.CompactEvery, l.opt.SegmentBytes/16) {
+			return
+		}
+		end := wal.Pos(l.durable.Load())
+		budget = (l.segs.find(end.Segment()).size - end.Offset()) / 2
+	}
+	set := l.sparsest(budget)
+	if l.scarce.Load() && len(set) == 0 {
 		return
 	}
 	l.activity.Store(0)
-	slices.SortStableFunc(sparse, func(a, b *segment) int { return int(a.live.Load() - b.live.Load()) })
-	set := map[uint32]struct{}{}
-	for sum := int64(0); len(sparse) > 0 && sum < sparseBytes; sparse = sparse[1:] {
-		set[sparse[0].number] = struct{}{}
-		sum += sparse[0].live.Load()
-	}
 	for _, s := range l.shards {
 		s.wish.Store(&set)
 		s.callWake()
 	}
+}
+
+// sparsest is the segments that are less than half live, the sparsest first,
+// with no more than budget bytes that are.
+func (l *Log) sparsest(budget int64) map[uint32]struct{} {
+	sparse := l.segs.sorted((*segment).sparse)
+	slices.SortStableFunc(sparse, func(a, b *segment) int { return int(a.live.Load() - b.live.Load()) })
+	set := map[uint32]struct{}{}
+	for _, s := range sparse {
+		if budget -= s.live.Load(); budget < 0 {
+			break
+		}
+		set[s.number] = struct{}{}
+	}
+	return set
 }
 
 // syncedUpTo waits until everything before pos is on the disk.

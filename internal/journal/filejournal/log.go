@@ -107,6 +107,7 @@ type Log struct {
 	nextSpare  int
 	spareWant  bool    // the keeper is to prepare one
 	full       bool    // the last try failed for want of space
+	fullSaid   bool    // and Logf was told
 	reclaim    bool    // a segment may have died
 	reclaimAt  wal.Pos // look again when synced gets there; 0 for not
 	wishWanted bool    // a compaction may be due

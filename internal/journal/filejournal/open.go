@@ -291,6 +291,16 @@ func (l *Log) ready(spares []int, leftovers []string) error {
 			return err
 		}
 	}
+	// The seal before may be as little synced as what follows it.
+	if l.segs.find(found.Segment-1) != nil {
+		before, _, err := l.wal.Open(found.Segment-1, true)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(before.Sync(), before.Close()); err != nil {
+			return err
+		}
+	}
 	f, h, err := l.wal.Open(found.Segment, true)
 	if err != nil {
 		return err
