@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"sync"
+
+	"github.com/gmq/gmq/wire"
 )
 
 // What a reply must hold for the one who waits for it.
@@ -228,10 +231,20 @@ func (c *Client) submit(ctx context.Context, cl *call, tail []byte, keep bool, a
 		}
 		c.mu.Lock()
 	}
+	limit := c.hello.MaxMessageBytes + lineOverhead
+	if c.hello.MaxMessageBytes > 0 && int64(len(tail)+idBytes) > limit {
+		c.mu.Unlock()
+		// The server would skip such a line and could not say whose it was.
+		return &Error{Code: wire.CodeMessageTooLarge, Message: fmt.Sprintf("a request of %d bytes is more than the server reads in one line, %d", len(tail), limit)}
+	}
 	c.enqueue(cl, tail)
 	c.mu.Unlock()
 	return nil
 }
+
+// lineOverhead is how much longer than its largest body a line may be for the server, and
+// idBytes how much a line's beginning takes at most.
+const lineOverhead, idBytes = 64 << 10, 32
 
 // admits reports whether a request may be sent now. c.mu is held.
 func (c *Client) admits(adm admission) bool {

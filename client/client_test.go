@@ -349,3 +349,13 @@ func TestOverTCP(t *testing.T) {
 		}
 	}
 }
+
+// A line that the server would skip is not sent: its refusal would bear no id, and nobody would be told.
+func TestTooLongForOneLine(t *testing.T) {
+	with(t, func(t *testing.T, _ *fake, c *Client, s *fakeConn) {
+		_, err := c.Queue("q").Send(t.Context(), strings.Repeat("x", 1<<20+70_000))
+		if !errors.Is(err, ErrTooLarge) {
+			t.Fatalf("got %v", err)
+		}
+	})
+}

@@ -1,12 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
-
-	"fmt"
 
 	"github.com/gmq/gmq/internal/config"
 )

@@ -14,7 +14,7 @@ func newLogger(c config.Log) (*slog.Logger, *slog.LevelVar) {
 	level := new(slog.LevelVar)
 	setLevel(level, c.Level)
 	opt := &slog.HandlerOptions{Level: level}
-	if c.Format == "json" || c.Format == "auto" && !isTerminal(os.Stderr) {
+	if c.Format == "json" || c.Format == "auto" && !onTerminal(os.Stderr) {
 		return slog.New(slog.NewJSONHandler(os.Stderr, opt)), level
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, opt)), level
@@ -24,11 +24,6 @@ func setLevel(v *slog.LevelVar, name string) {
 	if err := v.UnmarshalText([]byte(name)); err != nil {
 		v.Set(slog.LevelInfo) // Validate has let no other name through
 	}
-}
-
-func isTerminal(f *os.File) bool {
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
 }
 
 // notify tells the service manager how things stand, where there is one that asked (sd_notify).

@@ -183,13 +183,13 @@ func limits(c *config.Config) broker.Limits {
 func (in *instance) listen() error {
 	l, err := net.Listen("tcp", in.cfg.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return fmt.Errorf("%w (another address: --listen)", err)
 	}
 	in.server = server.New(server.Options{Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections})
 	if in.cfg.Admin != config.AdminOff {
 		al, err := net.Listen("tcp", in.cfg.Admin)
 		if err != nil {
-			return errors.Join(fmt.Errorf("admin: %w", err), l.Close())
+			return errors.Join(fmt.Errorf("%w (another address, or off: --admin)", err), l.Close())
 		}
 		in.admin = admin.New(in, in.log)
 		go func() {

@@ -11,16 +11,19 @@ import (
 	"unicode/utf8"
 )
 
-// onTerminal reports whether a person is at the other end. The null device looks like a
-// terminal to isTerminal.
+// onTerminal reports whether a person is at the other end. The null device is a character
+// device, too, and nobody is there.
 func onTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
-	if !ok || !isTerminal(f) {
+	if !ok {
 		return false
 	}
 	st, err := f.Stat()
+	if err != nil || st.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
 	null, nullErr := os.Stat(os.DevNull)
-	return err == nil && (nullErr != nil || !os.SameFile(st, null))
+	return nullErr != nil || !os.SameFile(st, null)
 }
 
 // progressEvery is how often a person is told how far long work is.

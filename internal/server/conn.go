@@ -15,6 +15,9 @@ import (
 // deskBytes is the size of the buffer a reader works with while there is something to read.
 const deskBytes = 64 << 10
 
+// lingerTime bounds the reading of what a connection sends while it is closed from here.
+const lingerTime = time.Second
+
 // A desk is what reading takes: it is shared by all connections, so that one with nothing
 // to read holds no buffer.
 type desk struct {
@@ -94,7 +97,25 @@ func (c *conn) write() {
 			c.nc.Close()
 		}
 	}
-	c.nc.Close()
+	c.linger()
+}
+
+// linger closes the socket. A socket that is closed with something unread is reset, and a
+// reset can destroy replies that the other side has not read yet; so what still comes is read first.
+func (c *conn) linger() {
+	defer c.nc.Close()
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	c.nc.SetReadDeadline(time.Now().Add(lingerTime))
+	d := desks.Get().(*desk)
+	defer desks.Put(d)
+	for {
+		if _, err := c.nc.Read(d.buf); err != nil {
+			return
+		}
+	}
 }
 
 // fill reads what there is, at least one byte. While there is nothing, no buffer is held.

@@ -105,10 +105,11 @@ func (d Dir) Adopt(k int, segment uint32) (vfs.File, int64, error) {
 	if err == nil {
 		err = d.FS.SyncDir(d.Path)
 	}
-	if err != nil {
-		return nil, 0, errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, 0, err
 	}
-	return f, size, nil
+	f, err = d.FS.OpenWrite(d.Name(segment)) // so that errors name it as it is
+	return f, size, err
 }
 
 // Recycle makes the segment spare k. Its old name must be gone for good before

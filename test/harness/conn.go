@@ -24,12 +24,23 @@ type Conn struct {
 // Dial connects; the connection ends with the test.
 func (s *Server) Dial(t testing.TB) *Conn {
 	t.Helper()
+	return s.dial(t, 64<<10)
+}
+
+// DialSmall is Dial for thousands of connections, on which little is said.
+func (s *Server) DialSmall(t testing.TB) *Conn {
+	t.Helper()
+	return s.dial(t, 256)
+}
+
+func (s *Server) dial(t testing.TB, buffer int) *Conn {
+	t.Helper()
 	nc, err := net.Dial("tcp", s.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	return &Conn{Conn: nc, t: t, r: bufio.NewReaderSize(nc, 64<<10)}
+	return &Conn{Conn: nc, t: t, r: bufio.NewReaderSize(nc, buffer)}
 }
 
 // Send writes lines, each with its newline.

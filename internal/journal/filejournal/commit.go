@@ -150,6 +150,7 @@ func (l *Log) commitFrame() error {
 			err := l.nextSegment(n, it.batch.Essential)
 			if errors.Is(err, journal.ErrDiskFull) {
 				it.batch.Base, it.batch.Err = 0, journal.ErrDiskFull
+				l.activity.Add(int64(n)) // so that a compaction is tried in the end
 				c.frame = append(c.frame, it)
 				c.head++
 				continue
