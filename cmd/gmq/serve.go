@@ -174,7 +174,7 @@ func limits(c *config.Config) broker.Limits {
 			Storage: d.Storage, MaxMessages: d.MaxMessages, MaxBytes: int64(d.MaxBytes), Overflow: overflow[d.Overflow],
 			Lease: time.Duration(d.Lease), MaxDeliveries: int64(d.MaxDeliveries),
 			RetryMin: time.Duration(d.Retry.Min), RetryMax: time.Duration(d.Retry.Max), RetryFactor: d.Retry.Factor, RetryJitter: d.Retry.Jitter,
-			DedupWindow: time.Duration(d.DedupWindow),
+			TTL: time.Duration(d.TTL), DedupWindow: time.Duration(d.DedupWindow),
 		},
 	}
 }

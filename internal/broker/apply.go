@@ -70,7 +70,7 @@ func (sh *shard) applyPubs(st *store, w *work) error {
 		case p.array:
 			c.b = appendSeqs(c.b, w.str(p.id), out, st.Stored)
 		default:
-			c.b = wire.AppendPublished(c.b, w.str(p.id), out.Seq, st.Stored, false)
+			c.b = wire.AppendPublished(c.b, w.str(p.id), out.Seq, st.Stored, out.Seqs != nil)
 		}
 	}
 	return nil
@@ -81,6 +81,9 @@ func refusal(out queue.Outcome, name []byte, n int) *wire.Error {
 		return wire.Errorf(wire.CodeNotFound, "queue %q has been deleted", name)
 	}
 	q := out.Queue
+	if out.Refusal == queue.TooManyIDs {
+		return wire.Errorf(wire.CodeOverloaded, "queue %q remembers %d dedup_ids, as many as it can; dedup_window is %s", name, queue.MaxDedupIDs, q.Settings.DedupWindow)
+	}
 	return wire.Errorf(wire.CodeQueueFull, "queue %q holds %d messages of %d bytes and cannot take %d more; max_messages is %d, max_bytes is %d (0: no limit)",
 		name, q.Counts.Live(), q.Bytes, n, q.Settings.MaxMessages, q.Settings.MaxBytes)
 }
@@ -91,11 +94,29 @@ func appendSeqs(dst, id []byte, out queue.Outcome, stored string) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendUint(dst, out.Seq+uint64(i))
+		if out.Seqs != nil {
+			dst = appendUint(dst, out.Seqs[i])
+		} else {
+			dst = appendUint(dst, out.Seq+uint64(i))
+		}
 	}
-	dst = append(dst, `],"stored":"`...)
-	dst = append(dst, stored...)
-	return append(dst, "\"}\n"...)
+	dst = append(append(append(dst, `],"stored":"`...), stored...), '"')
+	if out.Seqs != nil {
+		sep := byte('[')
+		dst = append(dst, `,"duplicates":`...)
+		for i, known := range out.Known {
+			if known {
+				dst = appendUint(append(dst, sep), out.Seqs[i])
+				sep = ','
+			}
+		}
+		dst = append(dst, ']')
+	}
+	return append(dst, "}\n"...)
+}
+
+func noMessage(c *control) *wire.Error {
+	return wire.Errorf(wire.CodeNotFound, "queue %q has no message %d", c.name, c.seq)
 }
 
 // lost answers the publishes of a batch that the journal did not take.
@@ -170,6 +191,9 @@ func (sh *shard) rearm(st *store, ts *tasks) {
 			for _, seq := range queue.ReturnedSeqs(payload) {
 				st.state.Rearm(q, seq, sh.now+retryAfter)
 			}
+			for _, seq := range queue.HeldSeqs(payload) {
+				st.state.Spare(q, seq, sh.now+retryAfter)
+			}
 		}
 	}
 }
@@ -185,6 +209,10 @@ func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 		return
 	case t.op == wire.OpQueueDelete:
 		sh.deleted(st)
+	case (t.op == wire.OpQueueCancel || t.op == wire.OpQueueReschedule) && out.N == 0:
+		sh.fail(t.s, id, noMessage(t.control))
+		sh.finish(t.control.work)
+		return
 	}
 	if c := t.control; c != nil {
 		if !c.quiet {

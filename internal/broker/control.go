@@ -23,6 +23,8 @@ type control struct {
 	wait     time.Duration
 	lease    time.Duration // 0: the queue's
 	sub      uint64
+	seq      uint64    // of cancel and reschedule
+	due      time.Time // of reschedule; zero: after wait
 	set      wire.Field
 	settings wire.Settings
 	work     *work
@@ -61,6 +63,8 @@ func (in *Intake) control(r *wire.Request) {
 	c.settings.Storage, c.settings.Overflow = clone(c.settings.Storage), clone(c.settings.Overflow)
 	shard := in.shardOf(r.Queue)
 	switch r.Op {
+	case wire.OpQueueCancel, wire.OpQueueReschedule:
+		c.seq, c.due, c.wait = r.Seqs[0], r.At, r.Delay
 	case wire.OpSubscribe:
 		c.max = int(r.Credit)
 		in.lastSub++
@@ -122,10 +126,38 @@ func (sh *shard) admitControl(w *work) bool {
 			r := sh.reply(w.s)
 			r.b = append(sh.appendInfo(wire.AppendOK(r.b, c.id), t.queue), "}\n"...)
 		}
+	case wire.OpQueueCancel, wire.OpQueueReschedule:
+		return sh.changeMessage(w, c, t)
 	default:
 		return sh.changeQueue(w, c, t)
 	}
 	return true
+}
+
+// changeMessage proposes the end, or another time, of a message that nobody has.
+func (sh *shard) changeMessage(w *work, c *control, t target) bool {
+	q := t.queue
+	if t.store.state.Holds(q, c.seq, queue.Receipt{}) == queue.Settled {
+		sh.fail(w.s, c.id, noMessage(c))
+		return true
+	}
+	if !t.store.state.Hold(q, c.seq) {
+		sh.fail(w.s, c.id, wire.Errorf(wire.CodeBadRequest, "seq %d of queue %q is leased; its consumer settles it", c.seq, q.Name))
+		return true
+	}
+	due := c.due.UnixNano()
+	if c.due.IsZero() {
+		due = sh.now + int64(c.wait)
+	}
+	ts := t.store.record(task{op: c.op, s: w.s, control: c, queue: q})
+	ts.list[len(ts.list)-1].id = ts.put(c.id)
+	ts.write(func(dst []byte) []byte {
+		if c.op == wire.OpQueueCancel {
+			return queue.AppendCancel(dst, q.ID, sh.now, c.seq)
+		}
+		return queue.AppendMoveTo(dst, q.ID, sh.now, c.seq, due)
+	})
+	return false
 }
 
 // changeQueue proposes what changes a queue; the reply comes when it is kept.
@@ -245,6 +277,15 @@ func merge(s *queue.Settings, c *control) *wire.Error {
 	}
 	if has(wire.FieldRetryJitter) {
 		s.RetryJitter = in.RetryJitter
+	}
+	if has(wire.FieldTTL) {
+		s.TTL = in.TTL
+	}
+	if has(wire.FieldDedupWindow) {
+		s.DedupWindow = in.DedupWindow
+	}
+	if has(wire.FieldDeadLetterExpired) {
+		s.DeadLetterExpired = in.DeadLetterExpired
 	}
 	if s.RetryMin > s.RetryMax {
 		return wire.Errorf(wire.CodeBadRequest, "retry: min %s is more than max %s", s.RetryMin, s.RetryMax)

@@ -3,6 +3,7 @@ package broker
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -216,7 +217,9 @@ func appendSettingsObject(dst []byte, s *queue.Settings) []byte {
 	dst = wire.AppendDuration(append(dst, `,"max":`...), s.RetryMax)
 	dst = appendFloat(append(dst, `,"factor":`...), s.RetryFactor)
 	dst = appendFloat(append(dst, `,"jitter":`...), s.RetryJitter)
-	return append(dst, "}}"...)
+	dst = wire.AppendDuration(append(dst, `},"ttl":`...), s.TTL)
+	dst = wire.AppendDuration(append(dst, `,"dedup_window":`...), s.DedupWindow)
+	return append(strconv.AppendBool(append(dst, `,"dead_letter_expired":`...), s.DeadLetterExpired), '}')
 }
 
 // appendInfo appends what queue.info tells.

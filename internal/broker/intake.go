@@ -19,6 +19,7 @@ type pub struct {
 	create   bool
 	array    bool
 	refused  bool
+	demands  uint8 // bits of what the confirm must stand for at least
 }
 
 // An ack is one ack, nack or extend.
@@ -138,8 +139,16 @@ func (in *Intake) publish(r *wire.Request) {
 		m := &r.Messages[i]
 		start := len(data)
 		data = journal.BeginRecord(data)
-		data = queue.AppendPublish(data, m.Headers, m.Body, m.Base64, i < len(r.Messages)-1)
+		pub := queue.Publish{
+			Headers: m.Headers, Body: m.Body, Base64: m.Base64, Priority: m.Priority,
+			Delay: m.Delay, TTL: m.TTL, DedupID: m.DedupID, More: i < len(r.Messages)-1,
+		}
+		if m.Set.Has(wire.FieldAt) {
+			pub.At = m.At.UnixNano()
+		}
+		data = queue.AppendPublish(data, &pub)
 		journal.EndRecord(data, start)
+		p.demands |= demand(m.Stored)
 	}
 	w.batch.Data = data
 	w.pubs = append(w.pubs, p)
@@ -231,8 +240,7 @@ func (in *Intake) detach() {
 // unsupported refuses what this version does not do, rather than accept and ignore it.
 func unsupported(r *wire.Request) *wire.Error {
 	switch r.Op {
-	case wire.OpQueuePeek, wire.OpQueueExplain, wire.OpQueueCancel, wire.OpQueueReschedule,
-		wire.OpQueueRedrive, wire.OpQueueBind, wire.OpQueueUnbind:
+	case wire.OpQueuePeek, wire.OpQueueExplain, wire.OpQueueRedrive, wire.OpQueueBind, wire.OpQueueUnbind:
 		return wire.Errorf(wire.CodeBadRequest, "operation %s is not part of this version yet", r.Op.String())
 	}
 	fields := r.Set
@@ -240,7 +248,7 @@ func unsupported(r *wire.Request) *wire.Error {
 		fields |= r.Messages[i].Set
 	}
 	for _, f := range notYet {
-		if fields.Has(f) && !(f == wire.FieldDelay && r.Op == wire.OpNack) {
+		if fields.Has(f) {
 			return wire.Errorf(wire.CodeBadRequest, "field %s of %s is not part of this version yet", wire.FieldName(f), r.Op.String())
 		}
 	}
@@ -252,7 +260,5 @@ func unsupported(r *wire.Request) *wire.Error {
 
 // notYet are the fields of the protocol that this version refuses.
 var notYet = []wire.Field{
-	wire.FieldTopic, wire.FieldKey, wire.FieldPriority, wire.FieldDelay, wire.FieldAt, wire.FieldTTL,
-	wire.FieldDedupID, wire.FieldStored, wire.FieldUser, wire.FieldPassword, wire.FieldToken,
-	wire.FieldDedupWindow, wire.FieldDeadLetterExpired,
+	wire.FieldTopic, wire.FieldKey, wire.FieldUser, wire.FieldPassword, wire.FieldToken,
 }

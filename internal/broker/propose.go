@@ -121,8 +121,12 @@ func (sh *shard) admitPubs(w *work) {
 			break
 		}
 		for ; i < end; i++ {
-			if p := &w.pubs[i]; err != nil {
-				sh.refuse(w, p, err)
+			p, refusal := &w.pubs[i], err
+			if err == nil {
+				refusal = to.store.unmet(p, name)
+			}
+			if refusal != nil {
+				sh.refuse(w, p, refusal)
 			} else {
 				sh.address(w, p, to.id)
 				live++
@@ -373,6 +377,9 @@ func (sh *shard) expire(st *store) {
 	st.state.Due(sh.now)
 	st.state.Expired(sh.now, func(q *queue.Queue, seq uint64) {
 		sh.writeReturn(st, st.record(task{queue: q}), q, []uint64{seq}, "the lease ended without an ack", nil)
+	})
+	st.state.Outlived(sh.now, func(q *queue.Queue, seq uint64) {
+		st.record(task{queue: q}).write(func(dst []byte) []byte { return queue.AppendExpire(dst, q.ID, sh.now, []uint64{seq}) })
 	})
 	st.state.Waited(sh.now, func(c *queue.Consumer) { sh.answerWait(st, c) })
 }

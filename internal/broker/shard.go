@@ -12,6 +12,7 @@ import (
 // A store is one storage's part of a shard: its state and its journal.
 type store struct {
 	Storage
+	gives   uint8 // the demands that a confirm meets
 	state   *queue.State
 	journal journal.Journal
 	tasks   *tasks // being collected; proposed at the latest at the end of a turn
@@ -75,7 +76,7 @@ func newShard(b *Broker, index int) *shard {
 		chance: b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
 	}
 	for _, s := range b.opt.Storages {
-		st := &store{Storage: s, state: queue.New(b.opt.Boot), journal: s.Open(index, sh.signal)}
+		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.signal)}
 		sh.stores = append(sh.stores, st)
 		sh.byName[s.Name] = st
 	}

@@ -10,10 +10,6 @@ var unsupported = []struct {
 }{
 	{"classic", "the protocol of 2015", func(c *Config) bool { return c.Classic }},
 	{"queue_defaults.storage", "storage in MySQL", func(c *Config) bool { return c.QueueDefaults.Storage == "mysql" }},
-	{"queue_defaults.ttl", "a ttl other than 0s", func(c *Config) bool { return c.QueueDefaults.TTL != 0 }},
-	{"queue_defaults.dedup_window", "a dedup_window other than 5m", func(c *Config) bool {
-		return c.QueueDefaults.DedupWindow != Default().QueueDefaults.DedupWindow
-	}},
 	{"storage.mysql", "storage in MySQL", func(c *Config) bool { return c.Storage.MySQL != nil }},
 	{"tls", "TLS", func(c *Config) bool { return c.TLS != nil }},
 	{"auth.required", "authentication", func(c *Config) bool { return c.Auth.Required }},

@@ -103,10 +103,18 @@ func checkMessages(_ *State, q *Queue) string {
 // checkReturned: a message has the flag if, and only if, it is in the heap, and it is there once.
 func checkReturned(_ *State, q *Queue) string {
 	in := map[uint64]int{}
-	for i, seq := range q.returned {
-		in[seq]++
-		if i > 0 && q.returned[(i-1)/2] > seq {
-			return "the heap of returned messages is none"
+	for p, heap := range q.returned {
+		if len(heap) > 0 && q.heaps&(1<<p) == 0 {
+			return fmt.Sprintf("the heap of priority %d is not known to hold something", p)
+		}
+		for i, seq := range heap {
+			in[seq]++
+			if i > 0 && heap[(i-1)/2] > seq {
+				return "the heap of returned messages is none"
+			}
+			if _, m := q.find(seq); m != nil && m.priority() != p {
+				return fmt.Sprintf("message %d of priority %d is in the heap of priority %d", seq, m.priority(), p)
+			}
 		}
 	}
 	fail := ""
@@ -114,7 +122,7 @@ func checkReturned(_ *State, q *Queue) string {
 		if want := int(m.flags & msgInHeap); in[seq] != want {
 			fail = fmt.Sprintf("message %d is in the heap %d times, flag %d", seq, in[seq], want)
 		}
-		if in[seq] > 0 && seq >= q.cursor {
+		if in[seq] > 0 && seq >= q.cursor && m.priority() == DefaultPriority {
 			fail = fmt.Sprintf("message %d is in the heap and before the cursor %d", seq, q.cursor)
 		}
 		return fail == ""

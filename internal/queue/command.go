@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"time"
 )
 
 // The kinds of records. They are a file format: a number, once given, keeps its meaning.
@@ -19,14 +21,17 @@ const (
 	kindReturn   = 8
 	kindRelocate = 9 // a message's own bytes once more, so that an old segment can go
 	kindShield   = 10
+	kindExpire   = 11
+	kindCancel   = 12
+	kindMoveTo   = 13 // a message becomes due at another time
 )
 
 // Every record begins with these 16 bytes:
 //
-//	0      1       2        4           8
-//	+------+-------+--------+-----------+-----------+
-//	| kind | flags | unused | queue u32 | at i64 ns |
-//	+------+-------+--------+-----------+-----------+
+//	0      1       2                    4           8
+//	+------+-------+--------------------+-----------+-----------+
+//	| kind | flags | options length u16 | queue u32 | at i64 ns |
+//	+------+-------+--------------------+-----------+-----------+
 const headBytes = 16
 
 // Flags of kindPublish and kindRelocate.
@@ -49,28 +54,116 @@ func appendHead(dst []byte, kind, flags byte, queue uint32, at int64) []byte {
 	return binary.LittleEndian.AppendUint64(dst, uint64(at))
 }
 
+// A Publish is a message to be published, and what is asked of it.
+type Publish struct {
+	Headers, Body []byte // Headers: a JSON object, or empty
+	Base64        bool
+	Priority      uint8         // 0 to 9, DefaultPriority where nothing is asked
+	Delay         time.Duration // 0: none
+	At            int64         // due at, unix ns; 0: at once, or after Delay
+	TTL           time.Duration // 0: the queue's
+	DedupID       []byte        // nil: none
+	More          bool          // the next record belongs to the same batch, which is stored all or none
+}
+
+// DefaultPriority is that of a message of which nothing is said; 9 goes first.
+const DefaultPriority = 4
+
+// The options of a message, each a tag and a value, in the order of their tags.
+const (
+	optionPriority = 1 // u8
+	optionDelay    = 2 // uvarint, ns
+	optionAt       = 3 // varint, unix ns
+	optionTTL      = 4 // uvarint, ns
+	optionDedupID  = 5 // string
+)
+
 // AppendPublish appends a message to be published; Address gives it its queue
-// and time later. headers is a JSON object or empty. more says that the next record
-// belongs to the same batch, which is stored all or none.
+// and time later.
 //
-//	head | [headers length u32 | headers] | body to the end
-func AppendPublish(dst, headers, body []byte, base64, more bool) []byte {
+//	head | options | [headers length u32 | headers] | body to the end
+func AppendPublish(dst []byte, p *Publish) []byte {
 	var flags byte
-	if base64 {
+	if p.Base64 {
 		flags |= flagBase64
 	}
-	if more {
+	if p.More {
 		flags |= flagMore
 	}
-	if len(headers) > 0 {
+	if len(p.Headers) > 0 {
 		flags |= flagHeaders
 	}
+	start := len(dst)
 	dst = appendHead(dst, kindPublish, flags, 0, 0)
-	if len(headers) > 0 {
-		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(headers)))
-		dst = append(dst, headers...)
+	dst = appendOptions(dst, p)
+	binary.LittleEndian.PutUint16(dst[start+2:], uint16(len(dst)-start-headBytes))
+	if len(p.Headers) > 0 {
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(p.Headers)))
+		dst = append(dst, p.Headers...)
 	}
-	return append(dst, body...)
+	return append(dst, p.Body...)
+}
+
+func appendOptions(dst []byte, p *Publish) []byte {
+	if p.Priority != DefaultPriority {
+		dst = append(dst, optionPriority, p.Priority)
+	}
+	if p.Delay > 0 {
+		dst = binary.AppendUvarint(append(dst, optionDelay), uint64(p.Delay))
+	}
+	if p.At != 0 {
+		dst = binary.AppendVarint(append(dst, optionAt), p.At)
+	}
+	if p.TTL > 0 {
+		dst = binary.AppendUvarint(append(dst, optionTTL), uint64(p.TTL))
+	}
+	if len(p.DedupID) > 0 {
+		dst = binary.AppendUvarint(append(dst, optionDedupID), uint64(len(p.DedupID)))
+		dst = append(dst, p.DedupID...)
+	}
+	return dst
+}
+
+// options are what a publish record asks for, its times made absolute.
+type options struct {
+	priority uint8
+	due      int64 // 0: at once
+	expires  int64 // 0: when the queue's ttl says
+	dedup    []byte
+}
+
+func parseOptions(b []byte, at int64) (o options, err error) {
+	o.priority = DefaultPriority
+	r := reader{b: b}
+	for len(r.b) > 0 {
+		switch tag := r.byte(); tag {
+		case optionPriority:
+			if o.priority = r.byte(); o.priority > 9 {
+				r.fail(errOption)
+			}
+		case optionDelay:
+			o.due = later(at, r.uvarint())
+		case optionAt:
+			o.due = r.varint()
+		case optionTTL:
+			o.expires = later(at, r.uvarint())
+		case optionDedupID:
+			o.dedup = r.bytes(int(min(r.uvarint(), 1<<16)))
+		default:
+			r.fail(errOption)
+		}
+	}
+	return o, r.err
+}
+
+var errOption = errors.New("record asks for what this version does not know")
+
+// later is at and ns, at most the end of time.
+func later(at int64, ns uint64) int64 {
+	if ns > math.MaxInt64/2 {
+		ns = math.MaxInt64 / 2
+	}
+	return min(max(at, 0), math.MaxInt64/2) + int64(ns)
 }
 
 // Address writes the queue and the time into a record made by AppendPublish.
@@ -86,6 +179,7 @@ func Void(record []byte) { record[0], record[1] = kindNoop, 0 }
 // slices are views into the record.
 type Envelope struct {
 	Published int64 // unix, ns
+	options   []byte
 	Headers   []byte
 	Base64    bool
 	Body      []byte
@@ -105,6 +199,11 @@ func ParseEnvelope(record []byte) (e Envelope, err error) {
 		}
 		rest = rest[8:]
 	}
+	n := int(binary.LittleEndian.Uint16(record[2:]))
+	if n > len(rest) {
+		return e, errShort
+	}
+	e.options, rest = rest[:n], rest[n:]
 	if flags&flagHeaders != 0 {
 		if len(rest) < 4 || uint64(binary.LittleEndian.Uint32(rest)) > uint64(len(rest)-4) {
 			return e, errShort
@@ -118,7 +217,7 @@ func ParseEnvelope(record []byte) (e Envelope, err error) {
 
 // AppendRelocate appends the message seq of queue anew, from its record.
 //
-//	head | seq u64 | as kindPublish
+//	head | seq u64 | as kindPublish behind its head
 func AppendRelocate(dst []byte, queue uint32, seq uint64, record []byte) ([]byte, error) {
 	e, err := ParseEnvelope(record)
 	if err != nil {
@@ -128,8 +227,10 @@ func AppendRelocate(dst []byte, queue uint32, seq uint64, record []byte) ([]byte
 	if len(e.Headers) > 0 {
 		flags |= flagHeaders
 	}
+	start := len(dst)
 	dst = appendHead(dst, kindRelocate, flags, queue, e.Published)
-	dst = binary.LittleEndian.AppendUint64(dst, seq)
+	binary.LittleEndian.PutUint16(dst[start+2:], uint16(len(e.options)))
+	dst = append(binary.LittleEndian.AppendUint64(dst, seq), e.options...)
 	if len(e.Headers) > 0 {
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(e.Headers)))
 		dst = append(dst, e.Headers...)
@@ -177,6 +278,27 @@ func AppendSettle(dst []byte, id uint32, at int64, seqs []uint64) []byte {
 		dst = binary.AppendUvarint(dst, s)
 	}
 	return dst
+}
+
+// AppendExpire appends the end of messages whose time is over.
+func AppendExpire(dst []byte, id uint32, at int64, seqs []uint64) []byte {
+	n := len(dst)
+	dst = AppendSettle(dst, id, at, seqs)
+	dst[n] = kindExpire
+	return dst
+}
+
+// AppendCancel appends the end of a message that its publisher no longer wants delivered.
+func AppendCancel(dst []byte, id uint32, at int64, seq uint64) []byte {
+	return binary.AppendUvarint(appendHead(dst, kindCancel, 0, id, at), seq)
+}
+
+// AppendMoveTo appends that a message is to be due at another time, unix ns.
+//
+//	head | seq | due (varints)
+func AppendMoveTo(dst []byte, id uint32, at int64, seq uint64, due int64) []byte {
+	dst = binary.AppendUvarint(appendHead(dst, kindMoveTo, 0, id, at), seq)
+	return binary.AppendVarint(dst, due)
 }
 
 // A Return is a message's way back into its queue.
@@ -229,6 +351,22 @@ func ReturnedSeqs(record []byte) (seqs []uint64) {
 	return seqs
 }
 
+// HeldSeqs are the messages that are kept from consumers for the sake of a record that ends or moves them; none of
+// any other record.
+func HeldSeqs(record []byte) []uint64 {
+	if len(record) < headBytes {
+		return nil
+	}
+	r := reader{b: record[headBytes:]}
+	switch record[0] {
+	case kindExpire:
+		return r.seqs(nil)
+	case kindCancel, kindMoveTo:
+		return []uint64{r.uvarint()}
+	}
+	return nil
+}
+
 // Describe says in one line what a record means, for people.
 func Describe(record []byte) (string, error) {
 	if len(record) < headBytes {
@@ -260,8 +398,12 @@ func Describe(record []byte) (string, error) {
 			name, seq = "relocate", fmt.Sprintf(" seq=%d", r.uint64())
 		}
 		line = fmt.Sprintf("%s queue=%d%s published=%d base64=%v more=%v headers=%s body=%.200s", name, q, seq, e.Published, e.Base64, record[1]&flagMore != 0, e.Headers, e.Body)
-	case kindSettle, kindShield:
-		line = fmt.Sprintf("%s queue=%d seqs=%v", map[byte]string{kindSettle: "settle", kindShield: "shield"}[record[0]], q, r.seqs(nil))
+	case kindSettle, kindShield, kindExpire:
+		line = fmt.Sprintf("%s queue=%d seqs=%v", map[byte]string{kindSettle: "settle", kindShield: "shield", kindExpire: "expire"}[record[0]], q, r.seqs(nil))
+	case kindCancel:
+		line = fmt.Sprintf("cancel queue=%d seq=%d", q, r.uvarint())
+	case kindMoveTo:
+		line = fmt.Sprintf("move to queue=%d seq=%d due=%d", q, r.uvarint(), r.varint())
 	case kindReturn:
 		line = fmt.Sprintf("return queue=%d counted=%v dead=%v reason=%q messages=%v", q, record[1]&flagUncounted == 0, record[1]&flagDead != 0, r.string(), r.returns())
 	default:

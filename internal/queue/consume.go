@@ -192,14 +192,14 @@ func (st *State) Take(now int64) (d Delivery, ok bool) {
 // TakeFor gives the next message of its queue to c, whosever turn it is.
 func (st *State) TakeFor(c *Consumer, now int64) (d Delivery, ok bool) {
 	q := c.Queue
-	seq, ck, m := q.nextReady()
+	seq, ck, m, heap := q.nextReady()
 	if m == nil || q.Paused || q.gone {
 		return d, false
 	}
-	if seq == q.cursor {
+	if heap == nil {
 		q.cursor++
 	} else {
-		q.returned.pop()
+		heap.pop()
 	}
 	m.flags &^= msgInHeap
 	m.state = leased
@@ -218,26 +218,55 @@ func (st *State) TakeFor(c *Consumer, now int64) (d Delivery, ok bool) {
 	return d, true
 }
 
-// nextReady is the first message in order of seq that a consumer can have.
-func (q *Queue) nextReady() (uint64, *chunk, *msg) {
-	for q.Counts.Ready > 0 && len(q.returned) > 0 {
-		c, m := q.find(q.returned[0])
-		if m != nil && m.state == ready { // the cursor is behind all that was returned
-			return q.returned[0], c, m
+// nextReady is the message that goes next: by priority, then by seq. heap is where
+// it lies; nil means that the cursor is at it.
+func (q *Queue) nextReady() (seq uint64, c *chunk, m *msg, heap *seqHeap) {
+	if q.Counts.Ready == 0 {
+		return 0, nil, nil, nil
+	}
+	for p := len(q.returned) - 1; p > DefaultPriority && q.heaps>>(DefaultPriority+1) != 0; p-- {
+		if seq, c, m = q.top(p); m != nil {
+			return seq, c, m, &q.returned[p]
 		}
-		if q.returned.pop(); m != nil {
+	}
+	if seq, c, m = q.top(DefaultPriority); m != nil { // the cursor is behind all that was returned
+		return seq, c, m, &q.returned[DefaultPriority]
+	}
+	if seq, c, m = q.atCursor(); m != nil {
+		return seq, c, m, nil
+	}
+	for p := DefaultPriority - 1; p >= 0; p-- {
+		if seq, c, m = q.top(p); m != nil {
+			return seq, c, m, &q.returned[p]
+		}
+	}
+	return 0, nil, nil, nil
+}
+
+// top is the first deliverable message of a heap; what is no more is taken out in passing.
+func (q *Queue) top(p int) (uint64, *chunk, *msg) {
+	for h := &q.returned[p]; len(*h) > 0; {
+		seq := (*h)[0]
+		c, m := q.find(seq)
+		if m != nil && m.state == ready && m.flags&msgEnding == 0 {
+			return seq, c, m
+		}
+		if h.pop(); m != nil {
 			m.flags &^= msgInHeap
 		}
 	}
-	if q.Counts.Ready == 0 {
-		return 0, nil, nil
-	}
+	q.heaps &^= 1 << p
+	return 0, nil, nil
+}
+
+// atCursor moves the cursor to the next message that is ready and in no heap.
+func (q *Queue) atCursor() (uint64, *chunk, *msg) {
 	for c := q.from; c != nil; c = c.next {
 		q.from = c
 		first := c.key << chunkBits
 		seq := max(q.cursor, first)
 		for ; seq < first+chunkLen && seq <= q.last; seq++ {
-			if m := &c.m[seq-first]; m.state == ready {
+			if m := &c.m[seq-first]; m.state == ready && m.flags&(msgInHeap|msgEnding) == 0 {
 				q.cursor = seq
 				return seq, c, m
 			}
@@ -331,7 +360,7 @@ func (st *State) unlease(q *Queue, seq uint64, ck *chunk) {
 // never. It may be early, never late.
 func (st *State) Next() int64 {
 	next := st.leasesEnd.next()
-	for _, t := range [...]int64{st.delays.next(), st.waits.next()} {
+	for _, t := range [...]int64{st.delays.next(), st.waits.next(), st.ends.next()} {
 		if t != 0 && (next == 0 || t < next) {
 			next = t
 		}

@@ -211,7 +211,7 @@ func (h *history) publishN(q *mQueue, n int) {
 	at, records, ms := h.stamp(), [][]byte{}, []*mMessage{}
 	for i := range n {
 		body := make([]byte, h.rnd.IntN(40))
-		rec := AppendPublish(nil, bytes.Repeat([]byte("h"), h.rnd.IntN(2)*9), body, false, i < n-1)
+		rec := appendPlain(nil, bytes.Repeat([]byte("h"), h.rnd.IntN(2)*9), body, false, i < n-1)
 		Address(rec, q.id, at)
 		records = append(records, rec)
 		ms = append(ms, &mMessage{body: int64(len(body))})

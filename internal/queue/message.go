@@ -15,7 +15,7 @@ const (
 	gone    = iota // not there: the zero message
 	ready          // waits for a consumer
 	leased         // a consumer has it
-	delayed        // its retry is due later
+	delayed        // it is due later
 )
 
 // msg is one message that is not settled. 24 bytes.
@@ -33,7 +33,18 @@ type msg struct {
 const (
 	msgInHeap = 1 << 0 // in Queue.returned, once: the cursor has passed it
 	msgDead   = 1 << 1 // came from a source queue: Queue.dead says from where
+	msgExtra  = 1 << 2 // Queue.extras has more
+	msgEnding = 1 << 3 // the owner has proposed what ends or moves it: nobody gets it meanwhile
+
+	// The upper four bits are the priority, so that nothing asked is nothing set.
+	priorityShift = 4
+
+	keptFlags = msgDead | msgExtra | 0xf<<priorityShift // in snapshots
 )
+
+func (m *msg) priority() int { return int(m.flags>>priorityShift) ^ DefaultPriority }
+
+func priorityFlags(p uint8) uint8 { return (p ^ DefaultPriority) << priorityShift }
 
 func (m *msg) span() Span  { return Span{m.ref, m.size} }
 func (m *msg) body() int64 { return int64(m.size) - int64(m.over) }

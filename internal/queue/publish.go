@@ -4,8 +4,12 @@ import "slices"
 
 // piece is one message of an all-or-none publish.
 type piece struct {
-	span Span
-	body int64
+	span     Span
+	body     int64
+	priority uint8
+	due      int64
+	expires  int64
+	id       string // for dedup; "": none
 }
 
 func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
@@ -13,7 +17,11 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	st.group = append(st.group, piece{span, int64(len(e.Body))})
+	o, err := parseOptions(e.options, st.now)
+	if err != nil {
+		return Outcome{}, err
+	}
+	st.group = append(st.group, piece{span, int64(len(e.Body)), o.priority, o.due, o.expires, string(o.dedup)})
 	if record[1]&flagMore != 0 {
 		return Outcome{Pending: true}, nil
 	}
@@ -22,30 +30,82 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 	if q == nil {
 		return Outcome{Refusal: NoQueue}, nil
 	}
-	var bytes int64
-	for i := range group {
-		bytes += group[i].body
-	}
-	if !st.makeRoom(q, len(group), bytes) {
+	known, fresh, bytes := st.recognize(q, group)
+	switch {
+	case len(q.dedup.seqs)+fresh > MaxDedupIDs && known != nil:
+		return Outcome{Refusal: TooManyIDs, Queue: q}, nil
+	case fresh > 0 && !st.makeRoom(q, fresh, bytes):
 		return Outcome{Refusal: Full, Queue: q}, nil
 	}
-	first := q.last + 1
-	for _, p := range group {
-		st.store(q, p, 0)
+	out := Outcome{Queue: q, Seq: q.last + 1, N: len(group)}
+	if known != nil {
+		out.Seqs, out.Known = st.storeUnknown(q, group, known), known
+		out.Seq = out.Seqs[0]
+		if fresh == len(group) {
+			out.Seqs, out.Known = nil, nil
+		}
+		return out, nil
 	}
-	return Outcome{Queue: q, Seq: first, N: len(group)}, nil
+	for i := range group {
+		st.store(q, &group[i], 0)
+	}
+	return out, nil
+}
+
+// recognize says which messages of a group the queue knows by their ids, how many it does not
+// know, and the size of their bodies. known is nil where none has an id.
+func (st *State) recognize(q *Queue, group []piece) (known []bool, fresh int, bytes int64) {
+	if q.Settings.DedupWindow > 0 && slices.ContainsFunc(group, func(p piece) bool { return p.id != "" }) {
+		q.dedup.forget(st.now)
+		known = make([]bool, len(group))
+	}
+	for i := range group {
+		p := &group[i]
+		if known != nil && p.id != "" {
+			_, known[i] = q.dedup.seqs[p.id]
+			if known[i] = known[i] || slices.ContainsFunc(group[:i], func(b piece) bool { return b.id == p.id }); known[i] {
+				continue
+			}
+		}
+		fresh++
+		bytes += p.body
+	}
+	return known, fresh, bytes
+}
+
+// storeUnknown stores the messages of a group that are not known, and returns the seqs of all.
+func (st *State) storeUnknown(q *Queue, group []piece, known []bool) []uint64 {
+	seqs := make([]uint64, len(group))
+	for i := range group {
+		p := &group[i]
+		if known[i] {
+			seqs[i] = q.dedup.seqs[p.id]
+			continue
+		}
+		st.store(q, p, 0)
+		seqs[i] = q.last
+		if p.id != "" {
+			q.dedup.remember(p.id, q.last, later(st.now, uint64(q.Settings.DedupWindow)))
+		}
+	}
+	return seqs
 }
 
 // store makes p the newest message of q.
-func (st *State) store(q *Queue, p piece, flags uint8) *msg {
+func (st *State) store(q *Queue, p *piece, flags uint8) *msg {
 	q.last++
-	_, m := q.put(q.last, st.now)
+	c, m := q.put(q.last, st.now)
 	m.refer(p.span, p.body)
-	m.flags, m.attempts, m.uncounted = flags, 0, 0
+	m.flags, m.attempts, m.uncounted = flags|priorityFlags(p.priority), 0, 0
+	if p.expires != 0 {
+		q.setExtra(q.last, m, extra{expires: p.expires})
+	}
 	q.Bytes += m.body()
 	q.Counts.Published++
+	st.liveN++
 	st.retained = append(st.retained, p.span)
-	st.makeReady(q, q.last, m)
+	st.wait(q, q.last, m, p.due)
+	st.mortal(q, q.last, c, m)
 	return m
 }
 
@@ -130,7 +190,7 @@ func (q *Queue) Shield(n int) (seqs []uint64) {
 
 // bury moves a message to the dead-letter queue. Its record stays where it is.
 func (st *State) bury(q, dq *Queue, seq uint64, c *chunk, m *msg, reason string) {
-	p := piece{m.span(), m.body()}
+	p := piece{span: m.span(), body: m.body(), priority: uint8(m.priority())}
 	d := &Dead{Queue: q.Name, Seq: seq, Attempts: uint32(m.attempts), Reason: reason}
 	st.take(q, seq, c, m)
 	q.Counts.Dead++
@@ -141,7 +201,7 @@ func (st *State) bury(q, dq *Queue, seq uint64, c *chunk, m *msg, reason string)
 			st.end(dq, v, vc, vm)
 		}
 	}
-	st.store(dq, p, msgDead)
+	st.store(dq, &p, msgDead)
 	if dq.dead == nil {
 		dq.dead = map[uint64]*Dead{}
 	}

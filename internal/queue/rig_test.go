@@ -88,7 +88,12 @@ func testSettings() Settings {
 
 // publishRecord is one message, addressed.
 func publishRecord(q uint32, at int64, body string, more bool) []byte {
-	rec := AppendPublish(nil, nil, []byte(body), false, more)
+	rec := appendPlain(nil, nil, []byte(body), false, more)
 	Address(rec, q, at)
 	return rec
+}
+
+// appendPlain is AppendPublish of a message that asks for nothing.
+func appendPlain(dst, headers, body []byte, base64, more bool) []byte {
+	return AppendPublish(dst, &Publish{Headers: headers, Body: body, Base64: base64, More: more, Priority: DefaultPriority})
 }

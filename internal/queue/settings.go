@@ -29,8 +29,11 @@ type Settings struct {
 	RetryMin      time.Duration
 	RetryMax      time.Duration
 	RetryFactor   float64
-	RetryJitter   float64 // 0.2: ±20 %
-	DedupWindow   time.Duration
+	RetryJitter   float64       // 0.2: ±20 %
+	TTL           time.Duration // 0: none
+	DedupWindow   time.Duration // 0: ids are not looked at
+
+	DeadLetterExpired bool // what outlives its ttl becomes a dead letter
 }
 
 // DeadSuffix ends the name of a dead-letter queue: the messages of "a" that cannot
@@ -74,9 +77,14 @@ func appendSettings(dst []byte, s *Settings) []byte {
 	dst = append(dst, settingsVersion)
 	dst = appendString(dst, s.Storage)
 	for _, v := range [...]int64{s.MaxMessages, s.MaxBytes, int64(s.Overflow), int64(s.Lease), s.MaxDeliveries,
-		int64(s.RetryMin), int64(s.RetryMax), int64(s.DedupWindow)} {
+		int64(s.RetryMin), int64(s.RetryMax), int64(s.TTL), int64(s.DedupWindow)} {
 		dst = binary.AppendVarint(dst, v)
 	}
+	expired := byte(0)
+	if s.DeadLetterExpired {
+		expired = 1
+	}
+	dst = append(dst, expired)
 	dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(s.RetryFactor))
 	return binary.LittleEndian.AppendUint64(dst, math.Float64bits(s.RetryJitter))
 }
@@ -91,7 +99,8 @@ func (r *reader) settings() (s Settings) {
 	s.Overflow = Overflow(r.varint())
 	s.Lease, s.MaxDeliveries = time.Duration(r.varint()), r.varint()
 	s.RetryMin, s.RetryMax = time.Duration(r.varint()), time.Duration(r.varint())
-	s.DedupWindow = time.Duration(r.varint())
+	s.TTL, s.DedupWindow = time.Duration(r.varint()), time.Duration(r.varint())
+	s.DeadLetterExpired = r.byte() != 0
 	s.RetryFactor = math.Float64frombits(r.uint64())
 	s.RetryJitter = math.Float64frombits(r.uint64())
 	return s

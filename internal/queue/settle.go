@@ -34,14 +34,11 @@ func (st *State) giveBack(q *Queue, flags byte, r *reader) (n int) {
 			st.bury(q, st.deadQueue(q), seq, c, m, deadReason(flags, reason))
 			continue
 		}
-		switch m.state {
-		case leased:
+		if m.state == leased {
 			st.unlease(q, seq, c)
-		case delayed:
-			q.Counts.Delayed--
-			st.delayedN--
-		case ready:
-			q.Counts.Ready--
+			st.mortal(q, seq, c, m) // it was passed over while it was leased
+		} else {
+			st.leaveState(q, m)
 		}
 		st.wait(q, seq, m, due)
 	}
@@ -66,6 +63,9 @@ func (st *State) wait(q *Queue, seq uint64, m *msg, due int64) {
 		st.makeReady(q, seq, m)
 		return
 	}
+	if m.flags&msgExtra != 0 && q.extras[seq].due != 0 {
+		q.extras[seq] = extra{q.extras[seq].expires, due}
+	}
 	m.state = delayed
 	q.Counts.Delayed++
 	st.delayedN++
@@ -79,5 +79,13 @@ func (st *State) isDelayed(t timer) bool {
 		return false
 	}
 	_, m := q.find(t.seq)
-	return m != nil && m.state == delayed && m.delivery() == t.about
+	if m == nil || m.state != delayed || m.delivery() != t.about {
+		return false
+	}
+	if m.flags&msgExtra != 0 {
+		if due := q.extras[t.seq].due; due != 0 && due != t.at {
+			return false
+		}
+	}
+	return true
 }

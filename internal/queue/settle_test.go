@@ -13,7 +13,7 @@ func TestReturnEndsADeliveryOnce(t *testing.T) {
 		return out
 	}
 	q := apply(AppendCreate(nil, st.NewID(), 1, "q", &Settings{})).Queue
-	publish := AppendPublish(nil, nil, []byte("1"), false, false)
+	publish := appendPlain(nil, nil, []byte("1"), false, false)
 	Address(publish, q.ID, 1)
 	apply(publish)
 	nack := AppendReturn(nil, q.ID, 2, []Return{{Seq: 1, Number: 1}, {Seq: 1, Number: 1}}, "nack", true, false)

@@ -69,6 +69,7 @@ func (q *Queue) appendCounts(dst []byte) []byte {
 	}
 	dst = append(dst, paused)
 	c := &q.Counts
+	dst = q.dedup.append(dst)
 	for _, v := range [...]uint64{q.last, q.deadLast, c.Published, c.Acked, c.Expired, c.Dead, c.Dropped, c.Cancelled, c.Purged, c.Redriven} {
 		dst = binary.AppendUvarint(dst, v)
 	}
@@ -77,7 +78,7 @@ func (q *Queue) appendCounts(dst []byte) []byte {
 
 // appendMessage: what is leased is written as ready.
 func (q *Queue) appendMessage(dst []byte, seq uint64, m *msg, due map[place]int64) []byte {
-	dst = append(dst, m.flags&msgDead)
+	dst = append(dst, m.flags&keptFlags)
 	dst = binary.AppendUvarint(dst, uint64(m.ref))
 	dst = binary.AppendUvarint(dst, uint64(m.size))
 	dst = binary.AppendUvarint(dst, uint64(m.over))
@@ -89,6 +90,9 @@ func (q *Queue) appendMessage(dst []byte, seq uint64, m *msg, due map[place]int6
 		when = due[place{q.ID, seq}]
 	}
 	dst = binary.AppendVarint(dst, when)
+	if m.flags&msgExtra != 0 {
+		dst = binary.AppendVarint(dst, q.extras[seq].expires)
+	}
 	if m.flags&msgDead != 0 {
 		d := q.dead[seq]
 		dst = appendString(dst, d.Queue)
@@ -129,6 +133,7 @@ func (st *State) loadQueue(r *reader) {
 	}
 	q := st.add(id, name, s)
 	q.Paused = r.byte() != 0
+	q.dedup.load(r)
 	c := &q.Counts
 	for _, v := range [...]*uint64{&q.last, &q.deadLast, &c.Published, &c.Acked, &c.Expired, &c.Dead, &c.Dropped, &c.Cancelled, &c.Purged, &c.Redriven} {
 		*v = r.uvarint()
@@ -152,15 +157,19 @@ func (st *State) loadMessage(q *Queue, r *reader, before uint64) uint64 {
 	ref, size, over := Ref(r.uvarint()), uint32(r.uvarint()), uint16(r.uvarint())
 	attempts, uncounted := uint16(r.uvarint()), uint16(r.uvarint())
 	age, due := uint32(r.uvarint()), r.varint()
-	if seq <= before || seq > q.last || flags&^msgDead != 0 {
+	if seq <= before || seq > q.last || flags&^keptFlags != 0 {
 		r.fail(errSnapshot)
 	}
 	if r.err != nil {
 		return seq
 	}
-	_, m := q.put(seq, base)
+	c, m := q.put(seq, base)
 	m.ref, m.size, m.over, m.age, m.attempts, m.uncounted, m.flags = ref, size, over, age, attempts, uncounted, flags
 	q.Bytes += m.body()
+	st.liveN++
+	if flags&msgExtra != 0 {
+		q.setExtra(seq, m, extra{expires: r.varint()})
+	}
 	if flags&msgDead != 0 {
 		if q.dead == nil {
 			q.dead = map[uint64]*Dead{}
@@ -168,7 +177,24 @@ func (st *State) loadMessage(q *Queue, r *reader, before uint64) uint64 {
 		q.dead[seq] = &Dead{Queue: r.string(), Seq: r.uvarint(), Attempts: uint32(r.uvarint()), Reason: r.string()}
 	}
 	st.wait(q, seq, m, due)
+	st.mortal(q, seq, c, m)
 	return seq
+}
+
+func (d *dedup) append(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(d.order)-d.first))
+	for _, e := range d.order[d.first:] {
+		dst = binary.AppendUvarint(appendString(dst, e.id), d.seqs[e.id])
+		dst = binary.AppendVarint(dst, e.expires)
+	}
+	return dst
+}
+
+func (d *dedup) load(r *reader) {
+	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
+		id, seq, expires := r.string(), r.uvarint(), r.varint()
+		d.remember(id, seq, expires)
+	}
 }
 
 // Resume ends a replay: everything that is there may have been delivered before, and the

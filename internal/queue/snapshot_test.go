@@ -24,7 +24,7 @@ func everything(t testing.TB) *rig {
 	r.apply([]byte{kindNoop, 15: 0})
 	for i := range 90 {
 		r.now += 1e6 + 1
-		rec := AppendPublish(nil, []byte(`{"n":"`+fmt.Sprint(i)+`"}`), []byte(`"body"`), i%2 == 0, i%9 < 8)
+		rec := appendPlain(nil, []byte(`{"n":"`+fmt.Sprint(i)+`"}`), []byte(`"body"`), i%2 == 0, i%9 < 8)
 		Address(rec, 2, r.now)
 		r.apply(rec)
 	}

@@ -43,11 +43,18 @@ type Queue struct {
 	Delivered, Returned uint64
 
 	chunks
-	last     uint64  // the greatest seq given
-	deadLast uint64  // the greatest that a deleted dead-letter queue of this one gave: its successor has the same id and goes on from there
-	cursor   uint64  // what is ready and not in returned has at least this seq
-	returned seqHeap // ready messages that the cursor has passed, and some that are no more
+	last     uint64 // the greatest seq given
+	deadLast uint64 // the greatest that a deleted dead-letter queue of this one gave: its successor has the same id and goes on from there
+	cursor   uint64 // what is ready and not in returned has at least this seq
 	dead     map[uint64]*Dead
+	extras   map[uint64]extra
+	dedup    dedup
+
+	// returned holds, by priority, the ready messages that the cursor has passed, those of other
+	// than the default priority from the beginning, and some that are no more. heaps has a bit for each that is not empty.
+	returned [10]seqHeap
+	heaps    uint16
+
 	restored uint64   // messages up to this seq are older than the process
 	shield   []uint64 // sorted: what an overflow must leave alone
 	subs     []*Consumer
@@ -71,6 +78,8 @@ type State struct {
 	leasesEnd timers
 	delays    timers
 	waits     timers
+	ends      timers // of messages with a ttl
+	liveN     int
 	leasedN   int
 	delayedN  int
 	waiting   map[uint64]*Consumer
@@ -141,6 +150,7 @@ const (
 	NoQueue
 	Full
 	Exists
+	TooManyIDs
 )
 
 // An Outcome is what became of a command.
@@ -148,8 +158,13 @@ type Outcome struct {
 	Refusal Refusal
 	Queue   *Queue // nil where there is none
 	Seq     uint64 // publish: the first seq
-	N       int    // publish: how many were stored; settle, return: of how many messages; purge: how many went
+	N       int    // publish: how many messages it had; the others: how many messages they changed
 	Pending bool   // part of a batch whose last record is still to come
+
+	// Seqs is of a publish in which messages were known already by their dedup_id, else nil:
+	// each message's seq, and Known says of which. Both are valid until the next Apply.
+	Seqs  []uint64
+	Known []bool
 }
 
 // Apply carries out one record. span is the record's own place. An error means that the journal
@@ -159,7 +174,7 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 		return Outcome{}, errShort
 	}
 	kind := record[0]
-	if kind > kindShield {
+	if kind > kindMoveTo {
 		return Outcome{}, fmt.Errorf("record of unknown kind %d", kind)
 	}
 	if kind != kindPublish {
@@ -190,7 +205,7 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 	case kindUpdate:
 		s := r.settings()
 		if r.err == nil {
-			q.Settings = s
+			st.update(q, s)
 		}
 	case kindDelete:
 		st.remove(q)
@@ -205,11 +220,28 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 		out.N = st.giveBack(q, record[1], &r)
 	case kindRelocate:
 		st.relocate(q, span, r.uint64())
+	case kindExpire:
+		out.N = st.expire(q, &r)
+	case kindCancel:
+		out.N = st.cancel(q, &r)
+	case kindMoveTo:
+		out.N = st.moveTo(q, &r)
 	case kindShield:
 		q.shield = r.seqs(q.shield[:0])
 		slices.Sort(q.shield)
 	}
 	return out, r.err
+}
+
+func (st *State) update(q *Queue, s Settings) {
+	sooner := s.TTL != q.Settings.TTL
+	q.Settings = s
+	if sooner {
+		q.each(func(seq uint64, c *chunk, m *msg) bool {
+			st.mortal(q, seq, c, m)
+			return true
+		})
+	}
 }
 
 func (st *State) create(id uint32, r *reader) (Outcome, error) {
@@ -245,7 +277,7 @@ func (st *State) deadQueue(q *Queue) *Queue {
 		return d
 	}
 	s := q.Settings
-	s.MaxMessages, s.MaxBytes, s.MaxDeliveries, s.Overflow = 0, 0, 0, Reject
+	s.MaxMessages, s.MaxBytes, s.MaxDeliveries, s.Overflow, s.TTL = 0, 0, 0, Reject, 0
 	d := st.add(q.ID+1, name, s)
 	d.last = q.deadLast
 	return d
@@ -287,17 +319,18 @@ func (st *State) end(q *Queue, seq uint64, c *chunk, m *msg) {
 // take takes a message out of its queue, all but the count of why.
 func (st *State) take(q *Queue, seq uint64, c *chunk, m *msg) {
 	switch m.state {
-	case ready:
-		q.Counts.Ready--
-	case delayed:
-		q.Counts.Delayed--
-		st.delayedN--
 	case leased:
 		st.unlease(q, seq, c)
+	default:
+		st.leaveState(q, m)
 	}
 	if m.flags&msgDead != 0 {
 		delete(q.dead, seq)
 	}
+	if m.flags&msgExtra != 0 {
+		delete(q.extras, seq)
+	}
+	st.liveN--
 	q.Bytes -= m.body()
 	*m = msg{}
 	if c.live--; c.live == 0 && c != q.tail {
@@ -309,9 +342,11 @@ func (st *State) take(q *Queue, seq uint64, c *chunk, m *msg) {
 func (st *State) makeReady(q *Queue, seq uint64, m *msg) {
 	m.state = ready
 	q.Counts.Ready++
-	if seq < q.cursor && m.flags&msgInHeap == 0 {
+	p := m.priority()
+	if (p != DefaultPriority || seq < q.cursor) && m.flags&msgInHeap == 0 {
 		m.flags |= msgInHeap
-		q.returned.push(seq)
+		q.returned[p].push(seq)
+		q.heaps |= 1 << p
 	}
 	st.touch(q)
 }

@@ -55,7 +55,7 @@ func missing(d Dir, segment uint32) error {
 // seal is the last, but for one that holds no frame yet.
 func Examine(d Dir, segment uint32, after []uint32, change bool, fn func(Frame) error) (Recovered, error) {
 	last := len(after) == 0
-	if len(after) == 1 {
+	if len(after) == 1 && after[0] == segment+1 {
 		var err error
 		if last, err = virgin(d, after[0]); err != nil {
 			return Recovered{}, err

@@ -16,6 +16,8 @@ const (
 	window = 256 // publishes on their way at a time
 	credit = 100
 	batch  = 50 // settled at a time at the most
+
+	shuttingDown = "shutting_down" // the code of the only refusal there may be
 )
 
 // lives tells clients where the server is: every start is a life, counted from 1.
@@ -121,9 +123,14 @@ func publishOn(nc net.Conn, life int, l *ledger, p int) (more bool) {
 		defer close(dead)
 		defer nc.Close()
 		lines(nc, l, func(in *incoming, _ bool) bool {
-			if in.OK {
+			switch {
+			case in.OK:
 				l.confirm(life, p, in.ID, in.Seq)
-			} else {
+			case in.Op == "closing":
+				return true
+			case in.Error != nil && in.Error.Code == shuttingDown:
+				l.refuse(p, in.ID)
+			default:
 				l.Fault("publish %d/%d was refused: %+v", p, in.ID, in.Error)
 			}
 			<-tokens
@@ -215,7 +222,7 @@ func (c *consumer) run(nc net.Conn, life int) {
 			c.take(in)
 		case in.ID != 0:
 			c.settled(in)
-		case in.Error != nil:
+		case in.Error != nil && in.Error.Code != shuttingDown:
 			c.l.Fault("subscribe was refused: %+v", in.Error)
 		}
 		if idle || len(c.held) >= batch {

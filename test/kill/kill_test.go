@@ -6,8 +6,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -30,9 +32,10 @@ const (
 	leastRate     = 2000 // confirms a second; with less the load was not real
 )
 
-// A run is the server, its clients and what they know.
-type run struct {
+// A trial is the server, its clients and what they know.
+type trial struct {
 	t       *testing.T
+	gently  bool // ended by SIGTERM
 	server  *harness.Server
 	lives   *lives
 	main    *ledger
@@ -52,17 +55,37 @@ func TestKill(t *testing.T) {
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
-	again := fmt.Sprintf("go test -count=1 ./test/kill -run Kill -kills %d -seed %d", n, *seed)
+	work(t, fmt.Sprintf("Kill -kills %d", n), n, false)
+}
+
+// TestTerm ends the server in good order under the same load: exit 0 each time, and who is told that
+// the server shuts down can rely on it that nothing was stored.
+func TestTerm(t *testing.T) {
+	n := 10
+	if testing.Short() {
+		n = 3
+	}
+	work(t, "Term", n, true)
+}
+
+// work lets clients work while the server is ended n times, and judges what they have seen.
+func work(t *testing.T, run string, n int, gently bool) {
+	if *seed == 0 {
+		*seed = rand.Uint64()
+	}
+	again := fmt.Sprintf("go test -count=1 ./test/kill -run %s -seed %d", run, *seed)
 	t.Log(again)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	r := &run{
+	r := &trial{
 		t:      t,
+		gently: gently,
 		server: harness.Start(t, "queue_defaults: {storage: file}\n"),
 		lives:  newLives(ctx),
 		main:   newLedger("kill.main", publishers, func(int) fate { return accept }),
 		mortal: newLedger("kill.mortal", 1, func(n int) fate { return fate(n % 4) }),
 	}
+	defer r.faults(again)
 	r.mortal.room = 2000
 	r.server.Dial(t).OK(`{"op":"queue.create","queue":"kill.mortal","max_deliveries":%d,"retry":{"min":"0s","max":"0s"}}`, maxDeliveries)
 
@@ -78,19 +101,22 @@ func TestKill(t *testing.T) {
 		consuming.Go(func() { consume(r.lives, r.mortal, false) })
 	}
 	started := time.Now()
-	killed := r.kill(n)
+	ended := r.end(n)
 	for _, l := range []*ledger{r.main, r.mortal} {
 		l.stop()
+	}
+	if ended < n {
+		return
 	}
 	publishing.Wait()
 	counts := r.drain()
 	cancel()
 	consuming.Wait()
-	r.judge(killed, counts, time.Since(started), again)
+	r.judge(ended, counts, time.Since(started))
 }
 
-// kill kills the server n times, each 50 to 250 ms after it was ready, and gives how often it did.
-func (r *run) kill(n int) int {
+// end ends the server n times, each 50 to 250 ms after it was ready, and gives how often it did.
+func (r *trial) end(n int) int {
 	chance := rand.New(rand.NewPCG(*seed, 0))
 	ready := time.Now()
 	r.lives.begin(r.server.Addr)
@@ -102,7 +128,11 @@ func (r *run) kill(n int) int {
 		}
 		killed := time.Now()
 		r.serving += killed.Sub(ready)
-		r.server.Kill()
+		if !r.gently {
+			r.server.Kill()
+		} else if code := r.server.Term(); code != 0 {
+			r.t.Errorf("exit code %d after SIGTERM", code)
+		}
 		gone := time.Now()
 		r.dying += gone.Sub(killed)
 		if err := r.server.Up(); err != nil {
@@ -118,7 +148,7 @@ func (r *run) kill(n int) int {
 
 // drain waits until the consumers have settled everything, and gives the counts of both queues as
 // they are after one more restart, when all who knew them are dead.
-func (r *run) drain() map[string]harness.Line {
+func (r *trial) drain() map[string]harness.Line {
 	r.t.Helper()
 	counts := map[string]harness.Line{}
 	if !r.server.Running() {
@@ -132,6 +162,7 @@ func (r *run) drain() map[string]harness.Line {
 			return now.Int("ready")+now.Int("delayed")+now.Int("leased") == 0
 		})
 	}
+	r.t.Logf("the data directory has %d MiB", size(r.server.Data)>>20)
 	before := counts["kill.main"].Raw + counts["kill.mortal"].Raw
 	r.server.Restart()
 	c = r.server.Dial(r.t)
@@ -158,7 +189,20 @@ func (r *run) drain() map[string]harness.Line {
 	}
 }
 
-func (r *run) equation(queue string, c harness.Line) {
+// size is how much the files below dir hold.
+func size(dir string) (n int64) {
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			if info, err := d.Info(); err == nil { // files come and go
+				n += info.Size()
+			}
+		}
+		return nil
+	})
+	return n
+}
+
+func (r *trial) equation(queue string, c harness.Line) {
 	r.t.Helper()
 	sum := int64(0)
 	for _, name := range []string{"ready", "delayed", "leased", "acked", "expired", "dead", "dropped", "cancelled", "purged", "redriven"} {
@@ -169,13 +213,30 @@ func (r *run) equation(queue string, c harness.Line) {
 	}
 }
 
+// faults shows what clients have seen that must not be.
+func (r *trial) faults(again string) {
+	for _, l := range []*ledger{r.main, r.mortal} {
+		l.mu.Lock()
+		for _, f := range l.faults {
+			r.t.Error(f)
+		}
+		if more := l.faultCount - len(l.faults); more > 0 {
+			r.t.Errorf("%s: and %d faults more", l.queue, more)
+		}
+		l.mu.Unlock()
+	}
+	if r.t.Failed() {
+		r.t.Log("again: ", again)
+	}
+}
+
 // judge reports and fails where anything was not as promised.
-func (r *run) judge(killed int, counts map[string]harness.Line, took time.Duration, again string) {
+func (r *trial) judge(ended int, counts map[string]harness.Line, took time.Duration) {
 	r.t.Helper()
 	main, mortal := r.main.close(), r.mortal.close()
 	rate := float64(main.confirmed+mortal.confirmed) / r.serving.Seconds()
 	r.t.Logf("kills %d, confirmed %d (%.0f/s while serving), delivered %d, duplicates %d, dead %d, lost %d, resurrected %d, seconds %.1f (serving %.1f, dying %.1f, starting %.1f)",
-		killed, main.confirmed+mortal.confirmed, rate, main.delivered+mortal.delivered, main.redone+mortal.redone, mortal.dead,
+		ended, main.confirmed+mortal.confirmed, rate, main.delivered+mortal.delivered, main.redone+mortal.redone, mortal.dead,
 		main.lost+mortal.lost, main.resurrected+mortal.resurrected, took.Seconds(), r.serving.Seconds(), r.dying.Seconds(), r.rising.Seconds())
 	if rate < leastRate {
 		r.t.Errorf("%.0f confirms a second: the load was not real, it takes %d", rate, leastRate)
@@ -191,17 +252,8 @@ func (r *run) judge(killed int, counts map[string]harness.Line, took time.Durati
 		if got := counts[l.queue].Int("dead"); got != int64(s.dead) {
 			r.t.Errorf("%s: the server counts %d dead; there are %d dead letters", l.queue, got, s.dead)
 		}
-		for _, f := range l.faults {
-			r.t.Error(f)
-		}
-		if more := l.faultCount - len(l.faults); more > 0 {
-			r.t.Errorf("%s: and %d faults more", l.queue, more)
-		}
 	}
 	if got := counts["dlq"].Int("published"); got != int64(mortal.dead) {
 		r.t.Errorf("kill.mortal.dlq counts %d published and held %d", got, mortal.dead)
-	}
-	if r.t.Failed() {
-		r.t.Log("again: ", again)
 	}
 }

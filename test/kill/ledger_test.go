@@ -27,6 +27,7 @@ type entry struct {
 	nacked    int    // the highest attempt whose nack was confirmed
 	nackedIn  int    // the life in which it was
 	dead      bool   // found in the dead-letter queue
+	refused   bool   // its publisher was told that it is not stored
 }
 
 // A ledger is what all clients of one queue know together.
@@ -99,6 +100,12 @@ func (l *ledger) confirm(life, p, n int, seq uint64) {
 	l.know(e, p, n, seq)
 }
 
+func (l *ledger) refuse(p, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.of[p][n].refused = true
+}
+
 // know compares what is said of a message's seq.
 func (l *ledger) know(e *entry, p, n int, seq uint64) {
 	if e.seq != 0 && e.seq != seq {
@@ -124,6 +131,9 @@ func (l *ledger) deliver(life int, d delivery, redelivered bool) {
 	}
 	e := &l.of[d.p][d.n]
 	l.know(e, d.p, d.n, d.seq)
+	if e.refused {
+		l.fault("message %d/%d (seq %d) was refused, and delivered in life %d", d.p, d.n, d.seq, life)
+	}
 	switch {
 	case e.acked != 0 && life > e.acked:
 		l.resurrects++

@@ -77,7 +77,7 @@ func benchShard(l *Log, i, n, inflight, size int) error {
 		}
 		free = j.Committed(free)
 		out = all - len(free)
-		if _, ok := j.Compact(); ok {
+		if _, ok := j.Compact(); ok && l.opt.CompactSlack < 1<<40 {
 			j.Snapshot(make([]byte, 1000))
 		}
 		if out > 0 && len(free) == 0 {
@@ -164,5 +164,50 @@ func BenchmarkRead(b *testing.B) {
 			b.StopTimer()
 			must(b, l.Close())
 		})
+	}
+}
+
+// BenchmarkReplay opens a log of about 256 MiB with records of 16 shards, and
+// replays it, two shards at a time.
+func BenchmarkReplay(b *testing.B) {
+	dir := benchDir(b)
+	opt := Options{Shards: 16, CompactSlack: 1 << 40}
+	l, err := Open(vfs.OS(), dir, opt)
+	must(b, err)
+	done := make(chan error, 16)
+	const records = 256 << 20 / 140
+	for i := range 16 {
+		go func() { done <- benchShard(l, i, records/16, 64, 16) }()
+	}
+	for range 16 {
+		must(b, <-done)
+	}
+	must(b, l.Close())
+	b.ResetTimer()
+	for range b.N {
+		l, err := Open(vfs.OS(), dir, opt)
+		must(b, err)
+		opened := b.Elapsed()
+		slots := make(chan struct{}, 2)
+		n := make(chan int, 16)
+		for i := range 16 {
+			go func() {
+				slots <- struct{}{}
+				count := 0
+				err := l.Shard(i, func() {}).Replay(func([]byte) error { return nil }, func(journal.Ref, []byte) error { count++; return nil })
+				if err != nil {
+					b.Error(err)
+				}
+				<-slots
+				n <- count
+			}()
+		}
+		sum := 0
+		for range 16 {
+			sum += <-n
+		}
+		b.ReportMetric(float64(sum), "records")
+		b.ReportMetric(opened.Seconds(), "s/open")
+		must(b, l.Close())
 	}
 }

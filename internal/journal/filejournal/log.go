@@ -44,6 +44,10 @@ type Options struct {
 	CompactEvery int64
 	// Logf is told what an operator should know; nil tells nobody.
 	Logf func(format string, args ...any)
+
+	// indexBytes bounds the memory of all runs (replay.go), 64 MiB. Segments
+	// that are scanned after it is used up are skimmed by every shard instead.
+	indexBytes int64
 }
 
 func (o Options) withDefaults() Options {
@@ -56,6 +60,7 @@ func (o Options) withDefaults() Options {
 	set(&o.CacheBytes, 64<<20)
 	set(&o.CompactSlack, 32<<20)
 	set(&o.CompactEvery, 8<<20)
+	set(&o.indexBytes, 64<<20)
 	o.SegmentBytes = min(max(wal.Align(o.SegmentBytes), 2*wal.PageBytes), wal.MaxSegmentBytes)
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
@@ -65,13 +70,14 @@ func (o Options) withDefaults() Options {
 
 // Log is an open log. Its shards' journals are got from Shard.
 type Log struct {
-	fs     vfs.FS
-	dir    string
-	opt    Options
-	wal    wal.Dir
-	lock   io.Closer
-	shards []*Shard
-	found  wal.Recovered // what Open found
+	fs      vfs.FS
+	dir     string
+	opt     Options
+	wal     wal.Dir
+	lock    io.Closer
+	shards  []*Shard
+	found   wal.Recovered // what Open found
+	indexed int64         // bytes of runs; Open's
 
 	segs  segments
 	cache cache

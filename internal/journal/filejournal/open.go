@@ -253,21 +253,22 @@ func (l *Log) recover() error {
 func (l *Log) scan(segments []uint32) error {
 	// A first look changes nothing, so that a log that turns out to end before
 	// a snapshot is left as it is.
+	var last *segment
 	found, err := wal.Recover(l.wal, segments, false, func(f wal.Frame) error {
 		seg := l.segs.find(f.Pos.Segment())
 		seg.used.Store(f.At().Offset() + int64(len(f.Data)))
 		if f.Kind == wal.Seal {
 			seg.sealed.Store(true)
 		}
-		for at := 0; at < len(f.Data); at += int(wal.RecordSize(f.Data[at:])) {
-			shard := f.Data[at+8]
-			if int(shard) >= len(l.shards) {
-				return &wal.Damage{File: l.wal.Name(f.Pos.Segment()), Offset: f.At().Offset() + int64(at), Why: fmt.Sprintf("a record of shard %d, of %d", shard, len(l.shards))}
-			}
-			seg.shards[shard/64] |= 1 << (shard % 64)
+		if seg != last && last != nil {
+			l.noted(last)
 		}
-		return nil
+		last = seg
+		return l.note(seg, f)
 	})
+	if last != nil {
+		l.noted(last)
+	}
 	if err != nil {
 		return err
 	}

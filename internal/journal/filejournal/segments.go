@@ -21,6 +21,9 @@ type segment struct {
 
 	// shards has a bit for each shard with records that Open found here.
 	shards [4]uint64
+	// runs says where in it the records of each shard lie; each entry is its
+	// shard's from Open on. nil where there was not enough memory, or no need.
+	runs []runs
 }
 
 // sparse reports whether less than half of it is live.

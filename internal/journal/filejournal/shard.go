@@ -1,7 +1,6 @@
 package filejournal
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -68,63 +67,6 @@ func (s *Shard) callWake() {
 	wake := s.wakeFunc
 	s.mu.Unlock()
 	wake()
-}
-
-// Replay implements journal.Journal.
-func (s *Shard) Replay(snapshot func([]byte) error, record func(journal.Ref, []byte) error) error {
-	l := s.log
-	if s.snapFile != "" {
-		snap, err := readSnapshot(l.fs, s.snapFile, l.wal.ID)
-		if err == nil {
-			err = snapshot(snap.data)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	end := wal.MakePos(l.found.Segment, l.found.End)
-	segs := l.segs.sorted(func(g *segment) bool {
-		return g.number >= s.snapPos.Segment() && g.number <= end.Segment() && g.shards[s.number/64]&(1<<(s.number%64)) != 0
-	})
-	for _, g := range segs {
-		if err := s.replaySegment(g, end, record); err != nil {
-			return err
-		}
-	}
-	s.pos = end
-	return nil
-}
-
-func (s *Shard) replaySegment(g *segment, end wal.Pos, record func(journal.Ref, []byte) error) error {
-	l := s.log
-	file, h, err := l.wal.Open(g.number, false)
-	if err != nil {
-		return err
-	}
-	last := g.used.Load()
-	if g.number == end.Segment() {
-		last = end.Offset()
-	}
-	name := l.wal.Name(g.number)
-	err = wal.NewReader(name, file, h).Skim(wal.PageBytes, last, func(f wal.Frame) error {
-		for at := 0; at < len(f.Data); {
-			if f.Data[at+8] != s.number || f.At()+wal.Pos(at) < s.snapPos {
-				at += int(wal.RecordSize(f.Data[at:]))
-				continue
-			}
-			pos := f.At() + wal.Pos(at)
-			payload, _, n, err := s.framer.Check(f.Data[at:], pos)
-			if err != nil {
-				return &wal.Damage{File: name, Offset: pos.Offset(), Why: err.Error()}
-			}
-			if err := record(journal.Ref(pos), payload); err != nil {
-				return err
-			}
-			at += n
-		}
-		return nil
-	})
-	return errors.Join(err, file.Close())
 }
 
 // settle ends the time in which segments that the state refers to may be gone:

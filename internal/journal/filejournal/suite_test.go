@@ -11,6 +11,8 @@ func TestSuite(t *testing.T) {
 	small := Options{Sync: true, SegmentBytes: 1 << 20, CacheBytes: 2 << 20, CompactSlack: 4 << 20, CompactEvery: 2 << 20}
 	unsynced := small
 	unsynced.Sync = false
+	skimmed := small
+	skimmed.indexBytes = 1
 	for _, c := range []struct {
 		name string
 		fs   func() vfs.FS
@@ -19,6 +21,7 @@ func TestSuite(t *testing.T) {
 		{"memory file system", func() vfs.FS { return vfs.NewMem() }, small},
 		{"real files", vfs.OS, small},
 		{"without sync", vfs.OS, unsynced},
+		{"replayed without an index", vfs.OS, skimmed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			journaltest.Run(t, func(t *testing.T) *journaltest.Harness {

@@ -1,0 +1,198 @@
+package queue
+
+// What few messages have, and what ends them by themselves: a time of their own, a time to
+// live, an id that keeps them from being published twice.
+
+// An extra is what few messages have beyond msg; msgExtra says that there is one.
+type extra struct {
+	expires int64 // by the message's own ttl, unix ns; 0: none
+	due     int64 // where its time was moved: the delays' other entries are void; 0: it was not
+}
+
+func (q *Queue) setExtra(seq uint64, m *msg, x extra) {
+	if q.extras == nil {
+		q.extras = map[uint64]extra{}
+	}
+	q.extras[seq] = x
+	m.flags |= msgExtra
+}
+
+// expiresAt is when a message's time is over, unix ns; 0: never. In a dead-letter queue it is never.
+func (q *Queue) expiresAt(seq uint64, c *chunk, m *msg) int64 {
+	if m.flags&msgDead != 0 {
+		return 0
+	}
+	at := int64(0)
+	if m.flags&msgExtra != 0 {
+		at = q.extras[seq].expires
+	}
+	if ttl := q.Settings.TTL; ttl > 0 {
+		if by := later(c.publishedAt(int(seq&(chunkLen-1))), uint64(ttl)); at == 0 || by < at {
+			at = by
+		}
+	}
+	return at
+}
+
+// mortal sees to it that a message's end by time is noticed.
+func (st *State) mortal(q *Queue, seq uint64, c *chunk, m *msg) {
+	if at := q.expiresAt(seq, c, m); at != 0 {
+		st.ends.add(timer{at: at, seq: seq, queue: q.ID})
+		st.ends.tidy(st.liveN, func(t timer) bool {
+			q, _, m := st.outlived(t)
+			return q != nil && m.flags&msgEnding == 0
+		})
+	}
+}
+
+// outlived is the message that a timer of ends is about, nil where it is no more or may live longer.
+func (st *State) outlived(t timer) (*Queue, *chunk, *msg) {
+	q := st.ids[t.queue]
+	if q == nil {
+		return nil, nil, nil
+	}
+	c, m := q.find(t.seq)
+	if m == nil {
+		return nil, nil, nil
+	}
+	if at := q.expiresAt(t.seq, c, m); at == 0 || at > t.at {
+		return nil, nil, nil
+	}
+	return q, c, m
+}
+
+// Outlived calls f for each message whose time is over and that nobody has. From then on
+// nobody gets it; the owner proposes its end. What is leased is left to its consumer.
+func (st *State) Outlived(now int64, f func(q *Queue, seq uint64)) {
+	for t := st.ends.next(); t != 0 && t <= now; t = st.ends.next() {
+		e := st.ends.pop()
+		if q, _, m := st.outlived(e); q != nil && m.state != leased && m.flags&msgEnding == 0 {
+			m.flags |= msgEnding
+			f(q, e.seq)
+		}
+	}
+}
+
+// Hold keeps a message from being leased until its end or its new time, which the owner
+// proposes, is decided. It is false where a consumer has the message.
+func (st *State) Hold(q *Queue, seq uint64) bool {
+	_, m := q.find(seq)
+	if m == nil || m.state == leased {
+		return false
+	}
+	m.flags |= msgEnding
+	return true
+}
+
+// Spare undoes Outlived and Hold for a message where what was proposed could not be recorded. Where its
+// time is over it is tried again at that time.
+func (st *State) Spare(q *Queue, seq uint64, again int64) {
+	_, m := q.find(seq)
+	if m == nil || m.flags&msgEnding == 0 {
+		return
+	}
+	m.flags &^= msgEnding
+	if m.state == ready {
+		q.Counts.Ready--
+		st.makeReady(q, seq, m)
+	}
+	st.ends.add(timer{at: again, seq: seq, queue: q.ID})
+}
+
+func (st *State) expire(q *Queue, r *reader) (n int) {
+	for count := r.uvarint(); count > 0 && r.err == nil; count-- {
+		seq := r.uvarint()
+		c, m := q.find(seq)
+		if m == nil {
+			continue
+		}
+		n++
+		if q.Settings.DeadLetterExpired && DeadName(q.Name) != "" {
+			st.bury(q, st.deadQueue(q), seq, c, m, "expired: its ttl is over")
+			continue
+		}
+		q.Counts.Expired++
+		st.end(q, seq, c, m)
+	}
+	return n
+}
+
+func (st *State) cancel(q *Queue, r *reader) int {
+	seq := r.uvarint()
+	c, m := q.find(seq)
+	if m == nil || r.err != nil {
+		return 0
+	}
+	q.Counts.Cancelled++
+	st.end(q, seq, c, m)
+	return 1
+}
+
+// moveTo lets a message that nobody has be due at another time.
+func (st *State) moveTo(q *Queue, r *reader) int {
+	seq, due := r.uvarint(), r.varint()
+	_, m := q.find(seq)
+	if m == nil || r.err != nil || m.state == leased { // Hold keeps it from being leased
+		return 0
+	}
+	x := q.extras[seq]
+	x.due = max(due, 1)
+	q.setExtra(seq, m, x)
+	m.flags &^= msgEnding
+	st.leaveState(q, m)
+	st.wait(q, seq, m, due)
+	return 1
+}
+
+// leaveState takes a message out of the count of its state, of ready or delayed.
+func (st *State) leaveState(q *Queue, m *msg) {
+	switch m.state {
+	case ready:
+		q.Counts.Ready--
+	case delayed:
+		q.Counts.Delayed--
+		st.delayedN--
+	}
+}
+
+// MaxDedupIDs is how many ids a queue remembers at most; a publish with one more is refused.
+const MaxDedupIDs = 1_000_000
+
+// dedup is the ids of messages published within the queue's window, in the order in which
+// they will be forgotten. Ids stay known when their messages are settled.
+type dedup struct {
+	seqs  map[string]uint64
+	order []remembered // from index first on
+	first int
+}
+
+type remembered struct {
+	id      string
+	expires int64
+}
+
+// forget drops the ids whose window is over.
+func (d *dedup) forget(now int64) {
+	for d.first < len(d.order) && d.order[d.first].expires <= now {
+		delete(d.seqs, d.order[d.first].id)
+		d.order[d.first] = remembered{}
+		d.first++
+	}
+	if d.first > 1024 && d.first > len(d.order)/2 {
+		d.order = append(d.order[:0:0], d.order[d.first:]...)
+		d.first = 0
+	}
+}
+
+// remember notes the id until expires. A window that was made shorter meanwhile does not let later ids be
+// forgotten before earlier ones: they wait for each other.
+func (d *dedup) remember(id string, seq uint64, expires int64) {
+	if d.seqs == nil {
+		d.seqs = map[string]uint64{}
+	}
+	d.seqs[id] = seq
+	if n := len(d.order); n > d.first {
+		expires = max(expires, d.order[n-1].expires)
+	}
+	d.order = append(d.order, remembered{id, expires})
+}
