@@ -136,7 +136,7 @@ func (sh *shard) describe(st *store, d *queue.Delivery, record []byte) error {
 	sh.scratch = queue.AppendReceipt(sh.scratch[:0], st.state.Receipt(d.C.Queue, d.Number))
 	sh.delivery = wire.Delivery{
 		Queue: d.C.Queue.Name, Seq: d.Seq, Attempt: d.Attempt, Receipt: sh.scratch, Published: e.Published,
-		Redelivered: d.Redelivered, Headers: e.Headers, Base64: e.Base64, Body: e.Body,
+		Redelivered: d.Redelivered, Headers: e.Headers, Key: e.Key(), Base64: e.Base64, Body: e.Body,
 	}
 	if d.Dead != nil {
 		sh.dead = wire.DeadInfo{Queue: d.Dead.Queue, Seq: d.Dead.Seq, Attempts: d.Dead.Attempts, Reason: []byte(d.Dead.Reason)}

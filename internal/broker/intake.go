@@ -141,7 +141,7 @@ func (in *Intake) publish(r *wire.Request) {
 		data = journal.BeginRecord(data)
 		pub := queue.Publish{
 			Headers: m.Headers, Body: m.Body, Base64: m.Base64, Priority: m.Priority,
-			Delay: m.Delay, TTL: m.TTL, DedupID: m.DedupID, More: i < len(r.Messages)-1,
+			Delay: m.Delay, TTL: m.TTL, DedupID: m.DedupID, Key: m.Key, More: i < len(r.Messages)-1,
 		}
 		if m.Set.Has(wire.FieldAt) {
 			pub.At = m.At.UnixNano()
@@ -260,5 +260,5 @@ func unsupported(r *wire.Request) *wire.Error {
 
 // notYet are the fields of the protocol that this version refuses.
 var notYet = []wire.Field{
-	wire.FieldTopic, wire.FieldKey, wire.FieldUser, wire.FieldPassword, wire.FieldToken,
+	wire.FieldTopic, wire.FieldUser, wire.FieldPassword, wire.FieldToken,
 }

@@ -137,3 +137,50 @@ func TestStoredDemanded(t *testing.T) {
 		p.want(`{"op":"queue.info","queue":"f"}`, "counts.published", 4)
 	})
 }
+
+func TestKeys(t *testing.T) {
+	inRig(t, func(t *testing.T, p *peer) {
+		take := func() (string, float64) { // body and seq, "" where there is none
+			list := p.ask(`{"op":"receive","queue":"q"}`)["messages"].([]any)
+			if len(list) == 0 {
+				return "", 0
+			}
+			m := list[0].(map[string]any)
+			return m["key"].(string) + fmt.Sprint(m["body"]), m["seq"].(float64)
+		}
+		for i, k := range []string{"a", "a", "b", "a", "b"} {
+			p.want(fmt.Sprintf(`{"op":"publish","queue":"q","body":%d,"key":"%s","priority":%d}`, i+1, k, i), "ok", true)
+		}
+		var got []string
+		for range 3 {
+			b, _ := take()
+			got = append(got, b)
+		}
+		if s := strings.Join(got, " "); s != "b3 a1 " {
+			t.Fatalf("one of each key, the higher priority first: %q", s)
+		}
+		p.want(`{"op":"nack","queue":"q","seq":1,"delay":"10s"}`, "settled", 1)
+		p.want(`{"op":"ack","queue":"q","seq":3}`, "settled", 1)
+		if b, _ := take(); b != "b5" { // a waits for its retry
+			t.Fatalf("got %q", b)
+		}
+		if b, _ := take(); b != "" {
+			t.Fatalf("got %q while a1 waits for its retry", b)
+		}
+		pass(10*time.Second + time.Millisecond)
+		for _, want := range []string{"a1", "a2", "a4"} {
+			b, seq := take()
+			if b != want {
+				t.Fatalf("got %q, want %q", b, want)
+			}
+			p.want(fmt.Sprintf(`{"op":"ack","queue":"q","seq":%.0f}`, seq), "settled", 1)
+		}
+		// A poisoned message blocks its key only, and only until it is dead.
+		p.want(`{"op":"publish","queue":"q","messages":[{"body":"poison","key":"c"},{"body":"next","key":"c"}]}`, "ok", true)
+		_, seq := take()
+		p.want(fmt.Sprintf(`{"op":"nack","queue":"q","seq":%.0f,"dead":true}`, seq), "settled", 1)
+		if b, _ := take(); b != "cnext" {
+			t.Fatalf("got %q", b)
+		}
+	})
+}

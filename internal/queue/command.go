@@ -63,6 +63,7 @@ type Publish struct {
 	At            int64         // due at, unix ns; 0: at once, or after Delay
 	TTL           time.Duration // 0: the queue's
 	DedupID       []byte        // nil: none
+	Key           []byte        // nil: none
 	More          bool          // the next record belongs to the same batch, which is stored all or none
 }
 
@@ -76,6 +77,7 @@ const (
 	optionAt       = 3 // varint, unix ns
 	optionTTL      = 4 // uvarint, ns
 	optionDedupID  = 5 // string
+	optionKey      = 6 // string
 )
 
 // AppendPublish appends a message to be published; Address gives it its queue
@@ -121,6 +123,10 @@ func appendOptions(dst []byte, p *Publish) []byte {
 		dst = binary.AppendUvarint(append(dst, optionDedupID), uint64(len(p.DedupID)))
 		dst = append(dst, p.DedupID...)
 	}
+	if len(p.Key) > 0 {
+		dst = binary.AppendUvarint(append(dst, optionKey), uint64(len(p.Key)))
+		dst = append(dst, p.Key...)
+	}
 	return dst
 }
 
@@ -130,6 +136,7 @@ type options struct {
 	due      int64 // 0: at once
 	expires  int64 // 0: when the queue's ttl says
 	dedup    []byte
+	key      []byte
 }
 
 func parseOptions(b []byte, at int64) (o options, err error) {
@@ -149,6 +156,8 @@ func parseOptions(b []byte, at int64) (o options, err error) {
 			o.expires = later(at, r.uvarint())
 		case optionDedupID:
 			o.dedup = r.bytes(int(min(r.uvarint(), 1<<16)))
+		case optionKey:
+			o.key = r.bytes(int(min(r.uvarint(), 1<<16)))
 		default:
 			r.fail(errOption)
 		}
@@ -183,6 +192,12 @@ type Envelope struct {
 	Headers   []byte
 	Base64    bool
 	Body      []byte
+}
+
+// Key is the message's key, nil where it has none.
+func (e *Envelope) Key() []byte {
+	o, _ := parseOptions(e.options, 0) // Apply has read them before
+	return o.key
 }
 
 // ParseEnvelope reads the record of a message.

@@ -16,6 +16,7 @@ const (
 	ready          // waits for a consumer
 	leased         // a consumer has it
 	delayed        // it is due later
+	behind         // as ready, but another message of its key goes first
 )
 
 // msg is one message that is not settled. 24 bytes.

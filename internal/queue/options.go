@@ -6,6 +6,7 @@ package queue
 // An extra is what few messages have beyond msg; msgExtra says that there is one.
 type extra struct {
 	expires int64 // by the message's own ttl, unix ns; 0: none
+	key     string
 	due     int64 // where its time was moved: the delays' other entries are void; 0: it was not
 }
 
@@ -147,7 +148,7 @@ func (st *State) moveTo(q *Queue, r *reader) int {
 // leaveState takes a message out of the count of its state, of ready or delayed.
 func (st *State) leaveState(q *Queue, m *msg) {
 	switch m.state {
-	case ready:
+	case ready, behind:
 		q.Counts.Ready--
 	case delayed:
 		q.Counts.Delayed--

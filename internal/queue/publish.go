@@ -10,6 +10,7 @@ type piece struct {
 	due      int64
 	expires  int64
 	id       string // for dedup; "": none
+	key      string // "": none
 }
 
 func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
@@ -21,7 +22,7 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	st.group = append(st.group, piece{span, int64(len(e.Body)), o.priority, o.due, o.expires, string(o.dedup)})
+	st.group = append(st.group, piece{span, int64(len(e.Body)), o.priority, o.due, o.expires, string(o.dedup), string(o.key)})
 	if record[1]&flagMore != 0 {
 		return Outcome{Pending: true}, nil
 	}
@@ -97,8 +98,8 @@ func (st *State) store(q *Queue, p *piece, flags uint8) *msg {
 	c, m := q.put(q.last, st.now)
 	m.refer(p.span, p.body)
 	m.flags, m.attempts, m.uncounted = flags|priorityFlags(p.priority), 0, 0
-	if p.expires != 0 {
-		q.setExtra(q.last, m, extra{expires: p.expires})
+	if p.expires != 0 || p.key != "" {
+		q.setExtra(q.last, m, extra{expires: p.expires, key: p.key})
 	}
 	q.Bytes += m.body()
 	q.Counts.Published++

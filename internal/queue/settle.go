@@ -64,7 +64,14 @@ func (st *State) wait(q *Queue, seq uint64, m *msg, due int64) {
 		return
 	}
 	if m.flags&msgExtra != 0 && q.extras[seq].due != 0 {
-		q.extras[seq] = extra{q.extras[seq].expires, due}
+		x := q.extras[seq]
+		x.due = due
+		q.extras[seq] = x
+	}
+	if m.delivery() == 1 {
+		st.stepUp(q, seq, m)
+	} else { // a retry holds its place
+		st.queueUp(q, seq, m)
 	}
 	m.state = delayed
 	q.Counts.Delayed++

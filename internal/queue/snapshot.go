@@ -91,7 +91,8 @@ func (q *Queue) appendMessage(dst []byte, seq uint64, m *msg, due map[place]int6
 	}
 	dst = binary.AppendVarint(dst, when)
 	if m.flags&msgExtra != 0 {
-		dst = binary.AppendVarint(dst, q.extras[seq].expires)
+		x := q.extras[seq]
+		dst = appendString(binary.AppendVarint(dst, x.expires), x.key)
 	}
 	if m.flags&msgDead != 0 {
 		d := q.dead[seq]
@@ -168,7 +169,7 @@ func (st *State) loadMessage(q *Queue, r *reader, before uint64) uint64 {
 	q.Bytes += m.body()
 	st.liveN++
 	if flags&msgExtra != 0 {
-		q.setExtra(seq, m, extra{expires: r.varint()})
+		q.setExtra(seq, m, extra{expires: r.varint(), key: r.string()})
 	}
 	if flags&msgDead != 0 {
 		if q.dead == nil {

@@ -48,6 +48,7 @@ type Queue struct {
 	cursor   uint64 // what is ready and not in returned has at least this seq
 	dead     map[uint64]*Dead
 	extras   map[uint64]extra
+	lines    map[string]*keyLine // by key
 	dedup    dedup
 
 	// returned holds, by priority, the ready messages that the cursor has passed, those of other
@@ -318,12 +319,12 @@ func (st *State) end(q *Queue, seq uint64, c *chunk, m *msg) {
 
 // take takes a message out of its queue, all but the count of why.
 func (st *State) take(q *Queue, seq uint64, c *chunk, m *msg) {
-	switch m.state {
-	case leased:
+	if m.state == leased {
 		st.unlease(q, seq, c)
-	default:
+	} else {
 		st.leaveState(q, m)
 	}
+	st.stepUp(q, seq, m)
 	if m.flags&msgDead != 0 {
 		delete(q.dead, seq)
 	}
@@ -340,8 +341,12 @@ func (st *State) take(q *Queue, seq uint64, c *chunk, m *msg) {
 
 // makeReady puts a message where nextReady finds it.
 func (st *State) makeReady(q *Queue, seq uint64, m *msg) {
-	m.state = ready
 	q.Counts.Ready++
+	if !st.queueUp(q, seq, m) {
+		m.state = behind
+		return
+	}
+	m.state = ready
 	p := m.priority()
 	if (p != DefaultPriority || seq < q.cursor) && m.flags&msgInHeap == 0 {
 		m.flags |= msgInHeap

@@ -211,26 +211,35 @@ func (l *Log) giveBack(s *segment) error {
 	return nil
 }
 
-// wishIfDue has the keeper look closer where a compaction seems worth it.
+// wishIfDue has the keeper look closer where a compaction seems worth it, but
+// not all the time: the look goes through all segments.
 func (l *Log) wishIfDue() {
-	if l.activity.Load() < max(l.opt.CompactEvery, l.snapBytes.Load()) && !l.scarce.Load() {
-		return
+	activity, threshold := l.activity.Load(), l.enough()
+	if l.scarce.Load() {
+		threshold = l.lookStep()
 	}
-	l.poke(func() { l.wishWanted = true })
+	if activity >= threshold && activity >= l.looked.Load()+l.lookStep() {
+		l.poke(func() { l.wishWanted = true })
+	}
 }
 
+// enough is the activity that makes up for a compaction.
+func (l *Log) enough() int64 { return max(l.opt.CompactEvery, l.snapBytes.Load()) }
+
+func (l *Log) lookStep() int64 { return min(l.opt.CompactEvery/8, l.opt.SegmentBytes/16) }
+
 // makeWish asks every shard for a snapshot, and for what lies in sparse
-// segments anew, the sparsest first.
+// segments anew.
 func (l *Log) makeWish() {
+	l.looked.Store(l.activity.Load())
 	_, used, live := l.segs.sums()
-	enough := max(l.opt.CompactEvery, l.snapBytes.Load())
 	budget := int64(sparseBytes)
-	if due := l.activity.Load() >= enough && used > 2*live+l.opt.CompactSlack; !due {
-		// Where space has run out, whatever gives some back is worth it, as
-		// long as moving what is live leaves half of what room there is.
-		if !l.scarce.Load() || l.activity.Load() < min(l.opt.CompactEvery, l.opt.SegmentBytes/16) {
+	if due := l.activity.Load() >= l.enough() && used > 2*live+l.opt.CompactSlack; !due {
+		if !l.scarce.Load() {
 			return
 		}
+		// Where space has run out, whatever gives some back is worth it, as
+		// long as moving what is live leaves half of what room there is.
 		end := wal.Pos(l.durable.Load())
 		budget = (l.segs.find(end.Segment()).size - end.Offset()) / 2
 	}
@@ -239,6 +248,7 @@ func (l *Log) makeWish() {
 		return
 	}
 	l.activity.Store(0)
+	l.looked.Store(0)
 	for _, s := range l.shards {
 		s.wish.Store(&set)
 		s.callWake()

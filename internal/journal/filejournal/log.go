@@ -89,6 +89,7 @@ type Log struct {
 	needed    atomic.Uint64 // the oldest position a shard's snapshot leaves to replay
 	snapBytes atomic.Int64  // of the newest snapshots together
 	activity  atomic.Int64  // bytes written or released since the last wish
+	looked    atomic.Int64  // activity when the keeper last saw that none is due
 	settled   atomic.Int32  // shards that have retained what they replayed
 	scarce    atomic.Bool   // no spare segment, and no room to make one
 	failure   atomic.Pointer[error]

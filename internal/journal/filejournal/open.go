@@ -136,6 +136,10 @@ func (l *Log) create() (identity, error) {
 	if err := l.clearUnborn(); err != nil {
 		return id, err
 	}
+	// The directory's own name; who may not read its parent did not make it.
+	if err := l.fs.SyncDir(filepath.Dir(filepath.Clean(l.dir))); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return id, err
+	}
 	if err := l.wal.Prepare(0, l.opt.SegmentBytes); err != nil {
 		return id, err
 	}
