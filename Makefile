@@ -50,7 +50,7 @@ fuzz: ## every fuzz target for FUZZTIME (5s)
 	done
 
 kill: ## kill the server KILLS (200) times under load; nothing confirmed may be lost
-	go test -count=1 -timeout 10m ./test/kill -run Kill -kills $(KILLS)
+	go test -count=1 -timeout 10m ./test/kill -kills $(KILLS)
 
 bench: ## the benchmarks of the packages (a running server: gmq bench)
 	go test -run '^$$' -bench . -benchmem ./...

@@ -26,6 +26,11 @@ type Delivery struct {
 	Base64      bool
 	Body        []byte    // a JSON value as the publisher sent it
 	Dead        *DeadInfo // where the message died
+
+	// State and Until are for queue.peek: where the message stands, and until when (nanoseconds
+	// since 1970); "" and 0 are left out.
+	State string
+	Until int64
 }
 
 // DeadInfo is where a message died, and of what.
@@ -51,6 +56,12 @@ func AppendDelivery(dst []byte, m *Delivery) []byte {
 	dst = strconv.AppendUint(dst, m.Seq, 10)
 	dst = append(dst, `,"attempt":`...)
 	dst = strconv.AppendUint(dst, uint64(m.Attempt), 10)
+	if m.State != "" {
+		dst = AppendString(append(dst, `,"state":`...), m.State)
+	}
+	if m.Until != 0 {
+		dst = AppendTime(append(dst, `,"until":`...), m.Until)
+	}
 	if len(m.Receipt) > 0 {
 		dst = append(dst, `,"receipt":`...)
 		dst = AppendString(dst, m.Receipt)

@@ -162,13 +162,13 @@ func (sh *shard) dropTask(st *store, ts *tasks, t *task, cause error) {
 	if t.op == wire.OpQueueDelete && t.queue != nil {
 		t.queue.Deleting = false
 	}
-	if m := sh.making[t.made]; m != nil {
+	if m := t.made; m != nil {
 		for _, w := range m.parked {
 			sh.fail(w.s, w.control.id, st.full(cause))
 			sh.finish(w)
 		}
 		m.parked = nil
-		sh.made(t.made)
+		sh.made(m)
 	}
 	if t.op != wire.OpNone {
 		sh.fail(t.s, ts.text[t.id.from:t.id.to], st.full(cause))
@@ -202,7 +202,7 @@ func (sh *shard) rearm(st *store, ts *tasks) {
 func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 	id := ts.text[t.id.from:t.id.to]
 	switch {
-	case t.made != "":
+	case t.made != nil:
 		sh.made(t.made)
 	case t.op == wire.OpAck || t.op == wire.OpNack:
 		sh.answerAck(t.s, id, t.op, t.quiet, out.N, t.stale, 0)
@@ -215,9 +215,12 @@ func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 		return
 	}
 	if c := t.control; c != nil {
-		if !c.quiet {
+		if t.op == wire.OpQueueRedrive && !c.quiet {
 			r := sh.reply(t.s)
-			if t.made != "" && out.Queue != nil {
+			r.b = append(appendNumber(wire.AppendOK(r.b, c.id), "moved", uint64(out.N)), "}\n"...)
+		} else if !c.quiet {
+			r := sh.reply(t.s)
+			if t.made != nil && out.Queue != nil {
 				r.b = appendSettings(wire.AppendOK(r.b, c.id), &out.Queue.Settings)
 				r.b = append(r.b, "}\n"...)
 			} else {
@@ -253,12 +256,10 @@ func (sh *shard) answerAck(s *Session, id []byte, op wire.Op, quiet bool, n int,
 }
 
 // made ends the waiting for a queue whose creation has been decided.
-func (sh *shard) made(name string) {
-	m := sh.making[name]
-	if m == nil {
-		return
+func (sh *shard) made(m *making) {
+	if sh.making[m.name] == m {
+		delete(sh.making, m.name)
 	}
-	delete(sh.making, name)
 	if m.reserved {
 		sh.b.counted.Add(-1)
 	}

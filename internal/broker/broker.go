@@ -61,6 +61,7 @@ type Broker struct {
 	shards [Shards]*shard
 
 	counted  atomic.Int64  // queues that count towards the limit, those being made included
+	queues   atomic.Int64  // all queues
 	inFlight atomic.Int64  // leased messages
 	stalled  atomic.Uint32 // bits of the shards that wait for inFlight to fall
 	working  atomic.Int64  // requests taken in and not answered yet

@@ -87,7 +87,7 @@ type peer struct {
 	dec *wire.Decoder
 }
 
-func (r *rig) peer() *peer { return &peer{r, r.b.NewSession(), wire.NewDecoder(1 << 20)} }
+func (r *rig) peer() *peer { return &peer{r, r.b.NewSession("test:1"), wire.NewDecoder(1 << 20)} }
 
 // send hands over lines in one go.
 func (p *peer) send(lines ...string) {

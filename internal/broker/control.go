@@ -25,6 +25,9 @@ type control struct {
 	sub      uint64
 	seq      uint64    // of cancel and reschedule
 	due      time.Time // of reschedule; zero: after wait
+	state    string    // of peek
+	after    uint64    // of peek
+	to       []byte    // of redrive; nil: where the messages came from
 	set      wire.Field
 	settings wire.Settings
 	work     *work
@@ -65,6 +68,14 @@ func (in *Intake) control(r *wire.Request) {
 	switch r.Op {
 	case wire.OpQueueCancel, wire.OpQueueReschedule:
 		c.seq, c.due, c.wait = r.Seqs[0], r.At, r.Delay
+	case wire.OpQueueExplain:
+		c.seq = r.Seqs[0]
+	case wire.OpQueuePeek:
+		c.state, c.after, c.max = string(r.State), r.AfterSeq, int(r.Limit)
+	case wire.OpQueueRedrive:
+		if c.to = clone(r.To); !r.Set.Has(wire.FieldMax) || r.Max > maxRedrive {
+			c.max = maxRedrive
+		}
 	case wire.OpSubscribe:
 		c.max = int(r.Credit)
 		in.lastSub++
@@ -96,6 +107,10 @@ func (sh *shard) admitControl(w *work) bool {
 		return sh.unsubscribe(w, c)
 	}
 	if m := sh.making[string(c.name)]; m != nil {
+		switch c.op {
+		case wire.OpQueueUpdate, wire.OpQueueDelete, wire.OpQueuePurge, wire.OpQueuePause, wire.OpQueueResume:
+			return sh.changeQueue(w, c, m.store, m.id, string(c.name), &m.settings) // so that what comes behind it stays behind it
+		}
 		m.parked = append(m.parked, w)
 		return false
 	}
@@ -126,10 +141,17 @@ func (sh *shard) admitControl(w *work) bool {
 			r := sh.reply(w.s)
 			r.b = append(sh.appendInfo(wire.AppendOK(r.b, c.id), t.queue), "}\n"...)
 		}
+	case wire.OpQueuePeek:
+		sh.peek(w, c, t)
+	case wire.OpQueueExplain:
+		sh.explain(w, c, t)
+	case wire.OpQueueRedrive:
+		return sh.redrive(w, c, t)
 	case wire.OpQueueCancel, wire.OpQueueReschedule:
 		return sh.changeMessage(w, c, t)
 	default:
-		return sh.changeQueue(w, c, t)
+		settings := t.queue.Settings
+		return sh.changeQueue(w, c, t.store, t.id, t.queue.Name, &settings)
 	}
 	return true
 }
@@ -160,42 +182,45 @@ func (sh *shard) changeMessage(w *work, c *control, t target) bool {
 	return false
 }
 
-// changeQueue proposes what changes a queue; the reply comes when it is kept.
-func (sh *shard) changeQueue(w *work, c *control, t target) bool {
-	q := t.queue
-	settings := q.Settings
+// changeQueue proposes what changes a queue; the reply comes when it is kept. settings are
+// those in force when everything proposed so far is kept, and are brought up to date.
+func (sh *shard) changeQueue(w *work, c *control, st *store, id uint32, name string, settings *queue.Settings) bool {
 	if c.op == wire.OpQueueUpdate {
-		if err := merge(&settings, c); err != nil {
+		now := *settings
+		err := merge(&now, c)
+		if err == nil && now.Storage != settings.Storage {
+			err = wire.Errorf(wire.CodeBadRequest, "storage of queue %q is %s and cannot change", name, settings.Storage)
+		}
+		if err == nil {
+			err = checkDead(name, &now)
+		}
+		if err != nil {
 			sh.fail(w.s, c.id, err)
 			return true
 		}
-		if settings.Storage != q.Settings.Storage {
-			sh.fail(w.s, c.id, wire.Errorf(wire.CodeBadRequest, "storage of queue %q is %s and cannot change", q.Name, q.Settings.Storage))
-			return true
-		}
-		if err := checkDead(q.Name, &settings); err != nil {
-			sh.fail(w.s, c.id, err)
-			return true
+		*settings = now
+	}
+	t := task{op: c.op, s: w.s, control: c}
+	if c.op == wire.OpQueueDelete { // from here on, the name is free for a new queue
+		if delete(sh.making, name); st.state.Queue(name) != nil {
+			t.queue = st.state.Queue(name)
+			t.queue.Deleting = true
 		}
 	}
-	t.store.record(task{op: c.op, s: w.s, queue: nil, control: c}).write(func(dst []byte) []byte {
+	ts := st.record(t)
+	ts.list[len(ts.list)-1].id = ts.put(c.id)
+	ts.write(func(dst []byte) []byte {
 		switch c.op {
 		case wire.OpQueueUpdate:
-			return queue.AppendUpdate(dst, q.ID, sh.now, &settings)
+			return queue.AppendUpdate(dst, id, sh.now, settings)
 		case wire.OpQueueDelete:
-			return queue.AppendDelete(dst, q.ID, sh.now)
+			return queue.AppendDelete(dst, id, sh.now)
 		case wire.OpQueuePurge:
-			return queue.AppendPurge(dst, q.ID, sh.now)
+			return queue.AppendPurge(dst, id, sh.now)
 		}
-		return queue.AppendPause(dst, q.ID, sh.now, c.op == wire.OpQueuePause)
+		return queue.AppendPause(dst, id, sh.now, c.op == wire.OpQueuePause)
 	})
-	ts := t.store.tasks
-	last := &ts.list[len(ts.list)-1]
-	last.id = ts.put(c.id)
-	if c.op == wire.OpQueueDelete {
-		q.Deleting, last.queue = true, q
-	}
-	t.store.propose()
+	st.propose()
 	return false
 }
 

@@ -139,10 +139,14 @@ func (sh *shard) describe(st *store, d *queue.Delivery, record []byte) error {
 		Redelivered: d.Redelivered, Headers: e.Headers, Key: e.Key(), Base64: e.Base64, Body: e.Body,
 	}
 	if d.Dead != nil {
-		sh.dead = wire.DeadInfo{Queue: d.Dead.Queue, Seq: d.Dead.Seq, Attempts: d.Dead.Attempts, Reason: []byte(d.Dead.Reason)}
+		sh.dead = deadInfo(d.Dead)
 		sh.delivery.Dead = &sh.dead
 	}
 	return nil
+}
+
+func deadInfo(d *queue.Dead) wire.DeadInfo {
+	return wire.DeadInfo{Queue: d.Queue, Seq: d.Seq, Attempts: d.Attempts, Reason: []byte(d.Reason)}
 }
 
 // settle records that a message was settled by its delivery.
@@ -174,7 +178,7 @@ func (sh *shard) receive(w *work, c *control, t target) bool {
 	}
 	wt := &waiter{s: w.s, id: c.id, quiet: c.quiet, max: c.max, hold: hold, work: w}
 	wt.c = &queue.Consumer{Queue: q, Tag: wt, Limit: 1, Lease: c.leaseOf(q), Auto: c.auto, Until: sh.now + int64(c.wait)}
-	if q.Counts.Ready > 0 || c.wait == 0 || sh.b.draining.Load() || w.s.gone.Load() {
+	if c.wait == 0 || sh.b.draining.Load() || w.s.gone.Load() || t.store.state.Deliverable(q) && sh.mayLease(t.store) {
 		sh.answerReceive(t.store, wt)
 		return true
 	}

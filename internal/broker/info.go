@@ -29,6 +29,10 @@ func (s *Session) hello(r *wire.Request) {
 		s.Refuse(r.ID, wire.Errorf(wire.CodeBadRequest, "protocol %d is not spoken here; this server speaks %d", r.Protocol, Protocol))
 		return
 	}
+	if len(r.Client) > 0 {
+		client := string(r.Client)
+		s.client.Store(&client)
+	}
 	if r.Quiet {
 		return
 	}

@@ -192,7 +192,7 @@ func (in *Intake) post(shard int) {
 		return
 	}
 	in.open[shard] = nil
-	w.cost = len(w.batch.Data) + len(w.text) + 8*len(w.seqs) + 64*w.requests
+	w.cost += len(w.batch.Data) + len(w.text) + 8*len(w.seqs) + 64*w.requests
 	in.s.working.Add(int64(w.cost))
 	in.s.b.working.Add(int64(w.requests))
 	in.s.b.shards[shard].post(w)
@@ -215,11 +215,14 @@ func (in *Intake) Flush() {
 	clear(in.seen[:])
 }
 
+// controlCost is about what a control request takes while it is on its way, bytes.
+const controlCost = 1 << 10
+
 // alone posts a control request as a work of its own, behind what was taken in before.
 func (in *Intake) alone(shard int, c *control) {
 	in.post(shard)
 	w := in.work(shard)
-	w.control, w.requests = c, 1
+	w.control, w.requests, w.cost = c, 1, controlCost
 	in.touched |= 1 << shard
 	in.post(shard)
 }
@@ -240,7 +243,7 @@ func (in *Intake) detach() {
 // unsupported refuses what this version does not do, rather than accept and ignore it.
 func unsupported(r *wire.Request) *wire.Error {
 	switch r.Op {
-	case wire.OpQueuePeek, wire.OpQueueExplain, wire.OpQueueRedrive, wire.OpQueueBind, wire.OpQueueUnbind:
+	case wire.OpQueueBind, wire.OpQueueUnbind:
 		return wire.Errorf(wire.CodeBadRequest, "operation %s is not part of this version yet", r.Op.String())
 	}
 	fields := r.Set

@@ -18,7 +18,7 @@ type task struct {
 	queue   *queue.Queue
 	stale   []uint64
 	control *control
-	made    string // queue.create: the name
+	made    *making // queue.create
 }
 
 // tasks is a batch of records that a shard itself wrote: everything but publishes.
@@ -109,6 +109,7 @@ func (sh *shard) admitPubs(w *work) {
 		return
 	}
 	live := 0
+	var rest *work
 	for i := 0; i < len(w.pubs); {
 		name := w.str(w.pubs[i].name)
 		end := i + 1
@@ -117,7 +118,7 @@ func (sh *shard) admitPubs(w *work) {
 		}
 		to, err := sh.resolve(name, w.pubs[i].create)
 		if err == nil && w.store != nil && w.store != to.store {
-			sh.split(w, i) // the rest goes into another journal, as a work of its own
+			rest = sh.split(w, i) // for another journal, as a work of its own
 			break
 		}
 		for ; i < end; i++ {
@@ -139,14 +140,17 @@ func (sh *shard) admitPubs(w *work) {
 	}
 	if live == 0 {
 		sh.finish(w)
-		return
+	} else {
+		w.batch.Owner = w
+		w.store.journal.Propose(&w.batch)
 	}
-	w.batch.Owner = w
-	w.store.journal.Propose(&w.batch)
+	if rest != nil {
+		sh.admitPubs(rest)
+	}
 }
 
-// split moves the publishes of w from number i on into a new work and admits that.
-func (sh *shard) split(w *work, i int) {
+// split moves the publishes of w from number i on into a new work.
+func (sh *shard) split(w *work, i int) *work {
 	rest := sh.newWork()
 	rest.s, rest.text = w.s, append(rest.text, w.text...)
 	at := w.pubs[i].at
@@ -160,7 +164,7 @@ func (sh *shard) split(w *work, i int) {
 	w.requests -= rest.requests
 	rest.cost = len(rest.batch.Data)
 	w.cost -= rest.cost
-	sh.admitPubs(rest)
+	return rest
 }
 
 func (sh *shard) address(w *work, p *pub, id uint32) {
@@ -266,6 +270,9 @@ func (sh *shard) defaults(name string) queue.Settings {
 	return s
 }
 
+// spareQueues is how many queues that do not count are let be in any case.
+const spareQueues = 64
+
 // make proposes the creation of a queue.
 func (sh *shard) make(name string, settings queue.Settings, t task) (*making, *wire.Error) {
 	if rel := sh.relative(name, settings.Storage); rel != settings.Storage {
@@ -275,7 +282,7 @@ func (sh *shard) make(name string, settings queue.Settings, t task) (*making, *w
 	if st == nil {
 		return nil, wire.Errorf(wire.CodeBadRequest, "storage %s is not enabled on this server", settings.Storage)
 	}
-	m := &making{store: st, settings: settings}
+	m := &making{name: name, store: st, settings: settings}
 	if source, dead := queue.SourceName(name); !dead || st.state.Queue(source) == nil {
 		limit := int64(sh.b.limits.Load().MaxQueues)
 		if n := sh.b.counted.Add(1); n > limit {
@@ -283,11 +290,16 @@ func (sh *shard) make(name string, settings queue.Settings, t task) (*making, *w
 			return nil, wire.Errorf(wire.CodeTooManyQueues, "queue %q would be number %d; max_queues is %d", name, n, limit)
 		}
 		m.reserved = true
+		// Dead-letter queues outlive the queues they were made for; there is an end to that, too.
+		if all := sh.b.queues.Load(); all > 4*limit+spareQueues {
+			sh.b.counted.Add(-1)
+			return nil, wire.Errorf(wire.CodeTooManyQueues, "there are %d queues with those that hold dead letters of deleted queues; max_queues is %d", all, limit)
+		}
 	}
 	m.id = st.state.NewID()
 	sh.making[name] = m
 	st.propose()
-	t.made = name
+	t.made = m
 	st.record(t).write(func(dst []byte) []byte { return queue.AppendCreate(dst, m.id, sh.now, name, &settings) })
 	st.tasks.batch.Essential = false
 	st.propose()

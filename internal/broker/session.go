@@ -14,6 +14,10 @@ const OutLimit = 256 << 10
 // workLimit is how many bytes of one session's requests may be on their way.
 const workLimit = 1 << 20
 
+// smallChunk and smaller ones are added to the chunk before them: what waits takes little
+// more memory than its bytes, and that is what is counted.
+const smallChunk = 2 << 10
+
 // A chunk is bytes on their way to one session.
 type chunk struct {
 	b        []byte
@@ -32,8 +36,9 @@ func (c *chunk) free() {
 // A Session is one connection as the broker sees it: requests go in through its
 // Intake, bytes to be sent come out of Outgoing. It ends with Close.
 type Session struct {
-	b      *Broker
-	Intake Intake
+	b       *Broker
+	address string
+	Intake  Intake
 
 	mu       sync.Mutex // guards the following
 	out      []*chunk
@@ -45,17 +50,26 @@ type Session struct {
 	working atomic.Int64  // bytes of requests not answered yet
 	blocked atomic.Uint32 // bits of the shards that hold back deliveries
 	gone    atomic.Bool   // no more requests will come
+	client  atomic.Pointer[string]
 
 	detached atomic.Uint32 // bits of the shards that have let go of the session
 
 	open [Shards]*chunk // [i] is owned by shard i, between two flushes
 }
 
-// NewSession starts a session.
-func (b *Broker) NewSession() *Session {
-	s := &Session{b: b, readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
+// NewSession starts a session with the client at that address.
+func (b *Broker) NewSession(address string) *Session {
+	s := &Session{b: b, address: address, readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
 	s.Intake.s = s
 	return s
+}
+
+// name is what the client calls itself, and where it is.
+func (s *Session) name() string {
+	if c := s.client.Load(); c != nil {
+		return *c + " at " + s.address
+	}
+	return "the client at " + s.address
 }
 
 func signal(c chan struct{}) {
@@ -76,6 +90,14 @@ func (s *Session) send(c *chunk) {
 		return
 	}
 	first := len(s.out) == 0
+	if !first && len(c.b) <= smallChunk {
+		if last := s.out[len(s.out)-1]; cap(last.b)-len(last.b) >= len(c.b) {
+			last.b = append(last.b, c.b...)
+			s.mu.Unlock()
+			c.free()
+			return
+		}
+	}
 	s.out = append(s.out, c)
 	s.mu.Unlock()
 	if first {

@@ -17,10 +17,12 @@ type store struct {
 	journal journal.Journal
 	tasks   *tasks // being collected; proposed at the latest at the end of a turn
 	counted int    // queues counted towards the limit when last looked
+	all     int    // all queues, then
 }
 
 // A making is a queue whose creation has been proposed and not kept yet.
 type making struct {
+	name     string
 	id       uint32
 	store    *store
 	settings queue.Settings
@@ -349,9 +351,10 @@ func (sh *shard) reportLeases() {
 // countQueues brings Broker.counted up to date after queues have come or gone.
 func (sh *shard) countQueues() {
 	for _, st := range sh.stores {
-		n := st.state.Counted()
-		sh.b.counted.Add(int64(n - st.counted))
-		st.counted = n
+		counted, all := st.state.Counted()
+		sh.b.counted.Add(int64(counted - st.counted))
+		sh.b.queues.Add(int64(all - st.all))
+		st.counted, st.all = counted, all
 	}
 }
 

@@ -24,6 +24,7 @@ const (
 	kindExpire   = 11
 	kindCancel   = 12
 	kindMoveTo   = 13 // a message becomes due at another time
+	kindRedrive  = 14
 )
 
 // Every record begins with these 16 bytes:
@@ -316,6 +317,19 @@ func AppendMoveTo(dst []byte, id uint32, at int64, seq uint64, due int64) []byte
 	return binary.AppendVarint(dst, due)
 }
 
+// AppendRedrive appends messages' way out of the dead-letter queue id: into the queue to, or where to is 0 each
+// to where it came from.
+//
+//	head | to | count | seq … (all varints)
+func AppendRedrive(dst []byte, id uint32, at int64, to uint32, seqs []uint64) []byte {
+	dst = binary.AppendUvarint(appendHead(dst, kindRedrive, 0, id, at), uint64(to))
+	dst = binary.AppendUvarint(dst, uint64(len(seqs)))
+	for _, s := range seqs {
+		dst = binary.AppendUvarint(dst, s)
+	}
+	return dst
+}
+
 // A Return is a message's way back into its queue.
 type Return struct {
 	Seq    uint64
@@ -378,6 +392,9 @@ func HeldSeqs(record []byte) []uint64 {
 		return r.seqs(nil)
 	case kindCancel, kindMoveTo:
 		return []uint64{r.uvarint()}
+	case kindRedrive:
+		r.uvarint()
+		return r.seqs(nil)
 	}
 	return nil
 }
@@ -415,6 +432,8 @@ func Describe(record []byte) (string, error) {
 		line = fmt.Sprintf("%s queue=%d%s published=%d base64=%v more=%v headers=%s body=%.200s", name, q, seq, e.Published, e.Base64, record[1]&flagMore != 0, e.Headers, e.Body)
 	case kindSettle, kindShield, kindExpire:
 		line = fmt.Sprintf("%s queue=%d seqs=%v", map[byte]string{kindSettle: "settle", kindShield: "shield", kindExpire: "expire"}[record[0]], q, r.seqs(nil))
+	case kindRedrive:
+		line = fmt.Sprintf("redrive queue=%d to=%d seqs=%v", q, r.uvarint(), r.seqs(nil))
 	case kindCancel:
 		line = fmt.Sprintf("cancel queue=%d seq=%d", q, r.uvarint())
 	case kindMoveTo:

@@ -167,10 +167,12 @@ func (st *State) Take(now int64) (d Delivery, ok bool) {
 		q := st.dirty[st.turn]
 		if q.ring != nil && !q.Paused && !q.gone {
 			c := q.ring
-			if c.Until != 0 && q.Counts.Ready > 0 {
-				st.unlist(c)
-				st.turn++
-				return Delivery{C: c}, true
+			if c.Until != 0 {
+				if st.Deliverable(q) { // not only what is kept from consumers
+					st.unlist(c)
+					st.turn++
+					return Delivery{C: c}, true
+				}
 			}
 			if d, ok = st.TakeFor(c, now); ok {
 				if q.ring == c { // still has credit: the next one first
@@ -216,6 +218,12 @@ func (st *State) TakeFor(c *Consumer, now int64) (d Delivery, ok bool) {
 		d.Dead = q.dead[seq]
 	}
 	return d, true
+}
+
+// Deliverable reports whether q has a message that a consumer could have now.
+func (st *State) Deliverable(q *Queue) bool {
+	_, _, m, _ := q.nextReady()
+	return m != nil && !q.Paused && !q.gone
 }
 
 // nextReady is the message that goes next: by priority, then by seq. heap is where

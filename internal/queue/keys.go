@@ -11,7 +11,7 @@ type keyLine struct {
 
 // lineOf is the line of a message and its key; nil where there is none yet, "" where the message has no key.
 func (q *Queue) lineOf(seq uint64, m *msg) (*keyLine, string) {
-	if m.flags&msgExtra == 0 {
+	if m.flags&msgExtra == 0 || m.flags&msgDead != 0 { // dead letters keep their keys, and wait for nobody
 		return nil, ""
 	}
 	key := q.extras[seq].key

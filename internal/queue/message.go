@@ -23,7 +23,7 @@ const (
 type msg struct {
 	ref       Ref
 	size      uint32 // of the record in the journal, bytes
-	age       uint32 // published this many ms after its chunk's base; saturates
+	age       uint32 // published this many ms after its chunk's base; at most tooOld
 	over      uint16 // size less the body
 	attempts  uint16 // counted returns; saturates
 	uncounted uint16 // other returns; saturates
@@ -90,7 +90,22 @@ type chunk struct {
 	m          [chunkLen]msg
 }
 
-func (c *chunk) publishedAt(i int) int64 { return c.base + int64(c.m[i].age)*1e6 }
+// tooOld is the age of a message whose age has no room, after 49 days: Queue.late has it.
+const tooOld = 1<<32 - 1
+
+func (q *Queue) publishedAt(seq uint64, c *chunk, m *msg) int64 {
+	if m.age == tooOld {
+		return q.late[seq]
+	}
+	return c.base + int64(m.age)*1e6
+}
+
+func (q *Queue) setLate(seq uint64, at int64) {
+	if q.late == nil {
+		q.late = map[uint64]int64{}
+	}
+	q.late[seq] = at
+}
 
 // chunks is the messages of one queue.
 type chunks struct {
@@ -153,7 +168,7 @@ func (cs *chunks) put(seq uint64, at int64) (*chunk, *msg) {
 	c.live++
 	m := &c.m[seq&(chunkLen-1)]
 	if ms := (at - c.base) / 1e6; ms > 0 {
-		m.age = uint32(min(ms, 1<<32-1))
+		m.age = uint32(min(ms, tooOld))
 	} else {
 		m.age = 0
 	}
@@ -183,15 +198,15 @@ func (cs *chunks) remove(c *chunk) {
 }
 
 // oldest is the lowest seq that is not gone, 0 where there is none.
-func (cs *chunks) oldest() (seq uint64, at int64) {
+func (cs *chunks) oldest() (seq uint64, c *chunk, m *msg) {
 	if c := cs.head; c != nil {
 		for i := range c.m {
 			if c.m[i].state != gone {
-				return c.key<<chunkBits | uint64(i), c.publishedAt(i)
+				return c.key<<chunkBits | uint64(i), c, &c.m[i]
 			}
 		}
 	}
-	return 0, 0
+	return 0, nil, nil
 }
 
 // each calls f for every message in order of seq, until it returns false. f

@@ -7,7 +7,7 @@ package queue
 type extra struct {
 	expires int64 // by the message's own ttl, unix ns; 0: none
 	key     string
-	due     int64 // where its time was moved: the delays' other entries are void; 0: it was not
+	moved   uint32 // where its time was moved: the one entry of the delays that is not void; 0: it was not
 }
 
 func (q *Queue) setExtra(seq uint64, m *msg, x extra) {
@@ -28,7 +28,7 @@ func (q *Queue) expiresAt(seq uint64, c *chunk, m *msg) int64 {
 		at = q.extras[seq].expires
 	}
 	if ttl := q.Settings.TTL; ttl > 0 {
-		if by := later(c.publishedAt(int(seq&(chunkLen-1))), uint64(ttl)); at == 0 || by < at {
+		if by := later(q.publishedAt(seq, c, m), uint64(ttl)); at == 0 || by < at {
 			at = by
 		}
 	}
@@ -40,34 +40,46 @@ func (st *State) mortal(q *Queue, seq uint64, c *chunk, m *msg) {
 	if at := q.expiresAt(seq, c, m); at != 0 {
 		st.ends.add(timer{at: at, seq: seq, queue: q.ID})
 		st.ends.tidy(st.liveN, func(t timer) bool {
-			q, _, m := st.outlived(t)
-			return q != nil && m.flags&msgEnding == 0
+			q, _ := st.outlived(t)
+			return q != nil
 		})
 	}
 }
 
+// over keeps from consumers a message that comes back when its time is over, and lets Outlived tell
+// the owner: the timer may have been passed over meanwhile. What has time left has its timer.
+func (st *State) over(q *Queue, seq uint64, c *chunk, m *msg) {
+	if at := q.expiresAt(seq, c, m); at != 0 && at <= max(st.now, st.looked) {
+		m.flags |= msgEnding
+		st.ends.add(timer{at: at, seq: seq, queue: q.ID, about: endsNow})
+	}
+}
+
+const endsNow = 1 // in timer.about: the message is kept from consumers already
+
 // outlived is the message that a timer of ends is about, nil where it is no more or may live longer.
-func (st *State) outlived(t timer) (*Queue, *chunk, *msg) {
+func (st *State) outlived(t timer) (*Queue, *msg) {
 	q := st.ids[t.queue]
 	if q == nil {
-		return nil, nil, nil
+		return nil, nil
 	}
 	c, m := q.find(t.seq)
 	if m == nil {
-		return nil, nil, nil
+		return nil, nil
 	}
-	if at := q.expiresAt(t.seq, c, m); at == 0 || at > t.at {
-		return nil, nil, nil
+	if at := q.expiresAt(t.seq, c, m); t.about != endsNow && (at == 0 || at > t.at) {
+		return nil, nil
 	}
-	return q, c, m
+	return q, m
 }
 
 // Outlived calls f for each message whose time is over and that nobody has. From then on
 // nobody gets it; the owner proposes its end. What is leased is left to its consumer.
 func (st *State) Outlived(now int64, f func(q *Queue, seq uint64)) {
+	st.looked = max(st.looked, now)
 	for t := st.ends.next(); t != 0 && t <= now; t = st.ends.next() {
 		e := st.ends.pop()
-		if q, _, m := st.outlived(e); q != nil && m.state != leased && m.flags&msgEnding == 0 {
+		if q, m := st.outlived(e); q != nil && m.state != leased && (m.flags&msgEnding == 0) == (e.about != endsNow) {
 			m.flags |= msgEnding
 			f(q, e.seq)
 		}
@@ -81,23 +93,46 @@ func (st *State) Hold(q *Queue, seq uint64) bool {
 	if m == nil || m.state == leased {
 		return false
 	}
+	if m.flags&msgEnding != 0 {
+		if st.held == nil {
+			st.held = map[place]int{}
+		}
+		st.held[place{q.ID, seq}]++
+	}
 	m.flags |= msgEnding
 	return true
+}
+
+// release undoes one Hold or Outlived; the message is free where there was no other. A journal's reader
+// does not know who had the message when: nobody may get it before all that was proposed is decided.
+func (st *State) release(q *Queue, seq uint64, m *msg) bool {
+	at := place{q.ID, seq}
+	switch n := st.held[at]; n {
+	case 0:
+		m.flags &^= msgEnding
+		return true
+	case 1:
+		delete(st.held, at)
+	default:
+		st.held[at] = n - 1
+	}
+	return false
 }
 
 // Spare undoes Outlived and Hold for a message where what was proposed could not be recorded. Where its
 // time is over it is tried again at that time.
 func (st *State) Spare(q *Queue, seq uint64, again int64) {
-	_, m := q.find(seq)
-	if m == nil || m.flags&msgEnding == 0 {
+	c, m := q.find(seq)
+	if m == nil || m.flags&msgEnding == 0 || !st.release(q, seq, m) {
 		return
 	}
-	m.flags &^= msgEnding
 	if m.state == ready {
 		q.Counts.Ready--
 		st.makeReady(q, seq, m)
 	}
-	st.ends.add(timer{at: again, seq: seq, queue: q.ID})
+	if at := q.expiresAt(seq, c, m); at != 0 && at <= st.looked { // else it has its timer
+		st.ends.add(timer{at: max(at, again), seq: seq, queue: q.ID})
+	}
 }
 
 func (st *State) expire(q *Queue, r *reader) (n int) {
@@ -113,6 +148,7 @@ func (st *State) expire(q *Queue, r *reader) (n int) {
 			continue
 		}
 		q.Counts.Expired++
+		st.happened(q, seq, m, "expired", "its ttl is over")
 		st.end(q, seq, c, m)
 	}
 	return n
@@ -125,6 +161,7 @@ func (st *State) cancel(q *Queue, r *reader) int {
 		return 0
 	}
 	q.Counts.Cancelled++
+	st.happened(q, seq, m, "cancelled", "")
 	st.end(q, seq, c, m)
 	return 1
 }
@@ -132,14 +169,16 @@ func (st *State) cancel(q *Queue, r *reader) int {
 // moveTo lets a message that nobody has be due at another time.
 func (st *State) moveTo(q *Queue, r *reader) int {
 	seq, due := r.uvarint(), r.varint()
-	_, m := q.find(seq)
+	c, m := q.find(seq)
 	if m == nil || r.err != nil || m.state == leased { // Hold keeps it from being leased
 		return 0
 	}
 	x := q.extras[seq]
-	x.due = max(due, 1)
+	x.moved = max(x.moved, 1)
 	q.setExtra(seq, m, x)
-	m.flags &^= msgEnding
+	if st.release(q, seq, m) {
+		st.over(q, seq, c, m)
+	}
 	st.leaveState(q, m)
 	st.wait(q, seq, m, due)
 	return 1

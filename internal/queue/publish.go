@@ -60,12 +60,19 @@ func (st *State) recognize(q *Queue, group []piece) (known []bool, fresh int, by
 		q.dedup.forget(st.now)
 		known = make([]bool, len(group))
 	}
+	var before map[string]bool // the ids of the group so far
+	if known != nil && len(group) > 1 {
+		before = make(map[string]bool, len(group))
+	}
 	for i := range group {
 		p := &group[i]
 		if known != nil && p.id != "" {
 			_, known[i] = q.dedup.seqs[p.id]
-			if known[i] = known[i] || slices.ContainsFunc(group[:i], func(b piece) bool { return b.id == p.id }); known[i] {
+			if known[i] = known[i] || before[p.id]; known[i] {
 				continue
+			}
+			if before != nil {
+				before[p.id] = true
 			}
 		}
 		fresh++
@@ -98,6 +105,9 @@ func (st *State) store(q *Queue, p *piece, flags uint8) *msg {
 	c, m := q.put(q.last, st.now)
 	m.refer(p.span, p.body)
 	m.flags, m.attempts, m.uncounted = flags|priorityFlags(p.priority), 0, 0
+	if m.age == tooOld {
+		q.setLate(q.last, st.now)
+	}
 	if p.expires != 0 || p.key != "" {
 		q.setExtra(q.last, m, extra{expires: p.expires, key: p.key})
 	}
@@ -137,6 +147,7 @@ func (st *State) makeRoom(q *Queue, n int, bytes int64) bool {
 			continue
 		}
 		q.Counts.Dropped++
+		st.happened(q, seq, m, "dropped", "the queue was full")
 		st.end(q, seq, c, m)
 	}
 	return true
@@ -191,7 +202,8 @@ func (q *Queue) Shield(n int) (seqs []uint64) {
 
 // bury moves a message to the dead-letter queue. Its record stays where it is.
 func (st *State) bury(q, dq *Queue, seq uint64, c *chunk, m *msg, reason string) {
-	p := piece{span: m.span(), body: m.body(), priority: uint8(m.priority())}
+	p := piece{span: m.span(), body: m.body(), priority: uint8(m.priority()), key: q.extras[seq].key}
+	st.happened(q, seq, m, "dead", reason)
 	d := &Dead{Queue: q.Name, Seq: seq, Attempts: uint32(m.attempts), Reason: reason}
 	st.take(q, seq, c, m)
 	q.Counts.Dead++
@@ -208,4 +220,46 @@ func (st *State) bury(q, dq *Queue, seq uint64, c *chunk, m *msg, reason string)
 	}
 	dq.dead[dq.last] = d
 	st.retained = st.retained[:len(st.retained)-1] // it never ceased to be
+}
+
+// redrive moves messages out of a dead-letter queue: to the queue that is named, or each to where it
+// came from. It ends early where a queue is full.
+func (st *State) redrive(dq *Queue, r *reader) (n int) {
+	to := uint32(r.uvarint())
+	for count := r.uvarint(); count > 0 && r.err == nil; count-- {
+		seq := r.uvarint()
+		c, m := dq.find(seq)
+		if m == nil {
+			continue
+		}
+		q := st.ids[to]
+		if d := dq.dead[seq]; to == 0 && d != nil {
+			q = st.names[d.Queue]
+		}
+		p := piece{span: m.span(), body: m.body(), priority: uint8(m.priority()), key: dq.extras[seq].key}
+		if q == nil || q == dq || !st.makeRoom(q, 1, p.body) {
+			st.Spare(dq, seq, st.now)
+			continue
+		}
+		st.happened(dq, seq, m, "redriven", "to "+q.Name)
+		st.take(dq, seq, c, m)
+		dq.Counts.Redriven++
+		st.store(q, &p, 0)
+		st.retained = st.retained[:len(st.retained)-1]
+		n++
+	}
+	return n
+}
+
+// Redrivable lists up to limit messages of a dead-letter queue that nobody has, the oldest first, and
+// keeps them from consumers until what the owner proposes is decided.
+func (st *State) Redrivable(dq *Queue, limit int) (seqs []uint64) {
+	dq.each(func(seq uint64, _ *chunk, m *msg) bool {
+		if m.state != leased && m.flags&msgEnding == 0 {
+			m.flags |= msgEnding
+			seqs = append(seqs, seq)
+		}
+		return len(seqs) < limit
+	})
+	return seqs
 }

@@ -350,7 +350,8 @@ func (s *scenario) show(l line) {
 		for _, q := range s.st.Queues() {
 			s.say("%s: %d messages, max_deliveries %d, max_messages %d", q.Name, q.Counts.Live(), q.Settings.MaxDeliveries, q.Settings.MaxMessages)
 		}
-		s.say("%d count towards the limit", s.st.Counted())
+		counted, _ := s.st.Counted()
+		s.say("%d count towards the limit", counted)
 	case "counts":
 		c := s.queue(l.words[1]).Counts
 		s.out.WriteString("published " + strconv.FormatUint(c.Published, 10) + " =")

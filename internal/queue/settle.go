@@ -5,6 +5,7 @@ func (st *State) settle(q *Queue, r *reader) (n int) {
 	for ; count > 0 && r.err == nil; count-- {
 		seq := r.uvarint()
 		if c, m := q.find(seq); m != nil {
+			st.happened(q, seq, m, "acked", "")
 			st.end(q, seq, c, m)
 			n++
 		}
@@ -30,13 +31,14 @@ func (st *State) giveBack(q *Queue, flags byte, r *reader) (n int) {
 		} else {
 			saturate(&m.attempts)
 		}
+		st.happened(q, seq, m, "returned", reason)
 		if st.dying(q, flags, m) {
 			st.bury(q, st.deadQueue(q), seq, c, m, deadReason(flags, reason))
 			continue
 		}
 		if m.state == leased {
 			st.unlease(q, seq, c)
-			st.mortal(q, seq, c, m) // it was passed over while it was leased
+			st.over(q, seq, c, m)
 		} else {
 			st.leaveState(q, m)
 		}
@@ -63,10 +65,12 @@ func (st *State) wait(q *Queue, seq uint64, m *msg, due int64) {
 		st.makeReady(q, seq, m)
 		return
 	}
-	if m.flags&msgExtra != 0 && q.extras[seq].due != 0 {
-		x := q.extras[seq]
-		x.due = due
-		q.extras[seq] = x
+	if m.flags&msgExtra != 0 {
+		if x := q.extras[seq]; x.moved != 0 {
+			st.moves = max(st.moves+1, firstMove)
+			x.moved = st.moves
+			q.extras[seq] = x
+		}
 	}
 	if m.delivery() == 1 {
 		st.stepUp(q, seq, m)
@@ -76,7 +80,7 @@ func (st *State) wait(q *Queue, seq uint64, m *msg, due int64) {
 	m.state = delayed
 	q.Counts.Delayed++
 	st.delayedN++
-	st.delays.add(timer{due, seq, q.ID, m.delivery()})
+	st.delays.add(timer{due, seq, q.ID, q.waitNumber(seq, m)})
 	st.delays.tidy(st.delayedN, st.isDelayed)
 }
 
@@ -86,13 +90,19 @@ func (st *State) isDelayed(t timer) bool {
 		return false
 	}
 	_, m := q.find(t.seq)
-	if m == nil || m.state != delayed || m.delivery() != t.about {
-		return false
-	}
+	return m != nil && m.state == delayed && q.waitNumber(t.seq, m) == t.about
+}
+
+// firstMove is greater than the number of any delivery.
+const firstMove = 1 << 17
+
+// waitNumber tells a message's present wait from earlier ones: the number of the delivery it
+// leads to, or, where its time was moved, which move or wait since that was.
+func (q *Queue) waitNumber(seq uint64, m *msg) uint32 {
 	if m.flags&msgExtra != 0 {
-		if due := q.extras[t.seq].due; due != 0 && due != t.at {
-			return false
+		if n := q.extras[seq].moved; n != 0 {
+			return n
 		}
 	}
-	return true
+	return m.delivery()
 }

@@ -90,6 +90,9 @@ func (q *Queue) appendMessage(dst []byte, seq uint64, m *msg, due map[place]int6
 		when = due[place{q.ID, seq}]
 	}
 	dst = binary.AppendVarint(dst, when)
+	if m.age == tooOld {
+		dst = binary.AppendVarint(dst, q.late[seq])
+	}
 	if m.flags&msgExtra != 0 {
 		x := q.extras[seq]
 		dst = appendString(binary.AppendVarint(dst, x.expires), x.key)
@@ -158,7 +161,7 @@ func (st *State) loadMessage(q *Queue, r *reader, before uint64) uint64 {
 	ref, size, over := Ref(r.uvarint()), uint32(r.uvarint()), uint16(r.uvarint())
 	attempts, uncounted := uint16(r.uvarint()), uint16(r.uvarint())
 	age, due := uint32(r.uvarint()), r.varint()
-	if seq <= before || seq > q.last || flags&^keptFlags != 0 {
+	if seq <= before || seq > q.last || flags&^keptFlags != 0 || (&msg{flags: flags}).priority() > 9 {
 		r.fail(errSnapshot)
 	}
 	if r.err != nil {
@@ -168,6 +171,9 @@ func (st *State) loadMessage(q *Queue, r *reader, before uint64) uint64 {
 	m.ref, m.size, m.over, m.age, m.attempts, m.uncounted, m.flags = ref, size, over, age, attempts, uncounted, flags
 	q.Bytes += m.body()
 	st.liveN++
+	if age == tooOld {
+		q.setLate(seq, r.varint())
+	}
 	if flags&msgExtra != 0 {
 		q.setExtra(seq, m, extra{expires: r.varint(), key: r.string()})
 	}
@@ -194,6 +200,10 @@ func (d *dedup) append(dst []byte) []byte {
 func (d *dedup) load(r *reader) {
 	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
 		id, seq, expires := r.string(), r.uvarint(), r.varint()
+		if _, twice := d.seqs[id]; twice {
+			r.fail(errSnapshot)
+			return
+		}
 		d.remember(id, seq, expires)
 	}
 }

@@ -64,7 +64,7 @@ func dump(st *State) string {
 		fmt.Fprintf(&b, "queue %d %q %+v\n  counts %+v, %d bytes, paused %v, last %d, shield %v\n", q.ID, q.Name, q.Settings, q.Counts, q.Bytes, q.Paused, q.last, q.shield)
 		q.each(func(seq uint64, c *chunk, m *msg) bool {
 			fmt.Fprintf(&b, "  %d: record %d of %d bytes, body %d, %d counted, %d not, published %d, due %d", seq, m.ref, m.size, m.body(),
-				m.attempts, m.uncounted, c.publishedAt(int(seq&(chunkLen-1))), due[place{q.ID, seq}])
+				m.attempts, m.uncounted, q.publishedAt(seq, c, m), due[place{q.ID, seq}])
 			if d := q.dead[seq]; d != nil {
 				fmt.Fprintf(&b, ", dead %+v", *d)
 			}

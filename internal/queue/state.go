@@ -48,7 +48,9 @@ type Queue struct {
 	cursor   uint64 // what is ready and not in returned has at least this seq
 	dead     map[uint64]*Dead
 	extras   map[uint64]extra
+	late     map[uint64]int64    // when messages were published whose age has no room in msg, unix ns
 	lines    map[string]*keyLine // by key
+	past     past
 	dedup    dedup
 
 	// returned holds, by priority, the ready messages that the cursor has passed, those of other
@@ -80,6 +82,9 @@ type State struct {
 	delays    timers
 	waits     timers
 	ends      timers // of messages with a ttl
+	looked    int64  // the latest time at which Outlived has looked at them
+	moves     uint32
+	held      map[place]int // what is kept from consumers for more than one proposal: how many more
 	liveN     int
 	leasedN   int
 	delayedN  int
@@ -113,14 +118,15 @@ func (st *State) Queues() []*Queue {
 	return qs
 }
 
-// Counted is how many queues count towards the limit: all but the dead-letter queues of queues that exist.
-func (st *State) Counted() (n int) {
-	for name := range st.names {
-		if src, dead := SourceName(name); !dead || st.names[src] == nil {
-			n++
+// Counted is how many queues count towards the limit, and how many there are. Dead-letter queues do not
+// count, but for those that a client made by their name for a queue that does not exist.
+func (st *State) Counted() (counted, all int) {
+	for name, q := range st.names {
+		if src, dead := SourceName(name); !dead || q.ID&1 == 0 && st.names[src] == nil {
+			counted++
 		}
 	}
-	return n
+	return counted, len(st.names)
 }
 
 // NewID gives the id for the next AppendCreate. The number behind it is kept for the
@@ -175,7 +181,7 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 		return Outcome{}, errShort
 	}
 	kind := record[0]
-	if kind > kindMoveTo {
+	if kind > kindRedrive {
 		return Outcome{}, fmt.Errorf("record of unknown kind %d", kind)
 	}
 	if kind != kindPublish {
@@ -227,6 +233,8 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 		out.N = st.cancel(q, &r)
 	case kindMoveTo:
 		out.N = st.moveTo(q, &r)
+	case kindRedrive:
+		out.N = st.redrive(q, &r)
 	case kindShield:
 		q.shield = r.seqs(q.shield[:0])
 		slices.Sort(q.shield)
@@ -235,9 +243,13 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 }
 
 func (st *State) update(q *Queue, s Settings) {
-	sooner := s.TTL != q.Settings.TTL
+	other := s.TTL != q.Settings.TTL
 	q.Settings = s
-	if sooner {
+	if s.DedupWindow <= 0 {
+		q.dedup = dedup{} // no publish would make it forget
+	}
+	if other {
+		st.ends.keep(func(t timer) bool { return t.queue != q.ID || t.about == endsNow })
 		q.each(func(seq uint64, c *chunk, m *msg) bool {
 			st.mortal(q, seq, c, m)
 			return true
@@ -303,6 +315,7 @@ func (st *State) remove(q *Queue) {
 // messages go as well.
 func (st *State) purge(q *Queue) (n int) {
 	q.each(func(seq uint64, c *chunk, m *msg) bool {
+		st.happened(q, seq, m, "purged", "")
 		st.end(q, seq, c, m)
 		n++
 		return true
@@ -330,6 +343,12 @@ func (st *State) take(q *Queue, seq uint64, c *chunk, m *msg) {
 	}
 	if m.flags&msgExtra != 0 {
 		delete(q.extras, seq)
+	}
+	if m.age == tooOld {
+		delete(q.late, seq)
+	}
+	if m.flags&msgEnding != 0 {
+		delete(st.held, place{q.ID, seq})
 	}
 	st.liveN--
 	q.Bytes -= m.body()
@@ -371,6 +390,9 @@ func (st *State) relocate(q *Queue, span Span, seq uint64) {
 
 // Oldest is when the oldest message of q was published (unix ns), 0 where it has none.
 func (q *Queue) Oldest() int64 {
-	_, at := q.oldest()
-	return at
+	seq, c, m := q.oldest()
+	if m == nil {
+		return 0
+	}
+	return q.publishedAt(seq, c, m)
 }

@@ -6,7 +6,7 @@ type timer struct {
 	at    int64
 	seq   uint64
 	queue uint32
-	about uint32 // a delay: the number of the delivery it leads to, as a message may be returned again while it waits
+	about uint32 // a delay: its number, as a message may be returned again or moved while it waits; an end: endsNow or 0
 }
 
 // timers is a heap by time. Entries are not taken out when they no longer
@@ -67,9 +67,13 @@ func (t *timers) down(i int) {
 
 // tidy keeps the entries that matter when those that do are fewer than half.
 func (t *timers) tidy(live int, matters func(timer) bool) {
-	if len(t.heap) < 2*live+1024 {
-		return
+	if len(t.heap) >= 2*live+1024 {
+		t.keep(matters)
 	}
+}
+
+// keep keeps the entries that matter.
+func (t *timers) keep(matters func(timer) bool) {
 	kept := t.heap[:0]
 	for _, e := range t.heap {
 		if matters(e) {

@@ -47,7 +47,7 @@ type conn struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{server: s, nc: nc, session: s.opt.Broker.NewSession()}
+	c := &conn{server: s, nc: nc, session: s.opt.Broker.NewSession(nc.RemoteAddr().String())}
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 var (
-	kills = flag.Int("kills", 200, "how often the server is killed (with -short: 20)")
+	kills = flag.Int("kills", 20, "how often the server is killed")
 	seed  = flag.Uint64("seed", 0, "of the moments of the kills; 0: a new one")
 )
 
@@ -46,16 +46,7 @@ type trial struct {
 }
 
 func TestKill(t *testing.T) {
-	n := *kills
-	set := false
-	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "kills" })
-	if testing.Short() && !set {
-		n = 20
-	}
-	if *seed == 0 {
-		*seed = rand.Uint64()
-	}
-	work(t, fmt.Sprintf("Kill -kills %d", n), n, false)
+	work(t, fmt.Sprintf("Kill -kills %d", *kills), *kills, false)
 }
 
 // TestTerm ends the server in good order under the same load: exit 0 each time, and who is told that

@@ -1,0 +1,176 @@
+package broker
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/wire"
+)
+
+// maxRedrive is how many messages one redrive moves at most.
+const maxRedrive = 100_000
+
+// peek shows messages and changes none.
+func (sh *shard) peek(w *work, c *control, t target) {
+	r := sh.reply(w.s)
+	start := len(r.b)
+	r.b = append(wire.AppendOK(r.b, c.id), `,"messages":[`...)
+	for i, v := range t.store.state.Peek(t.queue, c.state, c.after, c.max) {
+		if len(r.b)-start >= OutLimit {
+			break
+		}
+		payloads, err := t.store.journal.Read([]journal.Ref{journal.Ref(v.Span.Ref)}, nil)
+		if err == nil {
+			err = sh.view(t.queue, &v, payloads[0])
+		}
+		if err != nil {
+			sh.b.fail(err)
+			return
+		}
+		if i > 0 {
+			r.b = append(r.b, ',')
+		}
+		r.b = wire.AppendDelivery(r.b, &sh.delivery)
+	}
+	r.b = append(r.b, "]}\n"...)
+}
+
+// view makes sh.delivery what a client is shown of a message.
+func (sh *shard) view(q *queue.Queue, v *queue.View, record []byte) error {
+	e, err := queue.ParseEnvelope(record)
+	if err != nil {
+		return fmt.Errorf("queue %q, message %d: %w", q.Name, v.Seq, err)
+	}
+	sh.delivery = wire.Delivery{
+		Queue: q.Name, Seq: v.Seq, Attempt: v.Attempt, Published: e.Published, State: v.State, Until: v.Until,
+		Headers: e.Headers, Key: e.Key(), Base64: e.Base64, Body: e.Body,
+	}
+	if v.Dead != nil {
+		sh.dead = deadInfo(v.Dead)
+		sh.delivery.Dead = &sh.dead
+	}
+	return nil
+}
+
+// explain says why a message is not being delivered.
+func (sh *shard) explain(w *work, c *control, t target) {
+	x := t.store.state.Explain(t.queue, c.seq)
+	if x.Reason == queue.Unknown {
+		sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "queue %q has no message %d, or it was settled too long ago to be remembered", c.name, c.seq))
+		return
+	}
+	r := sh.reply(w.s)
+	dst := appendText(wire.AppendOK(r.b, c.id), "state", x.State)
+	dst = appendText(dst, "because", because(t.queue, &x))
+	if x.Until != 0 {
+		dst = wire.AppendTime(append(dst, `,"until":`...), x.Until)
+	}
+	if x.Consumer != nil {
+		dst = append(dst, `,"lease":{"consumer":`...)
+		dst = wire.AppendString(dst, holder(x.Consumer))
+		if x.Until != 0 {
+			dst = wire.AppendTime(append(dst, `,"until":`...), x.Until)
+		}
+		dst = append(dst, '}')
+	}
+	dst = append(appendNumber(dst, "attempts", uint64(x.Attempts)), `,"history":[`...)
+	for i, e := range x.History {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = wire.AppendTime(append(dst, `{"at":`...), e.At)
+		dst = appendText(dst, "event", e.What)
+		if e.Reason != "" {
+			dst = appendText(dst, "reason", e.Reason)
+		}
+		dst = append(appendNumber(dst, "attempts", uint64(e.Attempts)), '}')
+	}
+	r.b = append(dst, "]}\n"...)
+}
+
+// holder names the one who has a lease.
+func holder(c *queue.Consumer) string {
+	t := c.Tag.(*tag)
+	name := t.s.name()
+	if t.sub == 0 {
+		return name + ", by receive"
+	}
+	return fmt.Sprintf("%s, subscription %d", name, t.sub)
+}
+
+// because is the reason in a sentence.
+func because(q *queue.Queue, x *queue.Explanation) string {
+	when := time.Unix(0, x.Until).UTC().Format(time.RFC3339)
+	switch x.Reason {
+	case queue.Over:
+		e := x.History[len(x.History)-1]
+		s := fmt.Sprintf("it was %s at %s", e.What, time.Unix(0, e.At).UTC().Format(time.RFC3339))
+		if e.Reason != "" {
+			s += " (" + e.Reason + ")"
+		}
+		return s
+	case queue.Delayed:
+		return "it is delayed until " + when
+	case queue.Retrying:
+		return "its last delivery failed, and it is tried again at " + when
+	case queue.Out:
+		if x.Until == 0 {
+			return "it has been delivered to " + holder(x.Consumer) + ", and its settling is being recorded"
+		}
+		return "it is leased by " + holder(x.Consumer) + " until " + when
+	case queue.BehindKey:
+		return fmt.Sprintf("it waits behind message %d, which has the same key", x.Ahead)
+	case queue.Ended:
+		return "its end, or another time for it, is being recorded"
+	case queue.IsPaused:
+		return fmt.Sprintf("queue %s is paused", q.Name)
+	case queue.NoConsumer:
+		return fmt.Sprintf("nobody consumes queue %s", q.Name)
+	case queue.NoCredit:
+		return fmt.Sprintf("none of the %d consumers of queue %s has credit left", q.Consumers, q.Name)
+	case queue.BehindPriority:
+		return fmt.Sprintf("it waits behind message %d, whose priority is higher", x.Ahead)
+	case queue.BehindOlder:
+		return fmt.Sprintf("it waits behind older messages, the first of them %d", x.Ahead)
+	}
+	return "it is about to be delivered"
+}
+
+// redrive proposes that messages leave a dead-letter queue.
+func (sh *shard) redrive(w *work, c *control, t target) bool {
+	q := t.queue
+	if queue.DeadName(q.Name) != "" {
+		sh.fail(w.s, c.id, wire.Errorf(wire.CodeBadRequest, "queue %q is no dead-letter queue", q.Name))
+		return true
+	}
+	to := uint32(0)
+	if c.to != nil {
+		dest, ok := sh.find(c.to)
+		switch {
+		case shardOf(c.to) != sh.index || ok && dest.store != t.store:
+			sh.fail(w.s, c.id, wire.Errorf(wire.CodeBadRequest, "to: messages of %q can go back to where they came from; another queue is not part of this version yet", q.Name))
+			return true
+		case !ok:
+			sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "to: queue %q does not exist", c.to))
+			return true
+		case dest.queue == q:
+			sh.fail(w.s, c.id, wire.Errorf(wire.CodeBadRequest, "to: %q is the dead-letter queue itself", c.to))
+			return true
+		}
+		to = dest.id
+	}
+	seqs := t.store.state.Redrivable(q, c.max)
+	if len(seqs) == 0 {
+		if !c.quiet {
+			r := sh.reply(w.s)
+			r.b = append(appendNumber(wire.AppendOK(r.b, c.id), "moved", 0), "}\n"...)
+		}
+		return true
+	}
+	ts := t.store.record(task{op: c.op, s: w.s, control: c, queue: q})
+	ts.list[len(ts.list)-1].id = ts.put(c.id)
+	ts.write(func(dst []byte) []byte { return queue.AppendRedrive(dst, q.ID, sh.now, to, seqs) })
+	return false
+}

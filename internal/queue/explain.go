@@ -1,0 +1,204 @@
+package queue
+
+// What can be seen of messages, without changing any.
+
+// A View is one message as Peek shows it.
+type View struct {
+	Seq     uint64
+	Span    Span
+	State   string // ready, delayed, leased
+	Until   int64  // delayed: due; leased: the lease's end; unix ns, 0: none
+	Attempt uint32 // attempts counted, the one that is out included
+	Dead    *Dead
+}
+
+// stateNames are the states as clients know them.
+var stateNames = [...]string{gone: "settled", ready: "ready", leased: "leased", delayed: "delayed", behind: "ready"}
+
+// peekScan bounds how many messages one Peek looks at.
+const peekScan = 1_000_000
+
+// Peek shows up to limit messages of q behind seq after, in order of seq; those in the state of that
+// name, or all where it is "".
+func (st *State) Peek(q *Queue, state string, after uint64, limit int) (views []View) {
+	due := map[uint64]int64{}
+	for c, looked := q.chunkFrom(after), 0; c != nil && looked < peekScan && len(views) < limit; c = c.next {
+		for i := range c.m {
+			m, seq := &c.m[i], c.key<<chunkBits|uint64(i)
+			if looked++; m.state == gone || seq <= after || len(views) == limit || state != "" && stateNames[m.state] != state {
+				continue
+			}
+			v := View{Seq: seq, Span: m.span(), State: stateNames[m.state], Attempt: uint32(m.attempts)}
+			switch m.state {
+			case leased:
+				v.Attempt++
+				v.Until = c.leases[i].at
+			case delayed:
+				due[seq] = 0
+			}
+			if m.flags&msgDead != 0 {
+				v.Dead = q.dead[seq]
+			}
+			views = append(views, v)
+		}
+	}
+	if st.dueOf(q, due); len(due) > 0 {
+		for i := range views {
+			if at, ok := due[views[i].Seq]; ok {
+				views[i].Until = at
+			}
+		}
+	}
+	return views
+}
+
+// chunkFrom is the chunk of the first message behind seq after, or the next there is.
+func (q *Queue) chunkFrom(after uint64) *chunk {
+	if c := q.byKey[(after+1)>>chunkBits]; c != nil {
+		return c
+	}
+	c := q.head
+	for c != nil && c.key < (after+1)>>chunkBits {
+		c = c.next
+	}
+	return c
+}
+
+// dueOf enters when the delayed messages that are keys of due are due.
+func (st *State) dueOf(q *Queue, due map[uint64]int64) {
+	if len(due) == 0 {
+		return
+	}
+	for _, t := range st.delays.heap {
+		if _, asked := due[t.seq]; asked && t.queue == q.ID && st.isDelayed(t) {
+			due[t.seq] = t.at
+		}
+	}
+}
+
+// An Event is something that happened to a message.
+type Event struct {
+	Seq      uint64
+	At       int64 // unix ns
+	Attempts uint32
+	What     string // acked, returned, expired, …
+	Reason   string
+}
+
+// pastEvents is how many of a queue's events are remembered.
+const pastEvents = 256
+
+// A past is the latest events of one queue, in a ring. It is the owner's view and is in no snapshot.
+type past struct {
+	ring []Event
+	next int
+}
+
+func (p *past) add(e Event) {
+	if len(p.ring) < pastEvents {
+		p.ring = append(p.ring, e)
+		return
+	}
+	p.ring[p.next] = e
+	p.next = (p.next + 1) % pastEvents
+}
+
+// of lists what is remembered of a message, the oldest first.
+func (p *past) of(seq uint64) (es []Event) {
+	for i := range p.ring {
+		if e := p.ring[(p.next+i)%len(p.ring)]; e.Seq == seq {
+			es = append(es, e)
+		}
+	}
+	return es
+}
+
+// happened remembers something for Explain.
+func (st *State) happened(q *Queue, seq uint64, m *msg, what, reason string) {
+	q.past.add(Event{Seq: seq, At: st.now, Attempts: uint32(m.attempts), What: what, Reason: reason})
+}
+
+// A Reason says why a message is not being delivered.
+type Reason uint8
+
+// The reasons.
+const (
+	Unknown    Reason = iota // no such message was ever there, or it is forgotten
+	Over                     // settled; the last of History says how
+	Delayed                  // since it was published, or its time was moved
+	Retrying                 // after a failed attempt
+	Out                      // leased
+	BehindKey                // another message of its key goes first
+	Ended                    // its end or its new time is being recorded
+	IsPaused                 // its queue is
+	NoConsumer               // nobody has subscribed, or waits
+	NoCredit                 // those who have cannot take more
+	BehindPriority
+	BehindOlder
+	Next // it is about to be delivered
+)
+
+// An Explanation is why a message is where it is.
+type Explanation struct {
+	Reason   Reason
+	State    string
+	Until    int64     // Delayed, Retrying: due; Out: the lease's end; unix ns, 0: none
+	Consumer *Consumer // Out: who has it
+	Ahead    uint64    // BehindKey, BehindPriority, BehindOlder: the message that goes first
+	Attempts uint32
+	History  []Event
+}
+
+// Explain tells why message seq of q is not being delivered. It changes nothing that can be observed.
+func (st *State) Explain(q *Queue, seq uint64) Explanation {
+	c, m := q.find(seq)
+	x := Explanation{History: q.past.of(seq)}
+	if m == nil {
+		if seq > 0 && seq <= q.last && len(x.History) > 0 {
+			x.Reason = Over
+		}
+		x.State = stateNames[gone]
+		return x
+	}
+	x.State, x.Attempts = stateNames[m.state], uint32(m.attempts)
+	switch {
+	case m.state == leased:
+		l := &c.leases[seq&(chunkLen-1)]
+		x.Reason, x.Until, x.Consumer = Out, l.at, l.c
+		x.Attempts++
+	case m.state == delayed:
+		due := map[uint64]int64{seq: 0}
+		st.dueOf(q, due)
+		if x.Reason, x.Until = Retrying, due[seq]; m.delivery() == 1 {
+			x.Reason = Delayed
+		}
+	case m.flags&msgEnding != 0:
+		x.Reason = Ended
+	case m.state == behind:
+		l, _ := q.lineOf(seq, m)
+		x.Reason, x.Ahead = BehindKey, l.head
+	default:
+		x.Reason, x.Ahead = q.whyReady(seq, m)
+	}
+	return x
+}
+
+// whyReady is why a message that is ready is not delivered.
+func (q *Queue) whyReady(seq uint64, m *msg) (Reason, uint64) {
+	switch {
+	case q.Paused:
+		return IsPaused, 0
+	case len(q.subs) == 0:
+		return NoConsumer, 0
+	}
+	first, _, f, _ := q.nextReady()
+	switch {
+	case f != nil && f.priority() > m.priority():
+		return BehindPriority, first
+	case q.ring == nil:
+		return NoCredit, 0
+	case f != nil && first != seq:
+		return BehindOlder, first
+	}
+	return Next, 0
+}
