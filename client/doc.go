@@ -43,4 +43,5 @@
 //	subscription.go  Messages and Receive
 //	work.go          Work
 //	manage.go        queues and the server
+//	inspect.go       single messages: looking at them, explaining and moving them
 package gmq

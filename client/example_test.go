@@ -151,3 +151,76 @@ func ExampleClient_CreateQueue() {
 		log.Fatal(err)
 	}
 }
+
+func ExampleQueue_Peek() {
+	ctx := context.Background()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	for m, err := range c.Queue("emails.dlq").Peek(ctx, "ready", 0, 20) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(m.Seq, m.Headers["gmq-dead-reason"], m.Text())
+	}
+}
+
+func ExampleQueue_Explain() {
+	ctx := context.Background()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	why, err := c.Queue("emails").Explain(ctx, 42)
+	switch {
+	case errors.Is(err, gmq.ErrNotFound):
+		fmt.Println("there is no such message, or it was settled long ago")
+	case err != nil:
+		log.Fatal(err)
+	default:
+		fmt.Println("message 42 is", why.State, "because", why.Because)
+	}
+}
+
+func ExampleQueue_Reschedule() {
+	ctx := context.Background()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	q := c.Queue("reminders")
+	sent, err := q.Send(ctx, "the meeting begins", gmq.Delay(time.Hour))
+	if err != nil {
+		log.Fatal(err)
+	}
+	// The meeting is put off, and then called off.
+	if err := q.Reschedule(ctx, sent.Seq, gmq.Delay(2*time.Hour)); err != nil {
+		log.Fatal(err)
+	}
+	if err := q.Cancel(ctx, sent.Seq); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleQueue_Redrive() {
+	ctx := context.Background()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	// The handlers have been mended: what they could not digest may try again.
+	moved, err := c.Queue("emails.dlq").Redrive(ctx, 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(moved, "messages went back")
+}

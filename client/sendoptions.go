@@ -20,8 +20,20 @@ func Headers(h map[string]string) PublishOption {
 	return publishOption(func(o *publishOptions) { o.headers = h })
 }
 
+// A DueOption says when a message becomes ready: it is [Delay] or [At].
+type DueOption interface{ appendDue(b []byte) []byte }
+
+// An AtOption is for publishing and for rescheduling.
+type AtOption time.Time
+
 // At is when the message becomes ready.
-func At(t time.Time) PublishOption { return publishOption(func(o *publishOptions) { o.at = t }) }
+func At(t time.Time) AtOption { return AtOption(t) }
+
+func (a AtOption) applyPublish(o *publishOptions) { o.at = time.Time(a) }
+
+func (a AtOption) appendDue(b []byte) []byte {
+	return appendText(b, "at", time.Time(a).UTC().Format(time.RFC3339Nano))
+}
 
 // TTL is how long the message may wait before it expires.
 func TTL(d time.Duration) PublishOption {
@@ -52,7 +64,7 @@ func RequireStored(least string) PublishOption {
 // confirm came. The message may then be there twice, unless it has a [DedupID].
 func Retry() PublishOption { return publishOption(func(o *publishOptions) { o.retry = true }) }
 
-// A DelayOption is for publishing and for giving back.
+// A DelayOption is for publishing, for giving back and for rescheduling.
 type DelayOption time.Duration
 
 // Delay is how long the message waits: after [Queue.Send] before its first
@@ -60,6 +72,10 @@ type DelayOption time.Duration
 func Delay(d time.Duration) DelayOption { return DelayOption(d) }
 
 func (d DelayOption) applyPublish(o *publishOptions) { o.delay = time.Duration(d) }
+
+func (d DelayOption) appendDue(b []byte) []byte {
+	return appendDuration(b, "delay", max(time.Duration(d), 0))
+}
 
 func (d DelayOption) applyNack(o *nackOptions) { o.delay, o.hasDelay = time.Duration(d), true }
 

@@ -117,7 +117,12 @@ func (b *Broker) replay() error {
 // SetLimits puts new limits in force.
 func (b *Broker) SetLimits(l Limits) {
 	b.limits.Store(&l)
-	for _, sh := range b.shards { // some may wait for what is allowed now
+	b.Wake() // some shards may wait for what is allowed now
+}
+
+// Wake lets every shard look at the clock anew: one that is not the machine's has been moved.
+func (b *Broker) Wake() {
+	for _, sh := range b.shards {
 		sh.signal()
 	}
 }

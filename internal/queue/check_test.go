@@ -8,9 +8,9 @@ import (
 // check compares what the state keeps twice: counts, links, heaps and flags. It says what is
 // wrong first, "" where nothing is.
 func check(st *State) string {
-	leasedN, delayedN := 0, 0
+	leasedN, delayedN, liveN := 0, 0, 0
 	for _, q := range st.Queues() {
-		for _, f := range []func(*State, *Queue) string{checkChunks, checkMessages, checkReturned, checkConsumers} {
+		for _, f := range []func(*State, *Queue) string{checkChunks, checkMessages, checkReturned, checkConsumers, checkOptions, checkDedup} {
 			if s := f(st, q); s != "" {
 				return fmt.Sprintf("queue %q: %s", q.Name, s)
 			}
@@ -20,12 +20,28 @@ func check(st *State) string {
 		}
 		leasedN += q.Counts.Leased
 		delayedN += q.Counts.Delayed
+		liveN += q.Counts.Live()
 	}
 	if len(st.ids) != len(st.names) || leasedN != st.leasedN || delayedN != st.delayedN {
 		return fmt.Sprintf("%d ids, %d names; leased %d, counted %d; delayed %d, counted %d",
 			len(st.ids), len(st.names), leasedN, st.leasedN, delayedN, st.delayedN)
 	}
-	return checkTimers(st)
+	if liveN != st.liveN {
+		return fmt.Sprintf("%d messages, counted %d", liveN, st.liveN)
+	}
+	for at, n := range st.held {
+		q := st.ids[at.queue]
+		if q == nil || n <= 0 {
+			return fmt.Sprintf("message %d of queue %d is held %d times more", at.seq, at.queue, n)
+		}
+		if _, m := q.find(at.seq); m == nil || m.flags&msgEnding == 0 {
+			return fmt.Sprintf("message %d of queue %q is held and free", at.seq, q.Name)
+		}
+	}
+	if s := checkTimers(st); s != "" {
+		return s
+	}
+	return checkEnds(st)
 }
 
 func checkChunks(_ *State, q *Queue) string {
@@ -66,7 +82,7 @@ func checkChunks(_ *State, q *Queue) string {
 }
 
 func checkMessages(_ *State, q *Queue) string {
-	var n [4]int
+	var n [5]int
 	bytes, dead, fail := int64(0), 0, ""
 	q.each(func(seq uint64, c *chunk, m *msg) bool {
 		n[m.state]++
@@ -76,10 +92,10 @@ func checkMessages(_ *State, q *Queue) string {
 				fail = fmt.Sprintf("message %d is a dead letter of nowhere", seq)
 			}
 		}
-		if m.state == ready && seq >= q.cursor && c.key < q.from.key {
+		if m.state == ready && m.flags&msgEnding == 0 && seq >= q.cursor && c.key < q.from.key {
 			fail = fmt.Sprintf("message %d is ready, and the cursor %d in chunk %d misses it", seq, q.cursor, q.from.key)
 		}
-		if m.state == ready && seq < q.cursor && m.flags&msgInHeap == 0 {
+		if m.state == ready && seq < q.cursor && m.flags&(msgInHeap|msgEnding) == 0 {
 			fail = fmt.Sprintf("message %d is ready, behind the cursor %d and not in the heap", seq, q.cursor)
 		}
 		if seq == 0 || seq > q.last {
@@ -157,7 +173,14 @@ func checkConsumers(st *State, q *Queue) string {
 	if len(ring) > 0 || subs != q.Consumers {
 		return fmt.Sprintf("%d in the ring are not listed; %d subscriptions, counted %d", len(ring), subs, q.Consumers)
 	}
-	if q.dirty != slices.Contains(st.dirty, q) || (!q.dirty && q.ring != nil && q.Counts.Ready > 0 && !q.Paused) {
+	free := 0
+	q.each(func(_ uint64, _ *chunk, m *msg) bool {
+		if m.state == ready && m.flags&msgEnding == 0 {
+			free++
+		}
+		return true
+	})
+	if q.dirty != slices.Contains(st.dirty, q) || (!q.dirty && q.ring != nil && free > 0 && !q.Paused) {
 		return fmt.Sprintf("dirty is %v, listed %v", q.dirty, slices.Contains(st.dirty, q))
 	}
 	return checkLeases(q)
@@ -199,7 +222,7 @@ func checkLeases(q *Queue) string {
 }
 
 func checkTimers(st *State) string {
-	for _, t := range []*timers{&st.leasesEnd, &st.delays, &st.waits} {
+	for _, t := range []*timers{&st.leasesEnd, &st.delays, &st.waits, &st.ends} {
 		for i := range t.heap {
 			if i > 0 && t.heap[(i-1)/2].at > t.heap[i].at {
 				return "a heap of timers is none"
@@ -229,6 +252,71 @@ func checkTimers(st *State) string {
 				if l.at != 0 && !l.returning && ends[at] == 0 {
 					fail = fmt.Sprintf("queue %q: message %d is leased and its lease has no timer", q.Name, seq)
 				}
+			}
+			return fail == ""
+		})
+	}
+	return fail
+}
+
+// checkOptions: extras and late have an entry for a message if, and only if, it says so.
+func checkOptions(_ *State, q *Queue) string {
+	extras, late, fail := 0, 0, ""
+	q.each(func(seq uint64, _ *chunk, m *msg) bool {
+		_, has := q.extras[seq]
+		if has != (m.flags&msgExtra != 0) {
+			fail = fmt.Sprintf("message %d has more: %v, and says otherwise", seq, has)
+		} else if has {
+			extras++
+		}
+		if m.age == tooOld {
+			late++
+		}
+		if p := m.priority(); p < 0 || p > 9 {
+			fail = fmt.Sprintf("message %d has the priority %d", seq, p)
+		}
+		return fail == ""
+	})
+	if fail == "" && (extras != len(q.extras) || late != len(q.late)) {
+		return fmt.Sprintf("%d messages have more and %d are late, kept are %d and %d", extras, late, len(q.extras), len(q.late))
+	}
+	return fail
+}
+
+// checkDedup: what is known, and the order in which it will be forgotten, are the same ids.
+func checkDedup(_ *State, q *Queue) string {
+	d, before := &q.dedup, int64(0)
+	if len(d.order)-d.first != len(d.seqs) {
+		return fmt.Sprintf("%d ids are known, and %d to be forgotten", len(d.seqs), len(d.order)-d.first)
+	}
+	for i, x := range d.order {
+		if i < d.first {
+			if x != (remembered{}) {
+				return "an id that was forgotten is kept"
+			}
+			continue
+		}
+		if _, known := d.seqs[x.id]; !known || x.expires < before {
+			return fmt.Sprintf("id %q: known %v, until %d, behind one until %d", x.id, known, x.expires, before)
+		}
+		before = x.expires
+	}
+	return ""
+}
+
+// checkEnds: whatever will end by time has a timer, if it is not leased and has not been told to the owner.
+func checkEnds(st *State) string {
+	has := map[place]bool{}
+	for _, t := range st.ends.heap {
+		if q, _ := st.outlived(t); q != nil && t.about != endsNow {
+			has[place{t.queue, t.seq}] = true
+		}
+	}
+	fail := ""
+	for _, q := range st.Queues() {
+		q.each(func(seq uint64, c *chunk, m *msg) bool {
+			if q.expiresAt(seq, c, m) != 0 && m.state != leased && m.flags&msgEnding == 0 && !has[place{q.ID, seq}] {
+				fail = fmt.Sprintf("queue %q: message %d ends by time and has no timer", q.Name, seq)
 			}
 			return fail == ""
 		})

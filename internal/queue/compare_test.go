@@ -21,6 +21,7 @@ func (h *history) reboot() {
 	}
 	h.reborn(h.now)
 	h.consumers = nil
+	h.ends()
 }
 
 func (h *history) compare(step int) {
@@ -60,12 +61,24 @@ func (h *history) compare(step int) {
 }
 
 func (h *history) compareMessages() {
+	due := h.st.dues()
 	for name, q := range h.queues {
 		slices.SortFunc(q.msgs, func(a, b *mMessage) int { return cmp.Compare(a.seq, b.seq) })
 		i, real := 0, h.st.Queue(name)
+		if len(real.dedup.seqs) != len(q.ids) {
+			h.Fatalf("queue %q: %d ids are known, should be %d", name, len(real.dedup.seqs), len(q.ids))
+		}
+		for _, x := range q.ids {
+			if real.dedup.seqs[x.id] != x.seq {
+				h.Fatalf("queue %q: %q is message %d, should be %d", name, x.id, real.dedup.seqs[x.id], x.seq)
+			}
+		}
 		real.each(func(seq uint64, _ *chunk, m *msg) bool {
 			x := q.msgs[i]
 			counted, _ := real.Attempts(seq)
+			if m.priority() != x.priority || (m.flags&msgEnding != 0) != (x.ending > 0) || m.state == delayed && due[place{real.ID, seq}] != x.due {
+				h.Fatalf("queue %q: message %d is %+v, due %d, should be %+v", name, seq, *m, due[place{real.ID, seq}], *x)
+			}
 			if i++; x.seq != seq || x.state != int(m.state) || x.attempts != int(m.attempts) || x.attempts != counted || h.live[x.ref] != x.size {
 				h.Fatalf("queue %q: message %d is %+v, should be %+v", name, seq, *m, *x)
 			}

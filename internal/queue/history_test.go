@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -28,6 +27,7 @@ type proposal struct {
 	records [][]byte
 	at      int64
 	expect  func(Outcome)
+	lost    func() // where it can be lost and the process go on
 }
 
 type mReceipt struct {
@@ -87,7 +87,7 @@ func (h *history) act() {
 	}{
 		{22, h.publish}, {5, h.batch}, {4, h.subscribe}, {2, h.receive}, {2, h.unsubscribe}, {18, h.take}, {14, h.ack},
 		{9, h.nack}, {2, h.nackAnything}, {3, h.extend}, {9, h.tick}, {3, h.block}, {4, h.relocate}, {3, h.pause},
-		{2, h.update}, {1, h.purge}, {2, h.snap},
+		{2, h.update}, {1, h.purge}, {2, h.snap}, {4, h.cancel}, {6, h.move}, {4, h.lose},
 	}
 	total := 0
 	for _, a := range actions {
@@ -119,7 +119,7 @@ func (h *history) act() {
 }
 
 func (h *history) propose(expect func(Outcome), records ...[]byte) {
-	h.pending = append(h.pending, proposal{records, h.at(records[0]), expect})
+	h.pending = append(h.pending, proposal{records, h.at(records[0]), expect, nil})
 }
 
 func (h *history) at(record []byte) int64 { return (&reader{b: record[8:]}).int64() }
@@ -144,7 +144,7 @@ func (h *history) commit() {
 // stamp is the time of a command: now, or a bit earlier, as clocks are.
 func (h *history) stamp() int64 {
 	if h.chance(20) {
-		return h.now - h.rnd.Int64N(1e9)
+		return h.now - h.rnd.Int64N(1000)*1e6
 	}
 	return h.now
 }
@@ -173,6 +173,11 @@ func (h *history) settings() Settings {
 	if h.chance(2) {
 		s.MaxBytes = h.rnd.Int64N(1500)
 	}
+	if h.chance(3) {
+		s.TTL = time.Duration(1+h.rnd.IntN(120)) * time.Second
+	}
+	s.DedupWindow = time.Duration(h.rnd.IntN(4)*h.rnd.IntN(30)) * time.Second
+	s.DeadLetterExpired = h.chance(2)
 	return s
 }
 
@@ -194,42 +199,11 @@ func (h *history) create() {
 
 func (h *history) update(q *mQueue) {
 	s := h.settings()
-	h.propose(h.on(q.id, func(q *mQueue, _ Outcome) { q.s = s }), AppendUpdate(nil, q.id, h.stamp(), &s))
+	h.propose(h.on(q.id, func(q *mQueue, _ Outcome) { h.model.update(q, s) }), AppendUpdate(nil, q.id, h.stamp(), &s))
 }
 
 func (h *history) publish(q *mQueue) { h.publishN(q, 1) }
 func (h *history) batch(q *mQueue)   { h.publishN(q, 1+h.rnd.IntN(100)) }
-
-func (h *history) publishN(q *mQueue, n int) {
-	if len(q.msgs) > 250 { // the model is slow
-		return
-	}
-	if h.chance(2) { // as the owner does where the queue is nearly full
-		seqs := h.st.ids[q.id].Shield(n)
-		h.propose(h.on(q.id, func(q *mQueue, _ Outcome) { q.shield = seqs }), AppendShield(nil, q.id, h.stamp(), seqs))
-	}
-	at, records, ms := h.stamp(), [][]byte{}, []*mMessage{}
-	for i := range n {
-		body := make([]byte, h.rnd.IntN(40))
-		rec := appendPlain(nil, bytes.Repeat([]byte("h"), h.rnd.IntN(2)*9), body, false, i < n-1)
-		Address(rec, q.id, at)
-		records = append(records, rec)
-		ms = append(ms, &mMessage{body: int64(len(body))})
-	}
-	h.propose(h.on(q.id, func(q *mQueue, out Outcome) {
-		for i, m := range ms {
-			s := spanOf(len(h.log)-n+i, records[i])
-			m.ref, m.size = s.Ref, s.Size
-		}
-		if first := q.last + 1; !h.model.publish(q, ms) {
-			if out.Refusal != Full {
-				h.Fatalf("publish %d into the full %q: %+v", n, q.name, out)
-			}
-		} else if out.Refusal != Done || out.Seq != first || out.N != n {
-			h.Fatalf("publish %d to %q: %+v, first should be %d", n, q.name, out, first)
-		}
-	}), records...)
-}
 
 func (h *history) subscribe(q *mQueue) {
 	c := &mConsumer{q: q, limit: 1 + h.rnd.IntN(8)*h.rnd.IntN(8), listed: true}
@@ -295,6 +269,12 @@ func (h *history) giveBack(q *mQueue, seqs []uint64, reason string, delay int64,
 			h.Fatalf("return of %v to %q: %d, should be %d", seqs, q.name, out.N, n)
 		}
 	}), AppendReturn(nil, q.id, h.stamp(), rs, reason, counted, dead))
+	h.canBeLost(q.id, seqs, func(q *mQueue, m *mMessage, again int64) {
+		h.st.Rearm(h.st.ids[q.id], m.seq, again)
+		if m.state == leased {
+			m.returning, m.end = false, again
+		}
+	})
 }
 
 func (h *history) block(*mQueue) {
@@ -478,73 +458,6 @@ func (h *history) extend(q *mQueue) {
 		if ok {
 			m.end = until
 		}
-	}
-}
-
-// tick lets time pass and does what the owner's loop does then.
-func (h *history) tick(*mQueue) {
-	h.checkNext()
-	h.now += h.rnd.Int64N(int64(20 * time.Second))
-	if h.chance(60) {
-		h.now += h.rnd.Int64N(int64(30 * time.Minute))
-	}
-	h.st.Due(h.now)
-	h.dueAt(h.now)
-	got := map[*Queue][]uint64{}
-	h.st.Expired(h.now, func(q *Queue, seq uint64) { got[q] = append(got[q], seq) })
-	for _, name := range slices.Sorted(maps.Keys(h.queues)) {
-		q := h.queues[name]
-		var want []uint64
-		for _, m := range q.msgs {
-			if m.state == leased && m.end != 0 && m.end <= h.now && !m.returning {
-				want = append(want, m.seq)
-				m.returning = true
-			}
-		}
-		seqs := got[h.st.ids[q.id]]
-		slices.Sort(seqs)
-		if !slices.Equal(seqs, want) {
-			h.Fatalf("%q: expired are %v, should be %v", name, seqs, want)
-		}
-		h.giveBack(q, seqs, "lease expired", int64(time.Second), true, false)
-	}
-	waited := map[*mConsumer]bool{}
-	h.st.Waited(h.now, func(c *Consumer) { waited[c.Tag.(*mConsumer)] = true })
-	for _, c := range h.consumers {
-		if over := c.listed && c.until != 0 && c.until <= h.now; over != waited[c] {
-			h.Fatalf("%q: a receive has waited long enough: %v, should be %v", c.q.name, waited[c], over)
-		} else if over {
-			c.listed = false
-			c.turn()
-		}
-	}
-}
-
-// checkNext: Next may be early, never late.
-func (h *history) checkNext() {
-	first := int64(0)
-	see := func(t int64) {
-		if first == 0 || t < first {
-			first = t
-		}
-	}
-	for _, q := range h.queues {
-		for _, m := range q.msgs {
-			if m.state == delayed {
-				see(m.due)
-			}
-			if m.state == leased && m.end != 0 && !m.returning {
-				see(m.end)
-			}
-		}
-	}
-	for _, c := range h.consumers {
-		if c.listed && c.until != 0 {
-			see(c.until)
-		}
-	}
-	if next := h.st.Next(); first != 0 && (next == 0 || next > first) {
-		h.Fatalf("Next is %d, and something is to be done at %d", next, first)
 	}
 }
 

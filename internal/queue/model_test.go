@@ -21,6 +21,19 @@ type mMessage struct {
 	delivered bool
 	holder    *mConsumer
 	dead      *Dead
+
+	priority int
+	expires  int64 // by its own ttl; 0: never
+	id       string
+	ending   int   // what has been proposed that ends or moves it: nobody gets it meanwhile
+	over     bool  // it came back too late, and the owner is still to be told
+	retry    int64 // its end could not be recorded: to be tried again
+}
+
+type mID struct {
+	id      string
+	seq     uint64
+	expires int64
 }
 
 type mConsumer struct {
@@ -45,10 +58,12 @@ type mQueue struct {
 	n        Counts // but for Ready, Delayed, Leased
 	shield   []uint64
 	ring     []*mConsumer // the first is next
+	ids      []mID        // known, in the order of their publishing
 }
 
 type model struct {
 	clock  int64 // the latest time in a record
+	looked int64 // the latest time at which the ends of messages were looked at
 	queues map[string]*mQueue
 }
 
@@ -86,13 +101,13 @@ func (q *mQueue) bytes() (n int64) {
 	return n
 }
 
-func (q *mQueue) firstReady() *mMessage {
+func (q *mQueue) firstReady() (first *mMessage) {
 	for _, m := range q.msgs {
-		if m.state == ready && !q.paused {
-			return m
+		if m.state == ready && m.ending == 0 && !q.paused && (first == nil || m.priority > first.priority) {
+			first = m
 		}
 	}
-	return nil
+	return first
 }
 
 // turn puts c into the ring, at its end, or takes it out, as it may have something now.
@@ -142,16 +157,18 @@ func (q *mQueue) victims(n int, bytes int64) (vs []*mMessage) {
 	return nil
 }
 
-func (w *model) publish(q *mQueue, ms []*mMessage) bool {
+// publish stores what is not known by its id, all or none, and says the seqs of all and what was known.
+func (w *model) publish(q *mQueue, ms []*mMessage) (seqs []uint64, known []bool, ok bool) {
+	fresh := w.fresh(q, ms)
 	var bytes int64
-	for _, m := range ms {
+	for _, m := range fresh {
 		bytes += m.body
 	}
-	if !q.fits(len(ms), bytes) {
-		tooBig := q.s.MaxMessages > 0 && int64(len(ms)) > q.s.MaxMessages || q.s.MaxBytes > 0 && bytes > q.s.MaxBytes
-		vs := q.victims(len(ms), bytes)
+	if len(fresh) > 0 && !q.fits(len(fresh), bytes) {
+		tooBig := q.s.MaxMessages > 0 && int64(len(fresh)) > q.s.MaxMessages || q.s.MaxBytes > 0 && bytes > q.s.MaxBytes
+		vs := q.victims(len(fresh), bytes)
 		if q.s.Overflow == Reject || tooBig || vs == nil {
-			return false
+			return nil, nil, false
 		}
 		for _, m := range vs {
 			if q.s.Overflow == DeadLetterIt && DeadName(q.name) != "" {
@@ -163,23 +180,166 @@ func (w *model) publish(q *mQueue, ms []*mMessage) bool {
 		}
 	}
 	for _, m := range ms {
-		w.store(q, m)
+		new := slices.Contains(fresh, m)
+		if new {
+			w.store(q, m)
+			w.remember(q, m)
+		}
+		seq := q.last
+		if !new {
+			seq = q.known(m.id).seq
+		}
+		seqs, known = append(seqs, seq), append(known, !new)
 	}
-	return true
+	return seqs, known, true
+}
+
+// fresh are those of ms that q does not know yet, after it has forgotten what is too old.
+func (w *model) fresh(q *mQueue, ms []*mMessage) (fresh []*mMessage) {
+	if q.s.DedupWindow > 0 && slices.ContainsFunc(ms, func(m *mMessage) bool { return m.id != "" }) {
+		q.ids = slices.DeleteFunc(q.ids, func(x mID) bool { return x.expires <= w.clock })
+	}
+	for _, m := range ms {
+		twin := func(x *mMessage) bool { return x.id == m.id }
+		if q.s.DedupWindow == 0 || m.id == "" || q.known(m.id) == nil && !slices.ContainsFunc(fresh, twin) {
+			fresh = append(fresh, m)
+		}
+	}
+	return fresh
+}
+
+func (q *mQueue) known(id string) *mID {
+	for i := range q.ids {
+		if q.ids[i].id == id {
+			return &q.ids[i]
+		}
+	}
+	return nil
+}
+
+func (w *model) remember(q *mQueue, m *mMessage) {
+	if q.s.DedupWindow == 0 || m.id == "" {
+		return
+	}
+	x := mID{m.id, m.seq, w.clock + int64(q.s.DedupWindow)}
+	if n := len(q.ids); n > 0 {
+		x.expires = max(x.expires, q.ids[n-1].expires)
+	}
+	q.ids = append(q.ids, x)
 }
 
 func (w *model) store(q *mQueue, m *mMessage) {
 	q.last++
 	m.seq, m.at, m.state = q.last, w.clock, ready
+	if m.due > w.clock {
+		m.state = delayed
+	}
 	q.msgs = append(q.msgs, m)
 	q.n.Published++
+}
+
+// expiresAt is when a message's time is over; 0: never.
+func (q *mQueue) expiresAt(m *mMessage) int64 {
+	at := m.expires
+	if ttl := int64(q.s.TTL); ttl > 0 && (at == 0 || m.at+ttl < at) {
+		at = m.at + ttl
+	}
+	if m.dead != nil {
+		return 0
+	}
+	return at
+}
+
+// comeBack keeps a message from consumers that comes back when its time is over.
+func (w *model) comeBack(q *mQueue, m *mMessage) {
+	if at := q.expiresAt(m); at != 0 && at <= max(w.clock, w.looked) {
+		m.ending, m.over = 1, true
+	}
+}
+
+// outlived are the messages whose time is over and that nobody has.
+func (w *model) outlived(q *mQueue, now int64) (seqs []uint64) {
+	for _, m := range q.msgs {
+		at := q.expiresAt(m)
+		if m.over || m.state != leased && m.ending == 0 && at != 0 && max(at, m.retry) <= now {
+			if !m.over {
+				m.ending = 1
+			}
+			m.over, m.retry = false, 0
+			seqs = append(seqs, m.seq)
+		}
+	}
+	return seqs
+}
+
+// spare is told that a proposal about a message was lost.
+func (w *model) spare(q *mQueue, m *mMessage, again int64) {
+	if m.ending == 0 {
+		return
+	}
+	if m.ending--; m.ending == 0 && q.expiresAt(m) != 0 && q.expiresAt(m) <= w.looked {
+		m.retry = again
+	}
+}
+
+func (w *model) expire(q *mQueue, seqs []uint64) (n int) {
+	for _, seq := range seqs {
+		m := q.find(seq)
+		if m == nil {
+			continue
+		}
+		n++
+		if q.s.DeadLetterExpired && DeadName(q.name) != "" {
+			w.bury(q, m, "expired: its ttl is over")
+			continue
+		}
+		q.drop(m)
+		q.n.Expired++
+	}
+	return n
+}
+
+func (w *model) cancel(q *mQueue, seq uint64) int {
+	m := q.find(seq)
+	if m == nil {
+		return 0
+	}
+	q.drop(m)
+	q.n.Cancelled++
+	return 1
+}
+
+func (w *model) moveTo(q *mQueue, seq uint64, due int64) int {
+	m := q.find(seq)
+	if m == nil || m.state == leased {
+		return 0
+	}
+	if m.ending--; m.ending == 0 {
+		w.comeBack(q, m)
+	}
+	if m.state, m.due = ready, due; due > w.clock {
+		m.state = delayed
+	}
+	return 1
+}
+
+func (w *model) update(q *mQueue, s Settings) {
+	if s.TTL != q.s.TTL {
+		for _, m := range q.msgs {
+			m.retry = 0
+		}
+	}
+	if s.DedupWindow == 0 {
+		q.ids = nil
+	}
+	q.s = s
 }
 
 func (w *model) bury(q *mQueue, m *mMessage, reason string) {
 	d := w.queues[DeadName(q.name)]
 	if d == nil {
 		s := q.s
-		s.MaxMessages, s.MaxBytes, s.MaxDeliveries, s.Overflow = 0, 0, 0, Reject
+		s.MaxMessages, s.MaxBytes, s.MaxDeliveries, s.Overflow, s.TTL = 0, 0, 0, Reject, 0
 		d = &mQueue{id: q.id + 1, name: DeadName(q.name), s: s, last: q.deadLast}
 		w.queues[d.name] = d
 	}
@@ -191,7 +351,7 @@ func (w *model) bury(q *mQueue, m *mMessage, reason string) {
 			d.n.Dropped++
 		}
 	}
-	w.store(d, &mMessage{ref: m.ref, size: m.size, body: m.body, dead: &Dead{q.name, m.seq, uint32(m.attempts), reason}})
+	w.store(d, &mMessage{ref: m.ref, size: m.size, body: m.body, priority: m.priority, dead: &Dead{q.name, m.seq, uint32(m.attempts), reason}})
 }
 
 func (w *model) settle(q *mQueue, seqs []uint64) (n int) {
@@ -225,6 +385,9 @@ func (w *model) giveBack(q *mQueue, rs []Return, reason string, counted, dead bo
 			}
 			w.bury(q, m, reason)
 			continue
+		}
+		if m.state == leased {
+			w.comeBack(q, m)
 		}
 		m.free()
 		if m.state, m.due = delayed, r.Due; r.Due <= w.clock {
@@ -264,10 +427,11 @@ func (w *model) dueAt(now int64) {
 
 // reborn: consumers and leases are gone, and everything may have been delivered before.
 func (w *model) reborn(now int64) {
+	w.looked = 0
 	for _, q := range w.queues {
 		q.ring = nil
 		for _, m := range q.msgs {
-			m.restored = true
+			m.restored, m.ending, m.over, m.retry = true, 0, false, 0
 			if m.state == leased {
 				m.state, m.holder, m.end, m.returning = ready, nil, 0, false
 			}

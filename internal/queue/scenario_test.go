@@ -123,7 +123,7 @@ func (s *scenario) say(format string, args ...any) { fmt.Fprintf(&s.out, format+
 func (s *scenario) do(text string) {
 	l := parseLine(text)
 	switch l.words[0] {
-	case "create", "update", "publish", "batch", "ack", "nack", "purge", "delete", "pause", "resume", "relocate":
+	case "create", "update", "publish", "batch", "ack", "nack", "purge", "delete", "pause", "resume", "relocate", "cancel", "move":
 		s.command(l)
 	case "subscribe", "receive", "disconnect", "block", "unblock", "take", "shield", "extend":
 		s.event(l)
@@ -137,6 +137,8 @@ func (s *scenario) do(text string) {
 			s.propose(rec)
 		}
 		s.held = nil
+	case "lose": // what is held is not kept, and the process goes on
+		s.lose()
 	case "advance":
 		d, err := time.ParseDuration(l.words[1])
 		if err != nil {
@@ -170,7 +172,28 @@ func (s *scenario) tick() {
 		s.say("lease over: %s %d", e.q.Name, e.seq)
 		s.giveBack(e.q, []uint64{e.seq}, "lease expired", -1, true, false)
 	}
+	ends = nil
+	s.st.Outlived(s.now, func(q *Queue, seq uint64) { ends = append(ends, end{q, seq}) })
+	slices.SortFunc(ends, func(a, b end) int { return int(a.seq) - int(b.seq) })
+	for _, e := range ends {
+		s.say("time over: %s %d", e.q.Name, e.seq)
+		s.propose(AppendExpire(nil, e.q.ID, s.now, []uint64{e.seq}))
+	}
 	s.st.Waited(s.now, func(c *Consumer) { s.say("%v has waited long enough", c.Tag) })
+}
+
+// lose undoes what was done for the sake of records that were not kept; it is tried again a second later.
+func (s *scenario) lose() {
+	for _, rec := range s.held {
+		q := s.st.ids[uint32(rec[4])]
+		for _, seq := range ReturnedSeqs(rec) {
+			s.st.Rearm(q, seq, s.now+1e9)
+		}
+		for _, seq := range HeldSeqs(rec) {
+			s.st.Spare(q, seq, s.now+1e9)
+		}
+	}
+	s.held, s.holding = nil, false
 }
 
 // giveBack proposes a return. Chance is fixed: the delay is what the settings say without jitter.
@@ -195,7 +218,7 @@ func (s *scenario) propose(rec []byte) (out Outcome) {
 	}
 	out = s.apply(rec)
 	if out.Refusal != Done {
-		s.say("refused: %s", map[Refusal]string{NoQueue: "no queue", Full: "full", Exists: "exists"}[out.Refusal])
+		s.say("refused: %s", map[Refusal]string{NoQueue: "no queue", Full: "full", Exists: "exists", TooManyIDs: "too many ids"}[out.Refusal])
 	}
 	for _, c := range s.st.Removed() {
 		s.say("%v is removed: its queue is deleted", c.Tag)
@@ -208,6 +231,10 @@ func (s *scenario) settings(l line, v Settings) Settings {
 		if n, err := strconv.ParseInt(l.set[key], 10, 64); err == nil {
 			*p = n
 		}
+	}
+	v.TTL, v.DedupWindow = l.duration("ttl", v.TTL), l.duration("dedup_window", v.DedupWindow)
+	if x := l.set["dead_letter_expired"]; x != "" {
+		v.DeadLetterExpired = x == "true"
 	}
 	v.Lease = l.duration("lease", v.Lease)
 	v.RetryMin, v.RetryMax = l.duration("retry_min", v.RetryMin), l.duration("retry_max", v.RetryMax)
@@ -237,12 +264,12 @@ func (s *scenario) command(l line) {
 		s.propose(AppendUpdate(nil, q.ID, s.now, &v))
 	case "publish":
 		for _, body := range l.words[2:] {
-			s.propose(publishRecord(q.ID, s.now, body, false))
+			s.publish(q, l, body)
 		}
 	case "batch":
-		for i, body := range l.words[2:] {
-			s.propose(publishRecord(q.ID, s.now, body, i < len(l.words)-3))
-		}
+		s.publish(q, l, l.words[2:]...)
+	case "cancel", "move":
+		s.change(q, l)
 	case "ack":
 		if out := s.propose(AppendSettle(nil, q.ID, s.now, l.seqs())); !out.Pending && out.Refusal == Done {
 			s.say("settled %d", out.N)
@@ -269,6 +296,58 @@ func (s *scenario) command(l line) {
 			s.Fatal(err)
 		}
 		s.propose(rec)
+	}
+}
+
+// publish stores bodies all or none. "b#i" is the body b with the dedup_id i.
+func (s *scenario) publish(q *Queue, l line, bodies ...string) {
+	var out Outcome
+	for i, body := range bodies {
+		body, id, _ := strings.Cut(body, "#")
+		p := Publish{Body: []byte(body), Priority: DefaultPriority, Delay: l.duration("delay", 0), At: s.at(l),
+			TTL: l.duration("ttl", 0), DedupID: []byte(id), More: i < len(bodies)-1}
+		if n, err := strconv.Atoi(l.set["priority"]); err == nil {
+			p.Priority = uint8(n)
+		}
+		rec := AppendPublish(nil, &p)
+		Address(rec, q.ID, s.now)
+		out = s.propose(rec)
+	}
+	for i, known := range out.Known {
+		if known {
+			s.say("%q is known: %s %d", bodies[i], q.Name, out.Seqs[i])
+		}
+	}
+}
+
+// at is a point in time, given as the time since the beginning.
+func (s *scenario) at(l line) int64 {
+	if l.set["at"] == "" {
+		return 0
+	}
+	return start + int64(l.duration("at", 0))
+}
+
+// change ends or moves messages as the owner does.
+func (s *scenario) change(q *Queue, l line) {
+	for _, seq := range l.seqs() {
+		if s.st.Holds(q, seq, Receipt{}) == Settled {
+			s.say("%s has no %d", q.Name, seq)
+			continue
+		}
+		if !s.st.Hold(q, seq) {
+			s.say("%s %d is leased", q.Name, seq)
+			continue
+		}
+		if l.words[0] == "cancel" {
+			s.propose(AppendCancel(nil, q.ID, s.now, seq))
+			continue
+		}
+		due := s.at(l)
+		if due == 0 {
+			due = s.now + int64(l.duration("delay", 0))
+		}
+		s.propose(AppendMoveTo(nil, q.ID, s.now, seq, due))
 	}
 }
 
@@ -359,7 +438,7 @@ func (s *scenario) show(l line) {
 			name string
 			n    uint64
 		}{{"ready", uint64(c.Ready)}, {"delayed", uint64(c.Delayed)}, {"leased", uint64(c.Leased)}, {"acked", c.Acked},
-			{"dead", c.Dead}, {"dropped", c.Dropped}, {"purged", c.Purged}} {
+			{"expired", c.Expired}, {"dead", c.Dead}, {"dropped", c.Dropped}, {"cancelled", c.Cancelled}, {"purged", c.Purged}, {"redriven", c.Redriven}} {
 			if x.n > 0 {
 				fmt.Fprintf(&s.out, " %s %d", x.name, x.n)
 			}

@@ -212,10 +212,12 @@ func (d *dedup) load(r *reader) {
 // next Spans retains all of it.
 func (st *State) Resume() {
 	st.retained, st.released, st.removed = st.retained[:0], st.released[:0], nil
+	st.ends.keep(func(t timer) bool { return t.about != endsNow })
 	for _, q := range st.Queues() {
 		q.restored, q.Returned = q.last, 0
 		q.each(func(_ uint64, _ *chunk, m *msg) bool {
 			st.retained = append(st.retained, m.span())
+			m.flags &^= msgEnding // whatever was on its way never came to be
 			return true
 		})
 	}

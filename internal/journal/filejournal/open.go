@@ -333,6 +333,10 @@ func (l *Log) ready(spares []int, leftovers []string) error {
 	l.durable.Store(uint64(end))
 	l.committed.Store(uint64(end))
 	l.cache.limit = l.opt.CacheBytes
+	// What earlier lives left counts as if it were written now: a process that lives
+	// too briefly to write enough for a compaction would otherwise never make one.
+	_, used, _ := l.segs.sums()
+	l.activity.Store(used)
 	return nil
 }
 
