@@ -60,7 +60,7 @@ type request struct {
 	Credit   int
 	Encoding string
 	Body     json.RawMessage
-	After    string
+	After    any
 	raw      string
 }
 

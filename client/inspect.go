@@ -1,6 +1,7 @@
 package gmq
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,6 +23,8 @@ type Peeked struct {
 	Key       string
 	Body      json.RawMessage // byte for byte as it was published
 	Base64    bool            // it was sent as []byte
+
+	Raw json.RawMessage // all that the server shows, for what this version does not know
 
 	queue string
 }
@@ -45,7 +48,8 @@ func (p *Peeked) UnmarshalJSON(raw []byte) error {
 	}
 	*p = Peeked{
 		Seq: in.Seq, State: in.State, Until: in.Until, Attempts: in.Attempt, Published: in.Published,
-		Headers: in.Headers, Key: in.Key, Body: in.Body, Base64: in.Encoding == "base64", queue: in.Queue,
+		Headers: in.Headers, Key: in.Key, Body: in.Body, Base64: in.Encoding == "base64",
+		Raw: bytes.Clone(raw), queue: in.Queue,
 	}
 	return nil
 }

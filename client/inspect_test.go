@@ -162,7 +162,7 @@ func TestCancelAndReschedule(t *testing.T) {
 }
 
 func TestRedrive(t *testing.T) {
-	with(t, func(t *testing.T, _ *fake, c *Client, s *fakeConn) {
+	with(t, func(t *testing.T, f *fake, c *Client, s *fakeConn) {
 		q := c.Queue("q")
 		for _, test := range []struct {
 			do      func() (int, error)
@@ -187,8 +187,10 @@ func TestRedrive(t *testing.T) {
 		}
 		got := going(func() (int, error) { return q.Redrive(t.Context(), 0) })
 		s.ok(s.expect("queue.redrive"), `"moved":100000`)
+		s.expect("queue.redrive")
 		_ = s.Close()
-		if o := <-got; o.v != 100_000 || o.err == nil {
+		f.accept().Close()
+		if o := <-got; o.v != 100_000 || !errors.Is(o.err, ErrUnknownOutcome) {
 			t.Fatalf("%+v", o)
 		}
 	})

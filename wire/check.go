@@ -9,7 +9,7 @@ func (d *Decoder) finish() *Error {
 	r.Op = ParseOp(d.op)
 	switch {
 	case classic && !hasOp:
-		return Errorf(CodeBadRequest, "operation belongs to the first protocol of 2015, which is not enabled (classic); a request has op")
+		return Errorf(CodeBadRequest, "operation belongs to the first protocol of 2015, which is not enabled (classic), or not after other lines; a request has op")
 	case d.form != nil:
 		return d.form
 	case !hasOp:

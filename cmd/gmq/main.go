@@ -68,7 +68,7 @@ func newRoot() *cobra.Command {
 	g := addGlobals(root)
 	root.AddCommand(
 		newServe(),
-		newPub(g), newSub(g), newQueue(g), newPing(g),
+		newPub(g), newSub(g), newPeek(g), newQueue(g), newPing(g),
 		newConfig(g), newJournal(g), newVersion(g),
 	)
 	root.InitDefaultHelpCmd()

@@ -20,6 +20,7 @@ type pubFlags struct {
 	file    string
 	topic   string
 	headers []string
+	message messageFlags
 }
 
 func newPub(g *globals) *cobra.Command {
@@ -41,7 +42,9 @@ It is silent in a pipe. With -o json there is a line for each message, in their 
   tail -f access.log | gmq pub lines
   jq -c '.[]' orders.json | gmq pub orders --json
   gmq pub pictures --file cat.png
-  gmq pub --topic orders.created 'hello'`,
+  gmq pub --topic orders.created 'hello'
+  gmq pub reminders 'tea is ready' --delay 4m --priority 9
+  gmq pub mails 'order 17 is on its way' --key customer-4 --dedup-id shipped-17`,
 		Args:        cobra.MaximumNArgs(2),
 		Annotations: remote,
 		RunE:        func(cmd *cobra.Command, args []string) error { return runPub(cmd, g, &f, args) },
@@ -53,6 +56,7 @@ It is silent in a pipe. With -o json there is a line for each message, in their 
 	fs.StringVar(&f.file, "file", "", "send a whole `file` as one message: bytes, or with --json JSON; - is stdin")
 	fs.StringVar(&f.topic, "topic", "", "publish to a `topic`, and to no QUEUE")
 	fs.StringArrayVar(&f.headers, "header", nil, "a header of every message, as `name=value`; may be repeated")
+	f.message.add(cmd)
 	complete(cmd, "header")
 	complete(cmd, "topic")
 	return cmd
@@ -88,6 +92,10 @@ func (f *pubFlags) check(args []string) (map[string]string, error) {
 	case f.base64 && f.json:
 		return nil, usage("--base64 and --json: which of them?")
 	}
+	many := len(args) == 0 && f.file == "" && !f.base64
+	if err := f.message.check(many); err != nil {
+		return nil, err
+	}
 	headers := map[string]string{}
 	for _, h := range f.headers {
 		name, value, ok := strings.Cut(h, "=")
@@ -111,9 +119,9 @@ func publish(cmd *cobra.Command, g *globals, f *pubFlags, queue string, args []s
 		return err
 	}
 	if f.topic != "" {
-		return publishTopic(ctx, cmd, g, f.topic, src, headers)
+		return publishTopic(ctx, cmd, g, f, src, headers)
 	}
-	var opts []gmq.PublishOption
+	opts := f.message.options()
 	if len(headers) > 0 {
 		opts = append(opts, gmq.Headers(maps.Clone(headers)))
 	}

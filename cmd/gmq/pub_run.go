@@ -50,6 +50,7 @@ type publisher struct {
 	stop      error // why everything ends early
 	stored    string
 	lastSeq   uint64
+	known     int64 // duplicates among the confirmed
 }
 
 func newPublisher(cmd *cobra.Command, g *globals, q *gmq.Queue, many bool, opts []gmq.PublishOption) *publisher {
@@ -168,6 +169,9 @@ func (p *publisher) take(waiting context.Context, o outcome) error {
 		if sent, err = o.future.Wait(waiting); err == nil {
 			p.confirmed.Add(1)
 			p.stored, p.lastSeq = sent.Stored, sent.Seq
+			if sent.Duplicate {
+				p.known++
+			}
 			if p.g.json() {
 				return p.printSent(sent)
 			}
@@ -267,6 +271,8 @@ func (p *publisher) verdict(waiting context.Context) error {
 func (p *publisher) summary(w io.Writer, took time.Duration) {
 	n := p.confirmed.Load()
 	switch {
+	case p.known > 0: // there is a dedup id for one message only
+		fmt.Fprintf(w, "not published again: %s has it as seq %d, stored: %s\n", p.queue.Name(), p.lastSeq, p.stored)
 	case !p.many:
 		fmt.Fprintf(w, "published to %s, seq %d, stored: %s\n", p.queue.Name(), p.lastSeq, p.stored)
 	case n == 0:

@@ -18,7 +18,7 @@ import (
 )
 
 // publishTopic speaks the protocol itself, a message at a time: the client knows queues only.
-func publishTopic(ctx context.Context, cmd *cobra.Command, g *globals, topic string, src source, headers map[string]string) error {
+func publishTopic(ctx context.Context, cmd *cobra.Command, g *globals, f *pubFlags, src source, headers map[string]string) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", g.address())
 	if err != nil {
@@ -33,7 +33,7 @@ func publishTopic(ctx context.Context, cmd *cobra.Command, g *globals, topic str
 		}
 		var published topicReply
 		if err == nil {
-			published, err = sendTopic(conn, in, g, topic, body, headers)
+			published, err = sendTopic(conn, in, g, f, body, headers)
 		}
 		if err != nil {
 			return &refusal{line, inWords(unwrapRefusal(err))}
@@ -41,7 +41,7 @@ func publishTopic(ctx context.Context, cmd *cobra.Command, g *globals, topic str
 		if g.json() {
 			err = printJSON(cmd.OutOrStdout(), published)
 		} else if onTerminal(cmd.ErrOrStderr()) {
-			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "published to %s, in %s\n", topic, plural(published.Queues, "queue"))
+			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "published to %s, in %s\n", f.topic, plural(published.Queues, "queue"))
 		}
 		if err != nil {
 			return err
@@ -55,8 +55,9 @@ type topicReply struct {
 	Stored string `json:"stored,omitempty"`
 }
 
-func sendTopic(conn net.Conn, in *bufio.Reader, g *globals, topic string, body any, headers map[string]string) (topicReply, error) {
-	b := wire.AppendString([]byte(`{"id":1,"op":"publish","topic":`), topic)
+func sendTopic(conn net.Conn, in *bufio.Reader, g *globals, f *pubFlags, body any, headers map[string]string) (topicReply, error) {
+	b := wire.AppendString([]byte(`{"id":1,"op":"publish","topic":`), f.topic)
+	b = f.message.appendTo(b)
 	if len(headers) > 0 {
 		text, err := json.Marshal(headers)
 		if err != nil {

@@ -16,11 +16,14 @@ func newQueue(g *globals) *cobra.Command {
 		Short: "List, inspect and manage queues",
 		Example: `  gmq queue ls
   gmq queue info orders
-  gmq queue create orders --max-messages 100000 --overflow reject`,
+  gmq queue create orders --max-messages 100000 --overflow reject
+  gmq queue peek orders.dlq
+  gmq queue explain orders 17`,
 	}
 	cmd.AddCommand(
 		newQueueLs(g), newQueueInfo(g), newQueueCreate(g), newQueueUpdate(g),
 		newQueueRm(g), newQueuePurge(g), newQueuePause(g), newQueueResume(g),
+		newPeek(g), newQueueExplain(g), newQueueCancel(g), newQueueReschedule(g), newQueueRedrive(g),
 	)
 	return cmd
 }
@@ -52,10 +55,10 @@ func (g *globals) done(cmd *cobra.Command, name, what string) error {
 	return nil
 }
 
-// infoFields are the fields of a queue.info reply, without those of the reply itself.
-func infoFields(info gmq.QueueInfo) (map[string]json.RawMessage, error) {
+// replyFields are the fields of a reply, without those that every reply has.
+func replyFields(raw json.RawMessage) (map[string]json.RawMessage, error) {
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(info.Raw, &fields); err != nil {
+	if err := json.Unmarshal(raw, &fields); err != nil {
 		return nil, err
 	}
 	delete(fields, "id")

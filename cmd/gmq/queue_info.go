@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -25,7 +26,7 @@ all the others: every message is somewhere.`,
 			return err
 		}
 		if g.json() {
-			fields, err := infoFields(info)
+			fields, err := replyFields(info.Raw)
 			if err != nil {
 				return err
 			}
@@ -101,5 +102,8 @@ func settingRows(s *gmq.Settings) [][]string {
 			"min " + config.Duration(r.Min).String(), "max " + config.Duration(r.Max).String(),
 			fmt.Sprintf("factor %v", r.Factor), fmt.Sprintf("jitter %v", r.Jitter),
 		}, ", ")},
+		{"  ttl", limit(int64(s.TTL), config.Duration(s.TTL).String())},
+		{"  dedup-window", config.Duration(s.DedupWindow).String()},
+		{"  dead-letter-expired", strconv.FormatBool(s.DeadLetterExpired != nil && *s.DeadLetterExpired)},
 	}
 }

@@ -20,7 +20,8 @@ func newQueueCreate(g *globals) *cobra.Command {
 queue_defaults count. Creating it again with the same settings is fine, with others it fails.`,
 		Example: `  gmq queue create orders
   gmq queue create clicks --storage memory --max-bytes 64MiB --overflow drop_oldest
-  gmq queue create mails --lease 5m --max-deliveries 3 --retry-min 10s`,
+  gmq queue create mails --lease 5m --max-deliveries 3 --retry-min 10s
+  gmq queue create offers --ttl 1h --dead-letter-expired`,
 	}, func(ctx context.Context, cmd *cobra.Command, c *gmq.Client, name string) error {
 		settings, _ := set.settings(cmd)
 		if err := c.CreateQueue(ctx, name, settings); err != nil {
@@ -63,7 +64,7 @@ func (g *globals) settled(ctx context.Context, cmd *cobra.Command, c *gmq.Client
 	if err != nil {
 		return err
 	}
-	fields, err := infoFields(info)
+	fields, err := replyFields(info.Raw)
 	if err != nil {
 		return err
 	}
@@ -82,6 +83,9 @@ type settingFlags struct {
 	retryMax      time.Duration
 	retryFactor   float64
 	retryJitter   float64
+	ttl           time.Duration
+	dedupWindow   time.Duration
+	deadExpired   bool
 }
 
 // sizeFlag is a number of bytes, written as in the configuration.
@@ -113,6 +117,9 @@ func (s *settingFlags) add(cmd *cobra.Command, creating bool) {
 	fs.DurationVar(&s.retryMax, "retry-max", 0, "longest wait between two deliveries")
 	fs.Float64Var(&s.retryFactor, "retry-factor", 0, "by how much each wait is longer than the one before")
 	fs.Float64Var(&s.retryJitter, "retry-jitter", 0, "the part of a wait left to chance: 0.2 is ±20 %")
+	fs.DurationVar(&s.ttl, "ttl", 0, "after which time a message that nobody took expires; 0s is never")
+	fs.DurationVar(&s.dedupWindow, "dedup-window", 0, "how long a dedup id is remembered; 0s is not at all")
+	fs.BoolVar(&s.deadExpired, "dead-letter-expired", false, "messages that expire become dead letters; =false undoes it")
 	complete(cmd, "overflow", s.overflow.values...)
 }
 
@@ -137,6 +144,11 @@ func (s *settingFlags) settings(cmd *cobra.Command) (set gmq.Settings, some bool
 	set.Retry.Max = orNone(given("retry-max"), s.retryMax)
 	set.Retry.Factor = orNone(given("retry-factor"), s.retryFactor)
 	set.Retry.Jitter = orNone(given("retry-jitter"), s.retryJitter)
+	set.TTL = orNone(given("ttl"), s.ttl)
+	set.DedupWindow = orNone(given("dedup-window"), s.dedupWindow)
+	if given("dead-letter-expired") {
+		set.DeadLetterExpired = &s.deadExpired
+	}
 	return set, some
 }
 

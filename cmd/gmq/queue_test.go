@@ -9,10 +9,12 @@ func TestQueueCommands(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	const all = `{"queue":"orders","settings":{"storage":"memory","max_messages":10,"max_bytes":65536,"overflow":"drop_oldest",` +
-		`"lease":"1m0s","max_deliveries":3,"retry":{"min":"0s","max":"2s","factor":3,"jitter":0}}}` + "\n"
+		`"lease":"1m0s","max_deliveries":3,"retry":{"min":"0s","max":"2s","factor":3,"jitter":0},` +
+		`"ttl":"1h0m0s","dedup_window":"0s","dead_letter_expired":true}}` + "\n"
 	create := []string{
 		"queue", "create", "orders", "--storage", "memory", "--max-messages", "10", "--max-bytes", "64KiB", "--overflow", "drop_oldest",
 		"--lease", "1m", "--max-deliveries", "3", "--retry-min", "0s", "--retry-max", "2s", "--retry-factor", "3", "--retry-jitter", "0",
+		"--ttl", "1h", "--dedup-window", "0s", "--dead-letter-expired",
 	}
 	equal(t, "created", s.must("", append(create, "-o", "json")...), all)
 	equal(t, "created again", s.must("", create...), "")
@@ -20,8 +22,8 @@ func TestQueueCommands(t *testing.T) {
 	equal(t, "with other settings", r.code, 1)
 	contains(t, "stderr", r.err, "gmq: exists:")
 
-	contains(t, "update", s.must("", "queue", "update", "orders", "--max-messages", "0", "--retry-min", "1s", "-o", "json"),
-		`"max_messages":0`, `"max_bytes":65536`, `"retry":{"min":"1s","max":"2s","factor":3,"jitter":0}`)
+	contains(t, "update", s.must("", "queue", "update", "orders", "--max-messages", "0", "--retry-min", "1s", "--ttl", "0s", "--dedup-window", "1m", "--dead-letter-expired=false", "-o", "json"),
+		`"max_messages":0`, `"max_bytes":65536`, `"retry":{"min":"1s","max":"2s","factor":3,"jitter":0}`, `"ttl":"0s","dedup_window":"1m0s","dead_letter_expired":false`)
 
 	s.must("1\n2\n", "pub", "orders")
 	s.must("", "pub", "other", "x")
@@ -34,7 +36,9 @@ other   file         1       0        0
 
 	info := s.must("", "queue", "info", "orders")
 	contains(t, "info", info, "queue      orders\n", "state      delivering\n", "\n  published  2\n  ready      2\n",
-		"\n  max-messages    no limit\n", "\n  max-bytes       64KiB\n", "\n  lease           1m\n", "retry           min 1s, max 2s, factor 3, jitter 0\n")
+		"\n  max-messages         no limit\n", "\n  max-bytes            64KiB\n", "\n  lease                1m\n",
+		"\n  retry                min 1s, max 2s, factor 3, jitter 0\n", "\n  ttl                  no limit\n",
+		"\n  dedup-window         1m\n", "\n  dead-letter-expired  false\n")
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(s.must("", "queue", "info", "orders", "-o", "json")), &fields); err != nil || fields["counts"] == nil || fields["ok"] != nil {
 		t.Errorf("info as JSON: %v, %v", fields, err)

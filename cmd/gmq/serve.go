@@ -99,8 +99,7 @@ func serve(cfg config.Config, load func() (config.Config, error)) error {
 	for {
 		select {
 		case err := <-in.failed:
-			// Nothing can be promised any more: nothing more is said to any client.
-			return fmt.Errorf("the server stops because it could lose what it confirms: %w", err)
+			return lost(err)
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
 				in.reload()
@@ -115,9 +114,21 @@ func serve(cfg config.Config, load func() (config.Config, error)) error {
 					}
 				}
 			}()
-			return in.drain()
+			drained := make(chan error, 1)
+			go func() { drained <- in.drain() }()
+			select {
+			case err := <-in.failed:
+				return lost(err)
+			case err := <-drained:
+				return err
+			}
 		}
 	}
+}
+
+// lost is the end of a server that can promise nothing any more: nothing more is said to any client.
+func lost(err error) error {
+	return fmt.Errorf("the server stops because it could lose what it confirms: %w", err)
 }
 
 // open restores the state from the data directory.
@@ -185,7 +196,7 @@ func (in *instance) listen() error {
 	if err != nil {
 		return fmt.Errorf("%w (another address: --listen)", err)
 	}
-	in.server = server.New(server.Options{Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections})
+	in.server = server.New(server.Options{Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic})
 	if in.cfg.Admin != config.AdminOff {
 		al, err := net.Listen("tcp", in.cfg.Admin)
 		if err != nil {

@@ -55,6 +55,7 @@ func (sh *shard) applyPubs(st *store, w *work) error {
 	off := 0
 	for i := range w.pubs {
 		p := &w.pubs[i]
+		start := off
 		var out queue.Outcome
 		for range p.n {
 			var err error
@@ -64,6 +65,8 @@ func (sh *shard) applyPubs(st *store, w *work) error {
 		}
 		switch {
 		case p.refused:
+		case out.Refusal == queue.NoQueue && p.create && !p.again:
+			sh.publishAgain(w, p, start, off)
 		case out.Refusal != queue.Done:
 			sh.fail(w.s, w.str(p.id), refusal(out, w.str(p.name), int(p.n)))
 		case p.quiet:
@@ -74,6 +77,20 @@ func (sh *shard) applyPubs(st *store, w *work) error {
 		}
 	}
 	return nil
+}
+
+// publishAgain proposes a publish anew whose queue went, or turned out to be another, while it was on
+// its way: whoever wants the queue to be created does not care.
+func (sh *shard) publishAgain(w *work, p *pub, from, to int) {
+	a := sh.newWork()
+	a.s, a.requests, a.cost = w.s, 1, to-from
+	w.requests--
+	w.cost -= a.cost
+	a.batch.Data = append(a.batch.Data, w.batch.Data[from:to]...)
+	again := *p
+	again.id, again.name, again.at, again.again = a.put(w.str(p.id)), a.put(w.str(p.name)), 0, true
+	a.pubs = append(a.pubs, again)
+	sh.admitPubs(a)
 }
 
 func refusal(out queue.Outcome, name []byte, n int) *wire.Error {
@@ -159,9 +176,13 @@ func (sh *shard) applyTasks(st *store, ts *tasks) error {
 
 // dropTask answers a task whose record was not kept.
 func (sh *shard) dropTask(st *store, ts *tasks, t *task, cause error) {
-	if t.op == wire.OpQueueDelete && t.queue != nil {
-		t.queue.Deleting = false
+	if t.deleted != nil {
+		t.deleted.Deleting = false
 	}
+	if t.settled != 0 {
+		st.owed = append(st.owed, owed{t.queue, t.settled, sh.now + retryAfter})
+	}
+	sh.updateKept(t)
 	if m := t.made; m != nil {
 		for _, w := range m.parked {
 			sh.fail(w.s, w.control.id, st.full(cause))
@@ -171,7 +192,7 @@ func (sh *shard) dropTask(st *store, ts *tasks, t *task, cause error) {
 		sh.made(m)
 	}
 	if t.op != wire.OpNone {
-		sh.fail(t.s, ts.text[t.id.from:t.id.to], st.full(cause))
+		sh.fail(t.s, ts.idOf(t), st.full(cause))
 	}
 	if t.control != nil {
 		sh.finish(t.control.work)
@@ -189,7 +210,11 @@ func (sh *shard) rearm(st *store, ts *tasks) {
 		off = next
 		if q := ts.list[i].queue; q != nil {
 			for _, seq := range queue.ReturnedSeqs(payload) {
-				st.state.Rearm(q, seq, sh.now+retryAfter)
+				if ts.list[i].op == wire.OpNack { // refused: the lease goes on as if nothing had been said
+					st.state.Unreturn(q, seq)
+				} else {
+					st.state.Rearm(q, seq, sh.now+retryAfter)
+				}
 			}
 			for _, seq := range queue.HeldSeqs(payload) {
 				st.state.Spare(q, seq, sh.now+retryAfter)
@@ -200,7 +225,8 @@ func (sh *shard) rearm(st *store, ts *tasks) {
 
 // answerTask tells what has become of a record.
 func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
-	id := ts.text[t.id.from:t.id.to]
+	id := ts.idOf(t)
+	sh.updateKept(t)
 	switch {
 	case t.made != nil:
 		sh.made(t.made)
@@ -215,6 +241,11 @@ func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 		return
 	}
 	if c := t.control; c != nil {
+		if t.made != nil && out.Refusal == queue.Exists && out.Queue.Settings != t.made.settings {
+			sh.fail(t.s, c.id, wire.Errorf(wire.CodeExists, "queue %q exists with other settings", c.name))
+			sh.finish(c.work)
+			return
+		}
 		if t.op == wire.OpQueueRedrive && !c.quiet {
 			r := sh.reply(t.s)
 			r.b = append(appendNumber(wire.AppendOK(r.b, c.id), "moved", uint64(out.N)), "}\n"...)
@@ -253,6 +284,15 @@ func (sh *shard) answerAck(s *Session, id []byte, op wire.Op, quiet bool, n int,
 		c.b = appendUint(append(c.b, `,"settled":`...), uint64(n))
 	}
 	c.b = append(c.b, "}\n"...)
+}
+
+// updateKept notes that one of the proposed changes of a queue's settings has been decided.
+func (sh *shard) updateKept(t *task) {
+	if u := sh.updates[t.updated]; u != nil {
+		if u.proposed--; u.proposed == 0 {
+			delete(sh.updates, t.updated)
+		}
+	}
 }
 
 // made ends the waiting for a queue whose creation has been decided.

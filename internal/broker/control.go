@@ -39,16 +39,23 @@ type tag struct {
 	sub uint64
 }
 
+// An update is what queue.update has made of a queue's settings when all that is proposed is kept.
+type update struct {
+	settings queue.Settings
+	proposed int
+}
+
 // A waiter is a receive that waits.
 type waiter struct {
-	s     *Session
-	id    []byte
-	quiet bool
-	max   int
-	hold  *queue.Consumer // who gets the leases
-	c     *queue.Consumer
-	work  *work
+	s    *Session
+	id   []byte
+	max  int
+	c    *queue.Consumer
+	work *work
 }
+
+// maxSubs is how many subscriptions one connection may have.
+const maxSubs = 10_000
 
 func clone(b []byte) []byte { return append([]byte(nil), b...) }
 
@@ -78,6 +85,10 @@ func (in *Intake) control(r *wire.Request) {
 		}
 	case wire.OpSubscribe:
 		c.max = int(r.Credit)
+		if len(in.subs) >= maxSubs {
+			in.s.Refuse(r.ID, wire.Errorf(wire.CodeOverloaded, "this connection has had %d subscriptions that it did not end, as many as it may", maxSubs))
+			return
+		}
 		in.lastSub++
 		c.sub = in.lastSub
 		if in.subs == nil {
@@ -151,6 +162,9 @@ func (sh *shard) admitControl(w *work) bool {
 		return sh.changeMessage(w, c, t)
 	default:
 		settings := t.queue.Settings
+		if u := sh.updates[t.queue]; u != nil {
+			settings = u.settings
+		}
 		return sh.changeQueue(w, c, t.store, t.id, t.queue.Name, &settings)
 	}
 	return true
@@ -171,9 +185,7 @@ func (sh *shard) changeMessage(w *work, c *control, t target) bool {
 	if c.due.IsZero() {
 		due = sh.now + int64(c.wait)
 	}
-	ts := t.store.record(task{op: c.op, s: w.s, control: c, queue: q})
-	ts.list[len(ts.list)-1].id = ts.put(c.id)
-	ts.write(func(dst []byte) []byte {
+	t.store.record(task{op: c.op, s: w.s, control: c, queue: q}).write(func(dst []byte) []byte {
 		if c.op == wire.OpQueueCancel {
 			return queue.AppendCancel(dst, q.ID, sh.now, c.seq)
 		}
@@ -185,6 +197,7 @@ func (sh *shard) changeMessage(w *work, c *control, t target) bool {
 // changeQueue proposes what changes a queue; the reply comes when it is kept. settings are
 // those in force when everything proposed so far is kept, and are brought up to date.
 func (sh *shard) changeQueue(w *work, c *control, st *store, id uint32, name string, settings *queue.Settings) bool {
+	var updated *queue.Queue
 	if c.op == wire.OpQueueUpdate {
 		now := *settings
 		err := merge(&now, c)
@@ -199,17 +212,25 @@ func (sh *shard) changeQueue(w *work, c *control, st *store, id uint32, name str
 			return true
 		}
 		*settings = now
-	}
-	t := task{op: c.op, s: w.s, control: c}
-	if c.op == wire.OpQueueDelete { // from here on, the name is free for a new queue
-		if delete(sh.making, name); st.state.Queue(name) != nil {
-			t.queue = st.state.Queue(name)
-			t.queue.Deleting = true
+		if q := st.state.Queue(name); q != nil && q.ID == id {
+			u := sh.updates[q]
+			if u == nil {
+				u = &update{}
+				sh.updates[q] = u
+			}
+			u.settings = now
+			u.proposed++
+			updated = q
 		}
 	}
-	ts := st.record(t)
-	ts.list[len(ts.list)-1].id = ts.put(c.id)
-	ts.write(func(dst []byte) []byte {
+	t := task{op: c.op, s: w.s, control: c, updated: updated}
+	if c.op == wire.OpQueueDelete { // from here on, the name is free for a new queue
+		if delete(sh.making, name); st.state.Queue(name) != nil {
+			t.deleted = st.state.Queue(name)
+			t.deleted.Deleting = true
+		}
+	}
+	st.record(t).write(func(dst []byte) []byte {
 		switch c.op {
 		case wire.OpQueueUpdate:
 			return queue.AppendUpdate(dst, id, sh.now, settings)
@@ -246,7 +267,7 @@ func (sh *shard) createQueue(w *work, c *control, t target, exists bool) bool {
 		err = errShuttingDown
 	}
 	if err == nil {
-		_, err = sh.make(string(c.name), settings, task{op: c.op, s: w.s, control: c})
+		_, err = sh.create(string(c.name), settings, task{op: c.op, s: w.s, control: c})
 	}
 	if err != nil {
 		sh.fail(w.s, c.id, err)
@@ -342,6 +363,9 @@ func (sh *shard) subscribe(w *work, c *control, t target) {
 		r.b = append(appendUint(append(wire.AppendOK(r.b, c.id), `,"sub":`...), c.sub), "}\n"...)
 	}
 	t.store.state.Subscribe(cons)
+	if sh.members[w.s].blocked {
+		t.store.state.Block(cons)
+	}
 }
 
 func (sh *shard) unsubscribe(w *work, c *control) bool {
@@ -379,9 +403,11 @@ func (sh *shard) makingFor(s *Session, sub uint64) *making {
 	return nil
 }
 
+func (sh *shard) storeOf(q *queue.Queue) *store { return sh.byName[q.Settings.Storage] }
+
 // release ends a consumer and lets what it had return at once.
 func (sh *shard) release(c *queue.Consumer, reason string) {
-	st := sh.byName[c.Queue.Settings.Storage]
+	st := sh.storeOf(c.Queue)
 	sh.giveBackNow(st, c.Queue, st.state.Unsubscribe(c), reason)
 }
 
@@ -390,16 +416,24 @@ func (sh *shard) detach(s *Session) {
 	s.detached.Or(1 << sh.index)
 	m := sh.members[s]
 	delete(sh.members, s)
-	if m == nil || sh.b.draining.Load() { // a lease that ends with the server does not count
+	if m == nil {
+		return
+	}
+	for c := range m.waits {
+		sh.storeOf(c.Queue).state.Unsubscribe(c)
+		sh.finish(c.Tag.(*waiter).work)
+	}
+	for _, w := range m.later {
+		sh.finish(w)
+	}
+	if sh.b.draining.Load() { // a lease that ends with the server does not count
+		for _, c := range m.subs {
+			sh.storeOf(c.Queue).state.Unsubscribe(c)
+		}
 		return
 	}
 	for _, sub := range slices.Sorted(maps.Keys(m.subs)) {
 		sh.release(m.subs[sub], "the consumer's connection was lost")
-	}
-	for c := range m.waits {
-		st := sh.byName[c.Queue.Settings.Storage]
-		st.state.Unsubscribe(c)
-		sh.finish(c.Tag.(*waiter).work)
 	}
 	holds := slices.Collect(maps.Values(m.holds))
 	slices.SortFunc(holds, func(a, b *queue.Consumer) int { return cmp.Compare(a.Queue.ID, b.Queue.ID) })
@@ -412,18 +446,35 @@ func (sh *shard) detach(s *Session) {
 func (sh *shard) endWaits() {
 	for _, m := range sh.members {
 		for c := range m.waits {
-			st := sh.byName[c.Queue.Settings.Storage]
+			st := sh.storeOf(c.Queue)
 			st.state.Unsubscribe(c)
-			sh.answerWait(st, c)
+			sh.answerReceive(st, c.Tag.(*waiter))
+			sh.drop(c.Tag.(*waiter))
 		}
+		for _, w := range m.later {
+			if sh.admitControl(w) {
+				sh.finish(w)
+			}
+		}
+		m.later = nil
 	}
 }
 
 // resume lets a session whose reader was slow have deliveries again.
 func (sh *shard) resume(s *Session) {
-	if m := sh.members[s]; m != nil {
-		for _, c := range m.subs {
-			sh.byName[c.Queue.Settings.Storage].state.Unblock(c)
+	m := sh.members[s]
+	if m == nil {
+		return
+	}
+	m.blocked = false
+	for _, c := range m.subs {
+		sh.storeOf(c.Queue).state.Unblock(c)
+	}
+	later := m.later
+	m.later = nil
+	for _, w := range later {
+		if sh.admitControl(w) {
+			sh.finish(w)
 		}
 	}
 }

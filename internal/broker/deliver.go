@@ -3,6 +3,7 @@ package broker
 import (
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
@@ -32,6 +33,7 @@ func (sh *shard) pump(st *store) bool {
 func (sh *shard) takeBatch(st *store) bool {
 	sh.batch = sh.batch[:0]
 	bytes, some := 0, false
+	sh.reportLeases()
 	for len(sh.batch) < pumpMessages && bytes < pumpBytes && sh.mayLease(st) {
 		d, ok := st.state.Take(sh.now)
 		if !ok {
@@ -45,7 +47,7 @@ func (sh *shard) takeBatch(st *store) bool {
 		sh.batch = append(sh.batch, d)
 		size := int(d.Span.Size) + lineOverhead
 		bytes += size
-		sh.hold(st, d.C, size)
+		sh.promise(d.C.Tag.(*tag).s, size)
 	}
 	return some
 }
@@ -76,17 +78,36 @@ func (sh *shard) inFlight() int64 {
 	return sh.b.inFlight.Load() + int64(n)
 }
 
-// hold stops the deliveries to a consumer whose connection has enough to carry.
-func (sh *shard) hold(st *store, c *queue.Consumer, size int) {
-	s := c.Tag.(*tag).s
-	if s.pending.Load()+int64(sh.reply(s).promised)+int64(size) < OutLimit {
-		sh.reply(s).promised += size
+// promise notes that size bytes will be appended for s, and stops all deliveries of this shard to a session that has
+// enough to carry.
+func (sh *shard) promise(s *Session, size int) {
+	sh.reply(s).promised += size
+	if !sh.crowded(s) {
 		return
 	}
-	sh.reply(s).promised += size
-	st.state.Block(c)
+	m := sh.member(s)
+	if !m.blocked {
+		m.blocked = true
+		for _, c := range m.subs {
+			sh.storeOf(c.Queue).state.Block(c)
+		}
+	}
+	sh.awaitRoom(s)
+}
+
+// crowded reports whether s has enough to carry.
+func (sh *shard) crowded(s *Session) bool {
+	n := s.pending.Load()
+	if c := s.open[sh.index]; c != nil {
+		n += int64(len(c.b) + c.promised)
+	}
+	return n >= OutLimit
+}
+
+// awaitRoom has resume called when s has room again.
+func (sh *shard) awaitRoom(s *Session) {
 	s.blocked.Or(1 << sh.index)
-	if s.pending.Load() == 0 && sh.reply(s).promised < OutLimit { // nothing is left that would unblock it
+	if s.pending.Load() == 0 && !sh.crowded(s) { // it was sent just now, and nothing is left that would tell
 		sh.unblock(s)
 	}
 }
@@ -108,6 +129,7 @@ func (sh *shard) encodeBatch(st *store) error {
 		}
 		sh.delivery.Pushed, sh.delivery.Sub = true, t.sub
 		c.b = append(wire.AppendDelivery(c.b, &sh.delivery), '\n')
+		c.promised -= int(d.Span.Size) + lineOverhead
 		if d.C.Auto {
 			sh.settle(st, d)
 		}
@@ -152,7 +174,7 @@ func deadInfo(d *queue.Dead) wire.DeadInfo {
 // settle records that a message was settled by its delivery.
 func (sh *shard) settle(st *store, d *queue.Delivery) {
 	q := d.C.Queue
-	st.record(task{queue: q}).write(func(dst []byte) []byte {
+	st.record(task{queue: q, settled: d.Seq}).write(func(dst []byte) []byte {
 		return queue.AppendSettle(dst, q.ID, sh.now, []uint64{d.Seq})
 	})
 }
@@ -160,7 +182,8 @@ func (sh *shard) settle(st *store, d *queue.Delivery) {
 // spareHolds is how many of a session's holds may be kept although nothing is leased by them.
 const spareHolds = 32
 
-// receive answers a receive, now or, where nothing is there and it may wait, later (false).
+// receive answers a receive, now or, where nothing is there and it may wait, or its session has enough to
+// carry, later (false).
 func (sh *shard) receive(w *work, c *control, t target) bool {
 	q := t.queue
 	if q.Paused {
@@ -168,15 +191,12 @@ func (sh *shard) receive(w *work, c *control, t target) bool {
 		return true
 	}
 	m := sh.member(w.s)
-	hold := m.holds[q]
-	if hold == nil {
-		if len(m.holds) >= spareHolds {
-			maps.DeleteFunc(m.holds, func(_ *queue.Queue, c *queue.Consumer) bool { return c.Leased() == 0 })
-		}
-		hold = &queue.Consumer{Queue: q, Tag: &tag{s: w.s}, Limit: 1 << 30}
-		m.holds[q] = hold
+	if sh.crowded(w.s) && !w.s.gone.Load() {
+		m.later = append(m.later, w)
+		sh.awaitRoom(w.s)
+		return false
 	}
-	wt := &waiter{s: w.s, id: c.id, quiet: c.quiet, max: c.max, hold: hold, work: w}
+	wt := &waiter{s: w.s, id: c.id, max: c.max, work: w}
 	wt.c = &queue.Consumer{Queue: q, Tag: wt, Limit: 1, Lease: c.leaseOf(q), Auto: c.auto, Until: sh.now + int64(c.wait)}
 	if c.wait == 0 || sh.b.draining.Load() || w.s.gone.Load() || t.store.state.Deliverable(q) && sh.mayLease(t.store) {
 		sh.answerReceive(t.store, wt)
@@ -187,9 +207,30 @@ func (sh *shard) receive(w *work, c *control, t target) bool {
 	return false
 }
 
+// holder is the consumer that has what a session receives from a queue.
+func (sh *shard) holder(s *Session, q *queue.Queue) *queue.Consumer {
+	m := sh.member(s)
+	hold := m.holds[q]
+	if hold == nil {
+		if len(m.holds) >= spareHolds {
+			maps.DeleteFunc(m.holds, func(_ *queue.Queue, c *queue.Consumer) bool { return c.Leased() == 0 })
+		}
+		hold = &queue.Consumer{Queue: q, Tag: &tag{s: s}, Limit: 1 << 30}
+		m.holds[q] = hold
+	}
+	return hold
+}
+
 // answerWait ends a receive that waited; the state has unsubscribed it already.
 func (sh *shard) answerWait(st *store, c *queue.Consumer) {
 	wt := c.Tag.(*waiter)
+	if m := sh.member(wt.s); sh.crowded(wt.s) && !wt.s.gone.Load() {
+		delete(m.waits, c)
+		wt.work.control.wait = time.Duration(max(c.Until-sh.now, 0))
+		m.later = append(m.later, wt.work)
+		sh.awaitRoom(wt.s)
+		return
+	}
 	sh.answerReceive(st, wt)
 	sh.drop(wt)
 }
@@ -207,7 +248,8 @@ func (sh *shard) answerReceive(st *store, wt *waiter) {
 	r := sh.reply(wt.s)
 	start := len(r.b)
 	r.b = append(wire.AppendOK(r.b, wt.id), `,"messages":[`...)
-	wt.hold.Lease, wt.hold.Auto = wt.c.Lease, wt.c.Auto
+	hold := sh.holder(wt.s, wt.c.Queue)
+	hold.Lease, hold.Auto = wt.c.Lease, wt.c.Auto
 	n := 0
 	for ; n < wt.max && len(r.b)-start < OutLimit; n++ {
 		if !sh.mayLease(st) {
@@ -218,7 +260,7 @@ func (sh *shard) answerReceive(st *store, wt *waiter) {
 			}
 			break
 		}
-		d, ok := st.state.TakeFor(wt.hold, sh.now)
+		d, ok := st.state.TakeFor(hold, sh.now)
 		if !ok {
 			break
 		}

@@ -69,7 +69,7 @@ func (sh *shard) explain(w *work, c *control, t target) {
 	}
 	if x.Consumer != nil {
 		dst = append(dst, `,"lease":{"consumer":`...)
-		dst = wire.AppendString(dst, holder(x.Consumer))
+		dst = wire.AppendString(dst, holderName(x.Consumer))
 		if x.Until != 0 {
 			dst = wire.AppendTime(append(dst, `,"until":`...), x.Until)
 		}
@@ -90,8 +90,8 @@ func (sh *shard) explain(w *work, c *control, t target) {
 	r.b = append(dst, "]}\n"...)
 }
 
-// holder names the one who has a lease.
-func holder(c *queue.Consumer) string {
+// holderName names the one who has a lease.
+func holderName(c *queue.Consumer) string {
 	t := c.Tag.(*tag)
 	name := t.s.name()
 	if t.sub == 0 {
@@ -117,9 +117,9 @@ func because(q *queue.Queue, x *queue.Explanation) string {
 		return "its last delivery failed, and it is tried again at " + when
 	case queue.Out:
 		if x.Until == 0 {
-			return "it has been delivered to " + holder(x.Consumer) + ", and its settling is being recorded"
+			return "it has been delivered to " + holderName(x.Consumer) + ", and its settling is being recorded"
 		}
-		return "it is leased by " + holder(x.Consumer) + " until " + when
+		return "it is leased by " + holderName(x.Consumer) + " until " + when
 	case queue.BehindKey:
 		return fmt.Sprintf("it waits behind message %d, which has the same key", x.Ahead)
 	case queue.Ended:
@@ -169,8 +169,6 @@ func (sh *shard) redrive(w *work, c *control, t target) bool {
 		}
 		return true
 	}
-	ts := t.store.record(task{op: c.op, s: w.s, control: c, queue: q})
-	ts.list[len(ts.list)-1].id = ts.put(c.id)
-	ts.write(func(dst []byte) []byte { return queue.AppendRedrive(dst, q.ID, sh.now, to, seqs) })
+	t.store.record(task{op: c.op, s: w.s, control: c, queue: q}).write(func(dst []byte) []byte { return queue.AppendRedrive(dst, q.ID, sh.now, to, seqs) })
 	return false
 }

@@ -19,6 +19,7 @@ type pub struct {
 	create   bool
 	array    bool
 	refused  bool
+	again    bool  // proposed for the second time
 	demands  uint8 // bits of what the confirm must stand for at least
 }
 

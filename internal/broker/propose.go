@@ -13,9 +13,12 @@ import (
 type task struct {
 	op      wire.Op // OpNone: nobody is told
 	s       *Session
-	id      span // in tasks.text
+	id      span // in tasks.text; of an ack or nack: a control has its own
 	quiet   bool
-	queue   *queue.Queue
+	queue   *queue.Queue // whose messages are held or on their way back until the record is kept
+	settled uint64       // the message that a delivery with ack auto settles
+	deleted *queue.Queue // queue.delete
+	updated *queue.Queue // queue.update
 	stale   []uint64
 	control *control
 	made    *making // queue.create
@@ -26,7 +29,14 @@ type tasks struct {
 	batch journal.Batch
 	list  []task
 	text  []byte
-	works []*work // end with the batch
+}
+
+// idOf is the id of the request that t answers.
+func (ts *tasks) idOf(t *task) []byte {
+	if t.control != nil {
+		return t.control.id
+	}
+	return ts.text[t.id.from:t.id.to]
 }
 
 // taskBytes is the size at which a batch of tasks is proposed though more may follow.
@@ -92,9 +102,7 @@ func (sh *shard) admitAll(works []*work) {
 		works = works[1:]
 		if w.call != nil {
 			w.call(sh)
-			if w.s == nil {
-				continue
-			}
+			continue
 		} else if !sh.admitControl(w) {
 			continue // parked, or ends with its record
 		}
@@ -228,7 +236,7 @@ func (sh *shard) resolve(name []byte, create bool) (target, *wire.Error) {
 	if !create || !sh.b.limits.Load().AutoCreate {
 		return target{}, wire.Errorf(wire.CodeNotFound, "queue %q does not exist", name)
 	}
-	m, err := sh.make(string(name), sh.defaults(string(name)), task{})
+	m, err := sh.create(string(name), sh.defaults(string(name)), task{})
 	if err != nil {
 		return target{}, err
 	}
@@ -273,8 +281,8 @@ func (sh *shard) defaults(name string) queue.Settings {
 // spareQueues is how many queues that do not count are let be in any case.
 const spareQueues = 64
 
-// make proposes the creation of a queue.
-func (sh *shard) make(name string, settings queue.Settings, t task) (*making, *wire.Error) {
+// create proposes the creation of a queue.
+func (sh *shard) create(name string, settings queue.Settings, t task) (*making, *wire.Error) {
 	if rel := sh.relative(name, settings.Storage); rel != settings.Storage {
 		return nil, wire.Errorf(wire.CodeBadRequest, "storage of queue %q must be %s, as that of the queue it shares dead letters with; it is %s", name, rel, settings.Storage)
 	}
@@ -383,6 +391,13 @@ func (sh *shard) giveBackNow(st *store, q *queue.Queue, seqs []uint64, reason st
 
 // expire lets time pass: retries that are due, leases that are over, receives that have waited long enough.
 func (sh *shard) expire(st *store) {
+	for len(st.owed) > 0 && st.owed[0].at <= sh.now {
+		o := st.owed[0]
+		st.owed = st.owed[1:]
+		st.record(task{queue: o.queue, settled: o.seq}).write(func(dst []byte) []byte {
+			return queue.AppendSettle(dst, o.queue.ID, sh.now, []uint64{o.seq})
+		})
+	}
 	if next := st.state.Next(); next == 0 || next > sh.now {
 		return
 	}

@@ -15,9 +15,17 @@ type store struct {
 	gives   uint8 // the demands that a confirm meets
 	state   *queue.State
 	journal journal.Journal
+	owed    []owed // settles of what was delivered with ack auto, that could not be recorded
 	tasks   *tasks // being collected; proposed at the latest at the end of a turn
 	counted int    // queues counted towards the limit when last looked
 	all     int    // all queues, then
+}
+
+// An owed settle is tried again at that time.
+type owed struct {
+	queue *queue.Queue
+	seq   uint64
+	at    int64
 }
 
 // A making is a queue whose creation has been proposed and not kept yet.
@@ -35,6 +43,9 @@ type member struct {
 	subs  map[uint64]*queue.Consumer
 	holds map[*queue.Queue]*queue.Consumer // for the receives of a queue, all together
 	waits map[*queue.Consumer]struct{}     // receives that wait
+
+	blocked bool    // the session has enough to carry
+	later   []*work // receives that are answered when it has room again
 }
 
 // A shard owns a part of the queues. Everything in it belongs to its
@@ -54,6 +65,7 @@ type shard struct {
 	stores    []*store
 	byName    map[string]*store
 	making    map[string]*making
+	updates   map[*queue.Queue]*update // proposed and not all kept yet
 	members   map[*Session]*member
 	touched   []*Session // have an open chunk
 	now       int64      // of this turn, unix ns
@@ -74,7 +86,7 @@ type shard struct {
 func newShard(b *Broker, index int) *shard {
 	sh := &shard{
 		b: b, index: index, wake: make(chan struct{}, 1),
-		byName: map[string]*store{}, making: map[string]*making{}, members: map[*Session]*member{},
+		byName: map[string]*store{}, making: map[string]*making{}, updates: map[*queue.Queue]*update{}, members: map[*Session]*member{},
 		chance: b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
 	}
 	for _, s := range b.opt.Storages {
@@ -197,6 +209,14 @@ func (sh *shard) run() {
 	for {
 		sh.turn()
 		if sh.stopped { // only this goroutine sets it
+			sh.mu.Lock()
+			left := sh.inbox
+			sh.mu.Unlock()
+			for _, w := range left { // nothing is added any more that somebody waits for
+				if w.call != nil {
+					w.call(sh)
+				}
+			}
 			return
 		}
 		next := sh.next()
@@ -214,7 +234,11 @@ func (sh *shard) run() {
 
 func (sh *shard) next() (next int64) {
 	for _, st := range sh.stores {
-		if t := st.state.Next(); t != 0 && (next == 0 || t < next) {
+		t := st.state.Next()
+		if len(st.owed) > 0 && (t == 0 || st.owed[0].at < t) {
+			t = st.owed[0].at
+		}
+		if t != 0 && (next == 0 || t < next) {
 			next = t
 		}
 	}
@@ -270,6 +294,9 @@ func (sh *shard) turn() {
 		}
 	}
 	sh.reportLeases()
+	if sh.b.failed.Load() {
+		return
+	}
 	sh.flush()
 	sh.giveBack()
 }

@@ -8,7 +8,6 @@ var unsupported = []struct {
 	what  string
 	asked func(*Config) bool
 }{
-	{"classic", "the protocol of 2015", func(c *Config) bool { return c.Classic }},
 	{"queue_defaults.storage", "storage in MySQL", func(c *Config) bool { return c.QueueDefaults.Storage == "mysql" }},
 	{"storage.mysql", "storage in MySQL", func(c *Config) bool { return c.Storage.MySQL != nil }},
 	{"tls", "TLS", func(c *Config) bool { return c.TLS != nil }},

@@ -108,7 +108,7 @@ func checkMessages(_ *State, q *Queue) string {
 	switch {
 	case fail != "":
 		return fail
-	case n[ready] != c.Ready || n[leased] != c.Leased || n[delayed] != c.Delayed || bytes != q.Bytes || dead != len(q.dead):
+	case n[ready]+n[behind] != c.Ready || n[leased] != c.Leased || n[delayed] != c.Delayed || bytes != q.Bytes || dead != len(q.dead):
 		return fmt.Sprintf("states %v, %d bytes, %d dead letters; counted %+v, %d bytes, %d dead letters", n, bytes, dead, *c, q.Bytes, len(q.dead))
 	case c.Published != sum:
 		return fmt.Sprintf("published %d is not the sum %d of %+v", c.Published, sum, *c)

@@ -525,6 +525,16 @@ func (st *State) Rearm(q *Queue, seq uint64, at int64) {
 	}
 }
 
+// Unreturn undoes Returning: the lease ends when it would have.
+func (st *State) Unreturn(q *Queue, seq uint64) {
+	if c, m := q.find(seq); m != nil && m.state == leased {
+		l := &c.leases[seq&(chunkLen-1)]
+		if l.returning = false; l.at != 0 {
+			st.endAt(l.at, seq, q)
+		}
+	}
+}
+
 // Returning notes that the return of a leased message has been proposed, so
 // that its lease does not end a second time. It is false where the message is not leased,
 // or on its way back already: proposing that again would count its attempt twice.

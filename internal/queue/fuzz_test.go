@@ -40,6 +40,19 @@ func use(st *State) {
 		}
 	}
 	st.Expired(now+1, func(*Queue, uint64) {})
+	over := []place{}
+	st.Outlived(now+1e15, func(q *Queue, seq uint64) { over = append(over, place{q.ID, seq}) })
+	for _, at := range over {
+		st.Spare(st.ids[at.queue], at.seq, now)
+	}
+	for _, q := range st.Queues() {
+		seq, _, _ := q.oldest()
+		if st.Hold(q, seq) {
+			st.Spare(q, seq, now)
+		}
+		st.Explain(q, seq)
+		st.Peek(q, "", 0, 3)
+	}
 	st.Next()
 }
 
@@ -113,7 +126,11 @@ func FuzzDescribe(f *testing.F) {
 		f.Add(rec)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		bounded(t, len(b), func() { Describe(b) }) //nolint:errcheck
+		bounded(t, len(b), func() {
+			Describe(b) //nolint:errcheck
+			HeldSeqs(b)
+			ReturnedSeqs(b)
+		})
 		e, err := ParseEnvelope(b)
 		if err != nil {
 			return
@@ -125,7 +142,7 @@ func FuzzDescribe(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if x, err := ParseEnvelope(moved); err != nil || x.Published != e.Published || x.Base64 != e.Base64 ||
+		if x, err := ParseEnvelope(moved); err != nil || x.Published != e.Published || x.Base64 != e.Base64 || !bytes.Equal(x.options, e.options) ||
 			!bytes.Equal(x.Headers, e.Headers) || !bytes.Equal(x.Body, e.Body) {
 			t.Errorf("relocated %+v is %+v, %v", e, x, err)
 		}

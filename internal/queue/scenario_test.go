@@ -131,12 +131,17 @@ func (s *scenario) do(text string) {
 		s.show(l)
 	case "hold": // what is proposed from here on is committed later
 		s.holding = true
-	case "commit":
+	case "commit": // all, or the first n
+		n := len(s.held)
+		if len(l.words) > 1 {
+			n, _ = strconv.Atoi(l.words[1])
+		}
 		s.holding = false
-		for _, rec := range s.held {
+		for _, rec := range s.held[:n] {
 			s.propose(rec)
 		}
-		s.held = nil
+		s.held = s.held[n:]
+		s.holding = len(s.held) > 0
 	case "lose": // what is held is not kept, and the process goes on
 		s.lose()
 	case "advance":

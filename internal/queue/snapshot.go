@@ -214,7 +214,7 @@ func (st *State) Resume() {
 	st.retained, st.released, st.removed = st.retained[:0], st.released[:0], nil
 	st.ends.keep(func(t timer) bool { return t.about != endsNow })
 	for _, q := range st.Queues() {
-		q.restored, q.Returned = q.last, 0
+		q.restored, q.Returned, q.Shielded = q.last, 0, len(q.shield) > 0
 		q.each(func(_ uint64, _ *chunk, m *msg) bool {
 			st.retained = append(st.retained, m.span())
 			m.flags &^= msgEnding // whatever was on its way never came to be

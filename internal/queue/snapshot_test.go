@@ -51,8 +51,60 @@ func everything(t testing.TB) *rig {
 		r.apply([][]byte{AppendPurge(nil, id, r.now), AppendDelete(nil, id, r.now), AppendPause(nil, id, r.now, false)}[i])
 	}
 	r.apply(AppendReturn(nil, 2, r.now, []Return{{Seq: 22, Due: r.st.now + 1e9}, {Seq: 23, Due: r.st.now + 1}}, "nack", true, false))
+	everyOption(r)
 	r.st.Due(r.st.now)
 	return r
+}
+
+// everyOption adds a queue in which every option of a message and every setting about them occurs.
+func everyOption(r *rig) {
+	s := testSettings()
+	s.TTL, s.DedupWindow, s.DeadLetterExpired = 90*time.Second, 20*time.Second, true
+	id := r.st.NewID()
+	r.now = r.st.now
+	r.apply(AppendCreate(nil, id, r.now, "options", &s))
+	publish := func(ps ...Publish) {
+		for i, p := range ps {
+			p.Body, p.More = fmt.Appendf(nil, "body %d", len(r.log)), i < len(ps)-1
+			rec := AppendPublish(nil, &p)
+			Address(rec, id, r.now)
+			r.apply(rec)
+		}
+		r.now += 1e9
+	}
+	publish(Publish{Priority: 0}, Publish{Priority: 9, Headers: []byte(`{"a":"b"}`), Base64: true})
+	publish(Publish{Priority: 4, Delay: time.Minute}, Publish{Priority: 5, At: r.now + 70e9}, Publish{Priority: 4, At: 1})
+	publish(Publish{Priority: 4, TTL: 10 * time.Second}, Publish{Priority: 4, TTL: time.Hour, Delay: 30 * time.Second})
+	publish(Publish{Priority: 4, DedupID: []byte("one")}, Publish{Priority: 3, DedupID: []byte("two"), Key: []byte("k")})
+	publish(Publish{Priority: 4, DedupID: []byte("two")}, Publish{Priority: 4, Key: []byte("k")}, Publish{Priority: 4, DedupID: []byte("three")})
+	publish(Publish{Priority: 4, Key: []byte("k"), Delay: 2 * time.Minute, TTL: time.Minute})
+	for _, rec := range [][]byte{
+		AppendMoveTo(nil, id, r.now, 3, r.now+3e9), AppendMoveTo(nil, id, r.now, 3, r.now+20e9), AppendMoveTo(nil, id, r.now, 4, 0),
+		AppendMoveTo(nil, id, r.now, 1, r.now+1e18), AppendCancel(nil, id, r.now, 8), AppendCancel(nil, id, r.now, 99),
+		AppendReturn(nil, id, r.now, []Return{{Seq: 3, Due: r.now + 4e9}, {Seq: 2, Due: 0}}, "nack", true, false),
+		AppendExpire(nil, id, r.now, []uint64{6, 99, 7}),
+		AppendReturn(nil, id, r.now, []Return{{Seq: 10}, {Seq: 9}}, "nack: no", true, true),
+		AppendRedrive(nil, id+1, r.now, 0, []uint64{1, 99}), AppendRedrive(nil, id+1, r.now, id, []uint64{2}),
+	} {
+		r.apply(rec)
+	}
+	r.now += 12e9
+	publish(Publish{Priority: 4, DedupID: []byte("three")}, Publish{Priority: 4, DedupID: []byte("four")})
+	rec, err := AppendRelocate(nil, id, 2, r.log[r.logOf(id, 2)])
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.apply(rec)
+	s.TTL, s.DedupWindow, s.DeadLetterExpired = 100*time.Second, 10*time.Second, false
+	r.apply(AppendUpdate(nil, id, r.now, &s))
+	publish(Publish{Priority: 7, DedupID: []byte("five")})
+	r.apply(AppendExpire(nil, id, r.now, []uint64{5}))
+}
+
+// logOf is the index of the record that a message refers to.
+func (r *rig) logOf(id uint32, seq uint64) int {
+	_, m := r.st.ids[id].find(seq)
+	return int(m.ref>>6) - 1
 }
 
 // dump says a state in words, so that it can be compared whatever snapshots look like.
@@ -62,9 +114,18 @@ func dump(st *State) string {
 	due := st.dues()
 	for _, q := range st.Queues() {
 		fmt.Fprintf(&b, "queue %d %q %+v\n  counts %+v, %d bytes, paused %v, last %d, shield %v\n", q.ID, q.Name, q.Settings, q.Counts, q.Bytes, q.Paused, q.last, q.shield)
+		for _, x := range q.dedup.order[q.dedup.first:] {
+			fmt.Fprintf(&b, "  known %q: %d until %d\n", x.id, q.dedup.seqs[x.id], x.expires)
+		}
 		q.each(func(seq uint64, c *chunk, m *msg) bool {
 			fmt.Fprintf(&b, "  %d: record %d of %d bytes, body %d, %d counted, %d not, published %d, due %d", seq, m.ref, m.size, m.body(),
 				m.attempts, m.uncounted, q.publishedAt(seq, c, m), due[place{q.ID, seq}])
+			if p := m.priority(); p != DefaultPriority {
+				fmt.Fprintf(&b, ", priority %d", p)
+			}
+			if x := q.extras[seq]; x.expires != 0 || x.key != "" {
+				fmt.Fprintf(&b, ", expires %d, key %q", x.expires, x.key)
+			}
 			if d := q.dead[seq]; d != nil {
 				fmt.Fprintf(&b, ", dead %+v", *d)
 			}

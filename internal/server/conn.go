@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 
 // deskBytes is the size of the buffer a reader works with while there is something to read.
 const deskBytes = 64 << 10
+
+// lastWords bounds the sending of what is left for a client that sends no more.
+const lastWords = 30 * time.Second
 
 // lingerTime bounds the reading of what a connection sends while it is closed from here.
 const lingerTime = time.Second
@@ -41,9 +45,13 @@ type conn struct {
 	part    []byte // a line's beginning, while there is no desk
 	skip    bool   // the rest of the line is to be thrown away
 	first   bool   // the first byte has been seen
+	modern  bool   // a line was not for the first protocol, so none will be
+	glance  glance // of the first line, while it has no end
 	got     int    // what fill read
 	err     error
 	pending func(fd uintptr) bool
+
+	classic atomic.Bool // an object of the first protocol is being answered
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
@@ -74,8 +82,10 @@ func (c *conn) read() {
 		c.session.Intake.Flush()
 	}
 	c.leaveDesk()
+	if !c.server.ended.Load() { // else end has set an earlier one
+		c.nc.SetWriteDeadline(time.Now().Add(lastWords))
+	}
 	c.session.Close()
-	c.server.forget(c)
 }
 
 // write is the writer; it closes the socket when there is nothing more to come.
@@ -98,6 +108,7 @@ func (c *conn) write() {
 		}
 	}
 	c.linger()
+	c.server.forget(c)
 }
 
 // linger closes the socket. A socket that is closed with something unread is reset, and a
@@ -219,15 +230,20 @@ func (c *conn) lines() bool {
 			c.skip = false
 			continue
 		}
-		c.line(line)
+		if !c.line(line) {
+			return false
+		}
 	}
 	if c.skip {
 		rest = nil
 	}
+	if c.isClassic(&c.glance, rest) {
+		return false
+	}
 	c.n = copy(d.buf, rest)
 	if c.n > c.lineLimit() {
 		c.tooLong()
-		c.skip, c.n = true, 0
+		c.skip, c.n, c.modern = true, 0, true
 	}
 	if c.n == len(d.buf) {
 		buf := make([]byte, c.roomFor(c.n))
@@ -245,19 +261,30 @@ func (c *conn) refuse(id []byte, err *wire.Error) {
 	c.session.Reply(func(dst []byte) []byte { return wire.AppendError(dst, id, err) })
 }
 
-// line deals with one line.
-func (c *conn) line(line []byte) {
+// line deals with one line. It is false where the connection ends with it.
+func (c *conn) line(line []byte) bool {
 	if len(line) > c.lineLimit() {
+		if c.isClassic(new(glance), line) {
+			return false
+		}
+		c.modern = true
 		c.tooLong()
-		return
+		return true
 	}
 	if len(bytes.TrimSpace(line)) == 0 {
-		return
+		c.glance = glance{} // the next one may be the first
+		return true
 	}
 	d := c.desk
 	if err := d.dec.Decode(line, &d.req); err != nil {
+		if c.isClassic(new(glance), line) {
+			return false
+		}
+		c.modern = true
 		c.session.Refuse(d.req.ID, err)
-		return
+		return true
 	}
+	c.modern = true
 	c.session.Intake.Handle(&d.req)
+	return true
 }

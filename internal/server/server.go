@@ -9,7 +9,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +34,7 @@ type Options struct {
 	Broker         *broker.Broker
 	Log            *slog.Logger
 	MaxConnections int
+	Classic        bool // speak the first protocol of 2015 too
 }
 
 // A Server is the connections of one broker.
@@ -66,6 +69,10 @@ func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	s.listeners = append(s.listeners, l)
 	s.mu.Unlock()
+	if s.ended.Load() { // Drain has been past already, and may not have seen it
+		l.Close()
+		return nil
+	}
 	pause := 5 * time.Millisecond
 	for {
 		nc, err := l.Accept()
@@ -130,12 +137,15 @@ func (s *Server) Drain(ctx context.Context) error {
 	for _, l := range s.listeners {
 		l.Close()
 	}
-	for c := range s.conns {
+	s.mu.Unlock()
+	for _, c := range s.all() {
+		if c.classic.Load() {
+			continue // it reads one object and nothing else
+		}
 		c.session.Reply(func(dst []byte) []byte {
 			return append(dst, "{\"op\":\"closing\",\"reason\":\"the server is shutting down\"}\n"...)
 		})
 	}
-	s.mu.Unlock()
 	err := s.opt.Broker.Drain(ctx)
 	grace, cancel := context.WithTimeout(ctx, leaseGrace)
 	defer cancel()
@@ -147,11 +157,31 @@ func (s *Server) Drain(ctx context.Context) error {
 		case <-grace.Done():
 		}
 	}
-	s.mu.Lock()
-	for c := range s.conns {
+	for _, c := range s.all() {
 		c.end()
 	}
-	s.mu.Unlock()
-	s.running.Wait()
-	return err
+	return errors.Join(err, s.wait())
+}
+
+// wait waits until all connections have ended. What does not end by itself in the time it has is cut off.
+func (s *Server) wait() error {
+	done := make(chan struct{})
+	go func() { s.running.Wait(); close(done) }()
+	for _, patience := range [...]time.Duration{farewell + lingerTime, time.Second} {
+		select {
+		case <-done:
+			return nil
+		case <-time.After(patience):
+		}
+		for _, c := range s.all() {
+			c.nc.Close()
+		}
+	}
+	return errors.New("some connections did not end")
+}
+
+func (s *Server) all() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.conns))
 }

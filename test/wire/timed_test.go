@@ -143,3 +143,94 @@ func TestStoredDemand(t *testing.T) {
 	c.Fails("not_stored", `{"op":"publish","queue":"memory","messages":[{"body":1},{"stored":"disk","body":2}]}`)
 	wantCounts(t, c, "memory", n["memory"], map[string]int64{"ready": n["memory"]})
 }
+
+// Operations, delay: what is due while nobody serves is delivered at the next start, and once; what is not due stays.
+func TestDelayAcrossRestart(t *testing.T) {
+	s := harness.Start(t, "")
+	c := s.Dial(t)
+	c.OK(`{"op":"publish","queue":"q","messages":[{"body":"later","delay":"1h"},{"body":"soon","delay":"100ms","priority":9},{"body":"now"}]}`)
+	before := c.OK(`{"op":"queue.peek","queue":"q","limit":1}`).Each("messages")[0].Text("until")
+	s.Restart()
+	c = s.Dial(t)
+	if m := c.OK(`{"op":"queue.peek","queue":"q","limit":1}`).Each("messages")[0]; m.Text("until") != before || m.Text("state") != "delayed" {
+		t.Errorf("Operations, delay: due at %s, and after a restart: %s", before, m.Raw)
+	}
+	got := map[string]bool{}
+	for range 2 {
+		m := receive(t, c, "q")
+		got[m.Body()] = true
+		c.OK(`{"op":"ack","queue":"q","seq":%d}`, m.Int("seq"))
+	}
+	if !got[`"now"`] || !got[`"soon"`] {
+		t.Errorf("Operations, delay: %v", got)
+	}
+	wantCounts(t, c, "q", 3, map[string]int64{"acked": 2, "delayed": 1})
+	c.OK(`{"op":"queue.reschedule","queue":"q","seq":1,"at":"2190-01-02T03:04:05.5Z"}`)
+	s.Restart()
+	c = s.Dial(t)
+	if l := c.OK(`{"op":"queue.explain","queue":"q","seq":1}`); l.Text("until") != "2190-01-02T03:04:05.500000Z" || l.Int("attempts") != 0 {
+		t.Errorf("Operations, queue.reschedule: after a restart: %s", l.Raw)
+	}
+	c.OK(`{"op":"queue.cancel","queue":"q","seq":1}`)
+	s.Restart()
+	wantCounts(t, s.Dial(t), "q", 3, map[string]int64{"acked": 2, "cancelled": 1})
+}
+
+// Meaning: a message that is given back goes before others of its priority, and behind those of a higher one; across a restart too.
+func TestPriorityOfRetries(t *testing.T) {
+	s := harness.Start(t, "")
+	c := s.Dial(t)
+	c.OK(`{"op":"publish","queue":"q","messages":[{"body":0,"priority":1},{"body":1,"priority":5},{"body":2,"priority":5},{"body":3,"priority":9}]}`)
+	c.OK(`{"op":"receive","queue":"q","max":2}`) // 3 and 1
+	c.OK(`{"op":"nack","queue":"q","seq":[2,4],"delay":"0s"}`)
+	c.OK(`{"op":"publish","queue":"q","body":4,"priority":9}`)
+	order := func() (got string) {
+		for _, m := range c.OK(`{"op":"receive","queue":"q","max":10}`).Each("messages") {
+			got += m.Body()
+		}
+		return got
+	}
+	if got := order(); got != "34120" {
+		t.Errorf("Meaning: by priority and seq: %s", got)
+	}
+	s.Restart()
+	c = s.Dial(t)
+	if got := order(); got != "34120" {
+		t.Errorf("Meaning: by priority and seq, after a restart: %s", got)
+	}
+}
+
+// Meaning: a window that is over, or switched off, does not keep an id; a batch that is repeated after a crash stores nothing.
+func TestDedupWindow(t *testing.T) {
+	s := harness.Start(t, "")
+	c := s.Dial(t)
+	const batch = `{"op":"publish","queue":"q","messages":[{"body":1,"dedup_id":"a"},{"body":2,"dedup_id":"b","key":"k"},{"body":3,"dedup_id":"a"}]}`
+	if l := c.OK(batch); fmt.Sprint(l.Ints("seqs")) != "[1 2 1]" || fmt.Sprint(l.Ints("duplicates")) != "[1]" {
+		t.Errorf("Meaning: a batch lists duplicates: %s", l.Raw)
+	}
+	s.Restart()
+	c = s.Dial(t)
+	if l := c.OK(batch); fmt.Sprint(l.Ints("seqs")) != "[1 2 1]" || fmt.Sprint(l.Ints("duplicates")) != "[1 2 1]" {
+		t.Errorf("Meaning: dedup_id across a restart: %s", l.Raw)
+	}
+	wantCounts(t, c, "q", 2, map[string]int64{"ready": 2})
+	c.OK(`{"op":"queue.create","queue":"off","dedup_window":"0s"}`)
+	for range 2 {
+		if l := c.OK(`{"op":"publish","queue":"off","body":1,"dedup_id":"a"}`); l.Has("duplicate") {
+			t.Errorf("Meaning: without a window: %s", l.Raw)
+		}
+	}
+	c.OK(`{"op":"queue.create","queue":"brief","dedup_window":"20ms"}`)
+	c.OK(`{"op":"publish","queue":"brief","body":1,"dedup_id":"a"}`)
+	harness.Eventually(t, "the window is over", func() bool { return !c.OK(`{"op":"publish","queue":"brief","body":1,"dedup_id":"a"}`).Has("duplicate") })
+	// A full queue knows its messages all the same.
+	c.OK(`{"op":"queue.update","queue":"q","max_messages":2}`)
+	if l := c.OK(`{"op":"publish","queue":"q","body":1,"dedup_id":"b"}`); l.Int("seq") != 2 || !l.Bool("duplicate") {
+		t.Errorf("Meaning: dedup_id: %s", l.Raw)
+	}
+	c.Fails("queue_full", `{"op":"publish","queue":"q","body":1,"dedup_id":"c"}`)
+	c.OK(`{"op":"queue.update","queue":"q","max_messages":0}`)
+	if l := c.OK(`{"op":"publish","queue":"q","body":1,"dedup_id":"c"}`); l.Has("duplicate") {
+		t.Errorf("Meaning: what was refused is not remembered: %s", l.Raw)
+	}
+}

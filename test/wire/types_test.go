@@ -31,10 +31,10 @@ var fieldKinds = map[string][]string{
 	"receipt": {text, array}, "reason": {text}, "dead": {boolean}, "count": {boolean}, "prefix": {text}, "limit": {number},
 	"user": {text}, "password": {text}, "token": {text}, "client": {text}, "protocol": {number}, "state": {text}, "to": {text},
 	"storage": {text}, "max_messages": {number}, "max_bytes": {number}, "overflow": {text}, "max_deliveries": {number}, "retry": {object},
-	"dedup_window": {text}, "after": {text, number},
+	"dedup_window": {text}, "dead_letter_expired": {boolean}, "after": {text, number},
 }
 
-const settingNames = "storage max_messages max_bytes overflow lease max_deliveries retry ttl dedup_window"
+const settingNames = "storage max_messages max_bytes overflow lease max_deliveries retry ttl dedup_window dead_letter_expired"
 
 // opFields are the fields of each operation besides id and quiet, and the part of a request that it cannot do without.
 var opFields = []struct{ op, fields, base string }{
@@ -111,7 +111,10 @@ func TestWrongValues(t *testing.T) {
 	values := map[string][]string{
 		"max": append(integers, `0`), "credit": append(integers, `0`), "limit": append(integers, `0`), "sub": integers,
 		"max_messages": integers, "max_bytes": integers, "max_deliveries": integers, "protocol": integers, "seq": append(integers, `[1,-1]`, `[1.5]`, `["1"]`, `[[1]]`, `[null]`),
-		"wait": durations, "lease": append(durations, `"0s"`, `"-1ms"`), "delay": durations,
+		"wait": durations, "lease": append(durations, `"0s"`, `"-1ms"`), "delay": durations, "ttl": durations, "dedup_window": durations,
+		"priority": append(integers, `10`), "state": {`"gone"`, `"READY"`}, "stored": {`"tape"`, `""`}, "to": {`""`, `"a b"`, `".a"`},
+		"at":  {`""`, `"tomorrow"`, `"2190-01-02"`, `"2190-13-02T03:04:05Z"`, `"1969-12-31T23:59:59Z"`, `"2200-01-01T00:00:00Z"`},
+		"key": {`"` + strings.Repeat("k", 256) + `"`}, "dedup_id": {`"` + strings.Repeat("d", 256) + `"`},
 		"ack": {`"yes"`, `""`, `"AUTO"`}, "storage": {`"disk"`, `""`, `"File"`}, "overflow": {`"drop"`, `""`},
 		"receipt": {`[1]`, `[null]`}, "prefix": {`"a b"`, `"\u0000"`, `"ü"`},
 		"retry": {`{"min":"x"}`, `{"max":1}`, `{"min":"2s","max":"1s"}`, `{"factor":"2"}`, `{"factor":0.5}`, `{"jitter":2}`, `{"jitter":-0.1}`, `{"factor":1e400}`, `{"min":"-1s"}`},

@@ -1,0 +1,136 @@
+package wire_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/gmq/gmq/test/harness"
+)
+
+// die publishes n messages into a queue and lets them die.
+func die(t *testing.T, c *harness.Conn, queue string, n int) {
+	t.Helper()
+	for i := range n {
+		seq := c.OK(`{"op":"publish","queue":"%s","body":%d,"key":"k%d","headers":{"h":"%[2]d","gmq-dead-reason":"mine"}}`, queue, i+1, i).Int("seq")
+		m := receive(t, c, queue)
+		if m.Int("seq") != seq {
+			t.Fatalf("%s", m.Raw)
+		}
+		c.OK(`{"op":"nack","queue":"%s","seq":%d,"dead":true,"reason":"poison"}`, queue, seq)
+	}
+}
+
+// Operations, queue.redrive: dead letters go back to where they came from, and begin anew.
+func TestRedrive(t *testing.T) {
+	for _, storage := range []string{"file", "memory"} {
+		t.Run(storage, func(t *testing.T) {
+			s := harness.Start(t, "queue_defaults: {storage: "+storage+"}\n")
+			c := s.Dial(t)
+			c.OK(slowRetry, "q")
+			die(t, c, "q", 4)
+			wantCounts(t, c, "q", 4, map[string]int64{"dead": 4})
+			wantCounts(t, c, "q.dlq", 4, map[string]int64{"ready": 4})
+			leased := receive(t, c, "q.dlq") // 1: its consumer's
+			if l := c.OK(`{"op":"queue.redrive","queue":"q.dlq","max":2}`); l.Int("moved") != 2 {
+				t.Errorf("Operations, queue.redrive: %s", l.Raw)
+			} else {
+				tight(t, l)
+			}
+			wantCounts(t, c, "q", 6, map[string]int64{"dead": 4, "ready": 2})
+			wantCounts(t, c, "q.dlq", 4, map[string]int64{"ready": 1, "leased": 1, "redriven": 2})
+			for i := range 2 {
+				m := receive(t, c, "q")
+				if m.Int("seq") != int64(5+i) || m.Int("attempt") != 1 || m.Int("body") != int64(2+i) || m.Bool("redelivered") || m.Text("key") != fmt.Sprintf("k%d", 1+i) {
+					t.Errorf("Meaning: a redriven message has a new seq and begins at attempt 1: %s", m.Raw)
+				}
+				if h := m.At("headers"); h.Text("h") != fmt.Sprint(2+i) || h.Text("gmq-dead-reason") != "mine" || h.Has("gmq-dead-queue") || h.Has("gmq-dead-seq") || h.Has("gmq-dead-attempts") {
+					t.Errorf("Operations, queue.redrive: the headers are those that were published: %s", m.Raw)
+				}
+				c.OK(`{"op":"ack","queue":"q","seq":%d}`, m.Int("seq"))
+			}
+			if l := c.OK(`{"op":"queue.redrive","queue":"q.dlq"}`); l.Int("moved") != 1 {
+				t.Errorf("Operations, queue.redrive: what is leased stays: %s", l.Raw)
+			}
+			if l := c.OK(`{"op":"ack","queue":"q.dlq","seq":1,"receipt":%s}`, leased.Fields["receipt"]); l.Int("settled") != 1 {
+				t.Errorf("%s", l.Raw)
+			}
+			if l := c.OK(`{"op":"queue.redrive","queue":"q.dlq"}`); l.Int("moved") != 0 {
+				t.Errorf("Operations, queue.redrive: of an empty queue: %s", l.Raw)
+			}
+			wantCounts(t, c, "q", 7, map[string]int64{"dead": 4, "ready": 1, "acked": 2})
+			wantCounts(t, c, "q.dlq", 4, map[string]int64{"redriven": 3, "acked": 1})
+			if storage == "memory" {
+				return
+			}
+			s.Restart()
+			c = s.Dial(t)
+			wantCounts(t, c, "q", 7, map[string]int64{"dead": 4, "ready": 1, "acked": 2})
+			wantCounts(t, c, "q.dlq", 4, map[string]int64{"redriven": 3, "acked": 1})
+			if m := receive(t, c, "q"); m.Int("body") != 4 || m.Int("seq") != 7 || m.Int("attempt") != 1 || m.At("headers").Has("gmq-dead-queue") {
+				t.Errorf("after a restart: %s", m.Raw)
+			}
+		})
+	}
+}
+
+// Operations, queue.redrive: what cannot go back stays, is counted nowhere else, and can be received.
+func TestRedriveWithoutRoom(t *testing.T) {
+	s := harness.Start(t, "")
+	c := s.Dial(t)
+	die(t, c, "q", 3)
+	c.OK(`{"op":"queue.update","queue":"q","max_messages":1}`)
+	if l := c.OK(`{"op":"queue.redrive","queue":"q.dlq"}`); l.Int("moved") != 1 {
+		t.Errorf("Operations, queue.redrive: into a queue that has room for one: %s", l.Raw)
+	}
+	wantCounts(t, c, "q", 4, map[string]int64{"dead": 3, "ready": 1})
+	wantCounts(t, c, "q.dlq", 3, map[string]int64{"ready": 2, "redriven": 1})
+	c.OK(`{"op":"queue.delete","queue":"q"}`)
+	if l := c.OK(`{"op":"queue.redrive","queue":"q.dlq"}`); l.Int("moved") != 0 {
+		t.Errorf("Operations, queue.redrive: into a queue that is gone: %s", l.Raw)
+	}
+	c.OK(`{"op":"publish","queue":"q.dlq","body":"by hand"}`)
+	for _, want := range []string{`2`, `3`, `"by hand"`} {
+		if m := receive(t, c, "q.dlq"); m.Body() != want || m.Int("attempt") != 1 {
+			t.Errorf("what could not go back, at attempt 1: %s", m.Raw)
+		}
+	}
+	wantCounts(t, c, "q.dlq", 4, map[string]int64{"leased": 3, "redriven": 1})
+}
+
+// Operations, queue.redrive: to names one queue for all; where that cannot be, nothing is moved.
+func TestRedriveTo(t *testing.T) {
+	s := harness.Start(t, "")
+	c := s.Dial(t)
+	die(t, c, "q", 2)
+	if l := c.OK(`{"op":"queue.redrive","queue":"q.dlq","to":"q","max":1}`); l.Int("moved") != 1 {
+		t.Errorf("Operations, queue.redrive: %s", l.Raw)
+	}
+	c.Fails("bad_request", `{"op":"queue.redrive","queue":"q"}`)
+	c.Fails("bad_request", `{"op":"queue.redrive","queue":"q","to":"q.dlq"}`)
+	c.Fails("bad_request", `{"op":"queue.redrive","queue":"q.dlq","to":"q.dlq"}`)
+	c.Fails("not_found", `{"op":"queue.redrive","queue":"none.dlq"}`)
+	c.Fails("bad_request", `{"op":"queue.redrive","queue":"q.dlq","max":0}`)
+	met := map[string]int{}
+	for i := range 64 { // of this many names, some lie beside the dead-letter queue
+		name := fmt.Sprintf("other%d", i)
+		if l := c.Do(`{"op":"queue.redrive","queue":"q.dlq","to":"%s"}`, name); l.Code() != "not_found" && l.Code() != "bad_request" {
+			t.Fatalf("Operations, queue.redrive: to a queue that is not there: %s", l.Raw)
+		}
+		c.OK(`{"op":"queue.create","queue":"%s","storage":"memory"}`, name)
+		c.Fails("bad_request", `{"op":"queue.redrive","queue":"q.dlq","to":"%s"}`, name)
+		c.OK(`{"op":"queue.delete","queue":"%s"}`, name)
+		c.OK(`{"op":"queue.create","queue":"%s","storage":"file"}`, name)
+		l := c.Do(`{"op":"queue.redrive","queue":"q.dlq","to":"%s"}`, name)
+		met[l.Code()]++
+		if l.Bool("ok") {
+			if m := receive(t, c, name); l.Int("moved") != 1 || m.Int("attempt") != 1 || m.Int("seq") != 1 || m.Int("body") != 2 || m.At("headers").Has("gmq-dead-queue") {
+				t.Errorf("Operations, queue.redrive: %s, %s", l.Raw, m.Raw)
+			}
+			break
+		}
+	}
+	if met[""] != 1 || len(met) > 2 || len(met) == 2 && met["bad_request"] == 0 {
+		t.Errorf("Operations, queue.redrive: to other queues: %v", met)
+	}
+	wantCounts(t, c, "q.dlq", 2, map[string]int64{"redriven": 2})
+}
