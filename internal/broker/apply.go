@@ -197,6 +197,7 @@ func (sh *shard) dropTask(st *store, ts *tasks, t *task, cause error) {
 	if t.control != nil {
 		sh.finish(t.control.work)
 	}
+	sh.acked(t.work)
 }
 
 // retryAfter is how long the return of a message waits that could not be recorded, ns.
@@ -232,6 +233,7 @@ func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 		sh.made(t.made)
 	case t.op == wire.OpAck || t.op == wire.OpNack:
 		sh.answerAck(t.s, id, t.op, t.quiet, out.N, t.stale, 0)
+		sh.acked(t.work)
 		return
 	case t.op == wire.OpQueueDelete:
 		sh.deleted(st)

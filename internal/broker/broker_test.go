@@ -362,6 +362,63 @@ func TestEndOfSession(t *testing.T) {
 	})
 }
 
+// held is a journal that keeps nothing until it is told to.
+type held struct {
+	*journal.Memory
+	open    *atomic.Bool
+	waiting []*journal.Batch
+}
+
+func (h *held) Committed(into []*journal.Batch) []*journal.Batch {
+	h.waiting = h.Memory.Committed(h.waiting)
+	if !h.open.Load() {
+		return into
+	}
+	into = append(into, h.waiting...)
+	h.waiting = nil
+	return into
+}
+
+// What a client sent before it closed its side is answered when it is kept, acks included.
+func TestHalfCloseWaitsForTheJournal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var open atomic.Bool
+		open.Store(true)
+		budget := journal.NewBudget(0)
+		b, err := Start(Options{Limits: Limits{MaxQueues: 9, MaxInFlight: 9, AutoCreate: true, Defaults: queue.Settings{Storage: "file", Lease: time.Minute}},
+			Storages: []Storage{{Name: "file", Stored: "disk", Open: func(_ int, wake func()) journal.Journal {
+				return &held{Memory: journal.NewMemory(budget, wake), open: &open}
+			}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := (&rig{t: t, b: b}).peer()
+		p.want(`{"op":"publish","queue":"q","messages":[{"body":1},{"body":2}]}`, "ok", true)
+		open.Store(false)
+		p.send(`{"op":"ack","id":1,"queue":"q","seq":1}`, `{"op":"nack","id":2,"queue":"q","seq":2}`, `{"op":"queue.update","id":3,"queue":"q","max_messages":5}`, `{"op":"queue.update","id":4,"queue":"q","lease":"9s"}`)
+		p.s.Close()
+		if got := p.take(); len(got) != 1 || !strings.Contains(got[0], `"settled":0`) {
+			t.Fatalf("before the journal has kept anything: %q", got)
+		}
+		open.Store(true)
+		b.Wake()
+		got := strings.Join(p.take(), "\n")
+		for _, want := range []string{`{"id":1,"ok":true,"settled":1}`, `{"id":3,"ok":true}`, `{"id":4,"ok":true}`} {
+			if !strings.Contains(got, want) {
+				t.Errorf("no %s in %q", want, got)
+			}
+		}
+		other := (&rig{t: t, b: b}).peer()
+		info := fmt.Sprint(other.ask(`{"op":"queue.info","queue":"q"}`)["settings"])
+		if !strings.Contains(info, "max_messages:5") || !strings.Contains(info, "lease:9s") {
+			t.Errorf("of two updates on their way one was lost: %s", info)
+		}
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestDeletedQueueEndsSubscriptions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)

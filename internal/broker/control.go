@@ -383,7 +383,12 @@ func (sh *shard) unsubscribe(w *work, c *control) bool {
 		return true
 	}
 	delete(m.subs, c.sub)
-	sh.release(cons, "unsubscribed")
+	st := sh.storeOf(cons.Queue)
+	if seqs := st.state.Unsubscribe(cons); len(seqs) > 0 { // the reply says that they are back
+		ts := st.record(task{op: c.op, s: w.s, control: c, queue: cons.Queue})
+		sh.writeReturn(st, ts, cons.Queue, seqs, "unsubscribed", &ack{delayed: true, count: true})
+		return false
+	}
 	if !c.quiet {
 		r := sh.reply(w.s)
 		r.b = wire.AppendDone(r.b, c.id)

@@ -50,6 +50,8 @@ type work struct {
 	store    *store // of the batch, once the shard has looked
 	cost     int    // bytes accounted to the session
 	requests int
+	acking   int  // acks that are not recorded yet
+	over     bool // everything else is done
 	control  *control
 	call     func(*shard)
 }
@@ -117,9 +119,11 @@ func (in *Intake) Handle(r *wire.Request) {
 		in.s.hello(r)
 	case wire.OpQueueList:
 		in.Flush()
+		in.s.Await()
 		in.s.listQueues(r)
 	case wire.OpServerInfo:
 		in.Flush()
+		in.s.Await()
 		in.s.serverInfo(r)
 	default:
 		in.control(r)

@@ -20,6 +20,7 @@ type task struct {
 	deleted *queue.Queue // queue.delete
 	updated *queue.Queue // queue.update
 	stale   []uint64
+	work    *work // of an ack or nack
 	control *control
 	made    *making // queue.create
 }
@@ -350,7 +351,8 @@ func (sh *shard) admitAck(w *work, a *ack) {
 		sh.answerAck(w.s, w.str(a.id), a.op, a.quiet, 0, stale, sh.now+a.delay)
 		return
 	}
-	tk := task{op: a.op, s: w.s, quiet: a.quiet, queue: q, stale: stale}
+	tk := task{op: a.op, s: w.s, quiet: a.quiet, queue: q, stale: stale, work: w}
+	w.acking++
 	ts := t.store.record(tk)
 	ts.list[len(ts.list)-1].id = ts.put(w.str(a.id))
 	if a.op == wire.OpAck {

@@ -143,7 +143,23 @@ const spareWorks, spareBytes = 64, 128 << 10
 
 // finish ends a work, at the end of the turn: what it was accounted for is given back when
 // its replies have been handed over.
-func (sh *shard) finish(w *work) { sh.finished = append(sh.finished, w) }
+func (sh *shard) finish(w *work) {
+	if w.acking > 0 {
+		w.over = true // ends with its last ack
+		return
+	}
+	sh.finished = append(sh.finished, w)
+}
+
+// acked is told that an ack of w has been answered; w may be nil.
+func (sh *shard) acked(w *work) {
+	if w == nil {
+		return
+	}
+	if w.acking--; w.acking == 0 && w.over {
+		sh.finish(w)
+	}
+}
 
 // giveBack ends the finished works.
 func (sh *shard) giveBack() {

@@ -39,6 +39,7 @@ type conn struct {
 	nc      net.Conn
 	raw     syscall.RawConn // nil where nc is no socket
 	session *broker.Session
+	dead    atomic.Bool // nothing more is read from it, and what was read is let be
 
 	desk    *desk
 	n       int    // bytes in desk.buf that are not dealt with
@@ -65,6 +66,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 
 // end lets the connection finish what it has to send and close.
 func (c *conn) end() {
+	c.dead.Store(true)
 	c.nc.SetReadDeadline(time.Now()) // ends the reader
 	c.nc.SetWriteDeadline(time.Now().Add(farewell))
 }
@@ -104,6 +106,7 @@ func (c *conn) write() {
 		c.session.Sent(out)
 		clear(out)
 		if err != nil { // the reader ends the session; until then, what comes is for nobody
+			c.dead.Store(true)
 			c.nc.Close()
 		}
 	}
@@ -220,6 +223,9 @@ func (c *conn) lines() bool {
 	rest := d.buf[:c.n]
 	from := len(rest) - c.got // nothing before it holds a newline
 	for {
+		if c.dead.Load() {
+			return false
+		}
 		i := bytes.IndexByte(rest[from:], '\n')
 		if i < 0 {
 			break
@@ -255,10 +261,6 @@ func (c *conn) lines() bool {
 
 func (c *conn) tooLong() {
 	c.session.Refuse(nil, wire.Errorf(wire.CodeLineTooLong, "the line is longer than %d bytes (max_message_bytes and 64 KiB) and was skipped", c.lineLimit()))
-}
-
-func (c *conn) refuse(id []byte, err *wire.Error) {
-	c.session.Reply(func(dst []byte) []byte { return wire.AppendError(dst, id, err) })
 }
 
 // line deals with one line. It is false where the connection ends with it.
