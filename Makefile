@@ -52,7 +52,7 @@ fuzz: ## every fuzz target for FUZZTIME (5s)
 kill: ## kill the server KILLS (200) times under load; nothing confirmed may be lost
 	go test -count=1 -timeout 10m ./test/kill -kills $(KILLS)
 
-bench: ## the benchmarks of the packages (a running server: gmq bench)
+bench: ## the benchmarks of the packages, and file beside memory on a real server
 	go test -run '^$$' -bench . -benchmem ./...
 
 demo: ## the file-flow example at work, in DIR if one is given

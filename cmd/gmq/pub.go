@@ -42,7 +42,6 @@ It is silent in a pipe. With -o json there is a line for each message, in their 
   tail -f access.log | gmq pub lines
   jq -c '.[]' orders.json | gmq pub orders --json
   gmq pub pictures --file cat.png
-  gmq pub --topic orders.created 'hello'
   gmq pub reminders 'tea is ready' --delay 4m --priority 9
   gmq pub mails 'order 17 is on its way' --key customer-4 --dedup-id shipped-17`,
 		Args:        cobra.MaximumNArgs(2),

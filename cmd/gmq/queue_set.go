@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	gmq "github.com/gmq/gmq/client"
 	"github.com/gmq/gmq/internal/config"
@@ -23,7 +25,10 @@ queue_defaults count. Creating it again with the same settings is fine, with oth
   gmq queue create mails --lease 5m --max-deliveries 3 --retry-min 10s
   gmq queue create offers --ttl 1h --dead-letter-expired`,
 	}, func(ctx context.Context, cmd *cobra.Command, c *gmq.Client, name string) error {
-		settings, _ := set.settings(cmd)
+		settings, _, err := set.settings(cmd)
+		if err != nil {
+			return err
+		}
 		if err := c.CreateQueue(ctx, name, settings); err != nil {
 			return err
 		}
@@ -42,7 +47,10 @@ func newQueueUpdate(g *globals) *cobra.Command {
 		Example: `  gmq queue update orders --max-messages 500000
   gmq queue update orders --max-bytes 0        # no limit`,
 	}, func(ctx context.Context, cmd *cobra.Command, c *gmq.Client, name string) error {
-		settings, some := set.settings(cmd)
+		settings, some, err := set.settings(cmd)
+		if err != nil {
+			return err
+		}
 		if !some {
 			return usage("which settings? see: %s --help", cmd.CommandPath())
 		}
@@ -102,10 +110,10 @@ func (s *sizeFlag) Type() string { return "size" }
 
 func (s *settingFlags) add(cmd *cobra.Command, creating bool) {
 	fs := cmd.Flags()
-	s.storage.values = []string{"file", "memory", "mysql"}
+	s.storage.values = []string{"file", "memory"}
 	s.overflow.values = []string{"reject", "drop_oldest", "dead_letter"}
 	if creating {
-		fs.Var(&s.storage, "storage", "where messages are kept: file, memory or mysql")
+		fs.Var(&s.storage, "storage", "where messages are kept: file or memory")
 		complete(cmd, "storage", s.storage.values...)
 	}
 	fs.Int64Var(&s.maxMessages, "max-messages", 0, "how many messages it may hold; 0 is no limit")
@@ -124,7 +132,12 @@ func (s *settingFlags) add(cmd *cobra.Command, creating bool) {
 }
 
 // settings are those that were given; a zero that was given is said in so many words.
-func (s *settingFlags) settings(cmd *cobra.Command) (set gmq.Settings, some bool) {
+func (s *settingFlags) settings(cmd *cobra.Command) (set gmq.Settings, some bool, err error) {
+	cmd.Flags().Visit(func(fl *pflag.Flag) {
+		if v := fl.Value.String(); strings.HasPrefix(v, "-") || v == "NaN" || strings.HasSuffix(v, "Inf") {
+			err = usage("--%s: %s is not a setting", fl.Name, v)
+		}
+	})
 	given := func(flag string) bool {
 		fl := cmd.Flags().Lookup(flag)
 		some = some || fl != nil && fl.Changed
@@ -149,7 +162,7 @@ func (s *settingFlags) settings(cmd *cobra.Command) (set gmq.Settings, some bool
 	if given("dead-letter-expired") {
 		set.DeadLetterExpired = &s.deadExpired
 	}
-	return set, some
+	return set, some, err
 }
 
 func orNone[V int | int64 | float64 | time.Duration](given bool, v V) V {

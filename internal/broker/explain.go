@@ -14,6 +14,9 @@ const maxRedrive = 100_000
 
 // peek shows messages and changes none.
 func (sh *shard) peek(w *work, c *control, t target) {
+	if c.quiet {
+		return
+	}
 	r := sh.reply(w.s)
 	start := len(r.b)
 	r.b = append(wire.AppendOK(r.b, c.id), `,"messages":[`...)
@@ -56,6 +59,9 @@ func (sh *shard) view(q *queue.Queue, v *queue.View, record []byte) error {
 
 // explain says why a message is not being delivered.
 func (sh *shard) explain(w *work, c *control, t target) {
+	if c.quiet {
+		return
+	}
 	x := t.store.state.Explain(t.queue, c.seq)
 	if x.Reason == queue.Unknown {
 		sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "queue %q has no message %d, or it was settled too long ago to be remembered", c.name, c.seq))
@@ -161,7 +167,7 @@ func (sh *shard) redrive(w *work, c *control, t target) bool {
 		}
 		to = dest.id
 	}
-	seqs := t.store.state.Redrivable(q, c.max)
+	seqs := t.store.state.Redrivable(q, c.max, to == 0)
 	if len(seqs) == 0 {
 		if !c.quiet {
 			r := sh.reply(w.s)

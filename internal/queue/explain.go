@@ -156,6 +156,7 @@ func (st *State) Explain(q *Queue, seq uint64) Explanation {
 	if m == nil {
 		if seq > 0 && seq <= q.last && len(x.History) > 0 {
 			x.Reason = Over
+			x.Attempts = x.History[len(x.History)-1].Attempts
 		}
 		x.State = stateNames[gone]
 		return x

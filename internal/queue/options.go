@@ -179,6 +179,9 @@ func (st *State) moveTo(q *Queue, r *reader) int {
 	if st.release(q, seq, m) {
 		st.over(q, seq, c, m)
 	}
+	if l, _ := q.lineOf(seq, m); l != nil && l.head != seq {
+		l.leave(q, seq, m) // it queues up anew
+	}
 	st.leaveState(q, m)
 	st.wait(q, seq, m, due)
 	return 1

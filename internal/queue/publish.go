@@ -223,7 +223,7 @@ func (st *State) bury(q, dq *Queue, seq uint64, c *chunk, m *msg, reason string)
 }
 
 // redrive moves messages out of a dead-letter queue: to the queue that is named, or each to where it
-// came from. It ends early where a queue is full.
+// came from. One that does not fit stays: nothing is pushed out for it.
 func (st *State) redrive(dq *Queue, r *reader) (n int) {
 	to := uint32(r.uvarint())
 	for count := r.uvarint(); count > 0 && r.err == nil; count-- {
@@ -237,7 +237,7 @@ func (st *State) redrive(dq *Queue, r *reader) (n int) {
 			q = st.names[d.Queue]
 		}
 		p := piece{span: m.span(), body: m.body(), priority: uint8(m.priority()), key: dq.extras[seq].key}
-		if q == nil || q == dq || !st.makeRoom(q, 1, p.body) {
+		if q == nil || q == dq || !q.fits(1, p.body) {
 			st.Spare(dq, seq, st.now)
 			continue
 		}
@@ -252,9 +252,12 @@ func (st *State) redrive(dq *Queue, r *reader) (n int) {
 }
 
 // Redrivable lists up to limit messages of a dead-letter queue that nobody has, the oldest first, and
-// keeps them from consumers until what the owner proposes is decided.
-func (st *State) Redrivable(dq *Queue, limit int) (seqs []uint64) {
+// keeps them from consumers until what the owner proposes is decided. With home it passes over those that came from no queue.
+func (st *State) Redrivable(dq *Queue, limit int, home bool) (seqs []uint64) {
 	dq.each(func(seq uint64, _ *chunk, m *msg) bool {
+		if home && m.flags&msgDead == 0 {
+			return true
+		}
 		if m.state != leased && m.flags&msgEnding == 0 {
 			m.flags |= msgEnding
 			seqs = append(seqs, seq)
