@@ -47,6 +47,7 @@ func (st *store) apply(b *journal.Batch, off int) (queue.Outcome, int, error) {
 }
 
 func (sh *shard) applyPubs(st *store, w *work) error {
+	defer sh.unshield(st, w)
 	if w.batch.Err != nil {
 		sh.lost(st, w, w.batch.Err)
 		return nil

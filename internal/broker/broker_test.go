@@ -379,20 +379,29 @@ func (h *held) Committed(into []*journal.Batch) []*journal.Batch {
 	return into
 }
 
+// heldRig is a broker over journals that keep nothing while open is false.
+func heldRig(t *testing.T, open *atomic.Bool) *rig {
+	open.Store(true)
+	budget := journal.NewBudget(0)
+	b, err := Start(Options{
+		Limits: Limits{MaxQueues: 9, MaxInFlight: 9, AutoCreate: true, Defaults: queue.Settings{Storage: "file", Lease: time.Minute}},
+		Storages: []Storage{{Name: "file", Stored: "disk", Open: func(_ int, wake func()) journal.Journal {
+			return &held{Memory: journal.NewMemory(budget, wake), open: open}
+		}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &rig{t: t, b: b}
+}
+
 // What a client sent before it closed its side is answered when it is kept, acks included.
 func TestHalfCloseWaitsForTheJournal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var open atomic.Bool
-		open.Store(true)
-		budget := journal.NewBudget(0)
-		b, err := Start(Options{Limits: Limits{MaxQueues: 9, MaxInFlight: 9, AutoCreate: true, Defaults: queue.Settings{Storage: "file", Lease: time.Minute}},
-			Storages: []Storage{{Name: "file", Stored: "disk", Open: func(_ int, wake func()) journal.Journal {
-				return &held{Memory: journal.NewMemory(budget, wake), open: &open}
-			}}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := (&rig{t: t, b: b}).peer()
+		r := heldRig(t, &open)
+		defer r.close()
+		p := r.peer()
 		p.want(`{"op":"publish","queue":"q","messages":[{"body":1},{"body":2}]}`, "ok", true)
 		open.Store(false)
 		p.send(`{"op":"ack","id":1,"queue":"q","seq":1}`, `{"op":"nack","id":2,"queue":"q","seq":2}`, `{"op":"queue.update","id":3,"queue":"q","max_messages":5}`, `{"op":"queue.update","id":4,"queue":"q","lease":"9s"}`)
@@ -401,21 +410,55 @@ func TestHalfCloseWaitsForTheJournal(t *testing.T) {
 			t.Fatalf("before the journal has kept anything: %q", got)
 		}
 		open.Store(true)
-		b.Wake()
+		r.b.Wake()
 		got := strings.Join(p.take(), "\n")
 		for _, want := range []string{`{"id":1,"ok":true,"settled":1}`, `{"id":3,"ok":true}`, `{"id":4,"ok":true}`} {
 			if !strings.Contains(got, want) {
 				t.Errorf("no %s in %q", want, got)
 			}
 		}
-		other := (&rig{t: t, b: b}).peer()
-		info := fmt.Sprint(other.ask(`{"op":"queue.info","queue":"q"}`)["settings"])
+		info := fmt.Sprint(r.peer().ask(`{"op":"queue.info","queue":"q"}`)["settings"])
 		if !strings.Contains(info, "max_messages:5") || !strings.Contains(info, "lease:9s") {
 			t.Errorf("of two updates on their way one was lost: %s", info)
 		}
-		if err := b.Close(); err != nil {
-			t.Error(err)
+	})
+}
+
+// What a consumer gets while a publish is on its way is not pushed out by it.
+func TestOverflowLeavesWhatIsBeingDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var open atomic.Bool
+		r := heldRig(t, &open)
+		defer r.close()
+		p, c := r.peer(), r.peer()
+		p.want(`{"op":"queue.create","queue":"q","max_messages":3,"overflow":"drop_oldest"}`, "ok", true)
+		p.want(`{"op":"publish","queue":"q","messages":[{"body":1},{"body":2},{"body":3}]}`, "ok", true)
+		open.Store(false)
+		p.send(`{"op":"publish","id":1,"queue":"q","body":4}`, `{"op":"publish","id":2,"queue":"q","body":5}`)
+		p.take()
+		p.send(`{"op":"publish","id":3,"queue":"q","body":6}`) // another work
+		p.take()
+		c.send(`{"op":"receive","queue":"q","max":9}`)
+		if got := c.take(); len(got) != 1 || got[0] != `{"ok":true,"messages":[]}` {
+			t.Fatalf("what is about to be pushed out is delivered: %q", got)
 		}
+		open.Store(true)
+		r.b.Wake()
+		if got := p.take(); len(got) != 3 || strings.Contains(fmt.Sprint(got), "error") {
+			t.Fatalf("%q", got)
+		}
+		list := c.ask(`{"op":"receive","queue":"q","max":2}`)["messages"].([]any)
+		if len(list) != 2 || fmt.Sprint(list[0].(map[string]any)["body"]) != "4" {
+			t.Fatalf("%v", list)
+		}
+		open.Store(false)
+		p.send(`{"op":"publish","id":4,"queue":"q","body":7}`)
+		p.take()
+		open.Store(true)
+		r.b.Wake()
+		p.take()
+		c.want(`{"op":"ack","queue":"q","seq":[4,5]}`, "settled", 2)
+		c.want(`{"op":"queue.info","queue":"q"}`, "counts.dropped", 4)
 	})
 }
 

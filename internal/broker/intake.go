@@ -52,6 +52,7 @@ type work struct {
 	requests int
 	acking   int  // acks that are not recorded yet
 	over     bool // everything else is done
+	room     []room
 	control  *control
 	call     func(*shard)
 }
@@ -62,6 +63,14 @@ func (w *work) put(b []byte) span {
 	from := uint32(len(w.text))
 	w.text = append(w.text, b...)
 	return span{from, uint32(len(w.text))}
+}
+
+// A room is what a run of publishes to one queue may push out.
+type room struct {
+	queue     *queue.Queue
+	n         int
+	bytes     int64
+	condemned []uint64 // kept from consumers meanwhile
 }
 
 // An Intake sorts a session's requests by shard. It belongs to the session's reader.

@@ -130,6 +130,7 @@ func (sh *shard) admitPubs(w *work) {
 			rest = sh.split(w, i) // for another journal, as a work of its own
 			break
 		}
+		n, bytes := 0, int64(0)
 		for ; i < end; i++ {
 			p, refusal := &w.pubs[i], err
 			if err == nil {
@@ -138,13 +139,14 @@ func (sh *shard) admitPubs(w *work) {
 			if refusal != nil {
 				sh.refuse(w, p, refusal)
 			} else {
-				sh.address(w, p, to.id)
+				bytes += sh.address(w, p, to.id)
+				n += int(p.n)
 				live++
 			}
 		}
 		if err == nil {
 			w.store = to.store
-			sh.shield(to, w)
+			sh.shield(to, w, n, bytes)
 		}
 	}
 	if live == 0 {
@@ -176,13 +178,15 @@ func (sh *shard) split(w *work, i int) *work {
 	return rest
 }
 
-func (sh *shard) address(w *work, p *pub, id uint32) {
+// address writes the queue and the time into the records of p, and returns their size.
+func (sh *shard) address(w *work, p *pub, id uint32) int64 {
 	off := int(p.at)
 	for range p.n {
 		payload, next := journal.NextRecord(w.batch.Data, off)
 		queue.Address(payload, id, sh.now)
 		off = next
 	}
+	return int64(off) - int64(p.at)
 }
 
 // refuse takes a publish out of its batch, where its bytes stay without meaning.
@@ -197,23 +201,38 @@ func (sh *shard) refuse(w *work, p *pub, err *wire.Error) {
 	sh.fail(w.s, w.str(p.id), err)
 }
 
-// shield keeps what is leased from being pushed out by the publishes of w.
-func (sh *shard) shield(to target, w *work) {
+// shield sees to it that what publishes push out is nothing that a consumer has, or gets while
+// they are on their way: n messages of w, whose records take that many bytes at most.
+func (sh *shard) shield(to target, w *work, n int, bytes int64) {
 	q := to.queue
-	if q == nil || q.Settings.Overflow == queue.Reject {
+	if q == nil || q.Settings.Overflow == queue.Reject || n == 0 {
 		return
 	}
-	n := 0
-	for i := range w.pubs {
-		n += int(w.pubs[i].n)
+	r := room{queue: q, n: n, bytes: bytes}
+	q.Proposed += n
+	q.ProposedBytes += bytes
+	if !q.Fits(q.Proposed, q.ProposedBytes) {
+		if seqs := q.Shield(q.Proposed); len(seqs) > 0 || q.Shielded {
+			q.Shielded = len(seqs) > 0
+			to.store.record(task{}).write(func(dst []byte) []byte { return queue.AppendShield(dst, q.ID, sh.now, seqs) })
+			to.store.propose()
+		}
+		r.condemned = to.store.state.Condemn(q, q.Proposed, q.ProposedBytes)
 	}
-	seqs := q.Shield(n)
-	if len(seqs) == 0 && !q.Shielded {
-		return
+	w.room = append(w.room, r)
+}
+
+// unshield undoes shield when it is decided what was pushed out.
+func (sh *shard) unshield(st *store, w *work) {
+	for _, r := range w.room {
+		r.queue.Proposed -= r.n
+		r.queue.ProposedBytes -= r.bytes
+		for _, seq := range r.condemned {
+			st.state.Spare(r.queue, seq, sh.now)
+		}
 	}
-	q.Shielded = len(seqs) > 0
-	to.store.record(task{}).write(func(dst []byte) []byte { return queue.AppendShield(dst, q.ID, sh.now, seqs) })
-	to.store.propose()
+	clear(w.room)
+	w.room = w.room[:0]
 }
 
 // A target is where a queue is, or will be.

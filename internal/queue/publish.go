@@ -136,7 +136,7 @@ func (st *State) makeRoom(q *Queue, n int, bytes int64) bool {
 	if s.Overflow == Reject || (s.MaxMessages > 0 && int64(n) > s.MaxMessages) || (s.MaxBytes > 0 && bytes > s.MaxBytes) {
 		return false
 	}
-	victims := q.victims(n, bytes)
+	victims := q.victims(n, bytes, q.shielded)
 	if victims == nil {
 		return false
 	}
@@ -153,8 +153,26 @@ func (st *State) makeRoom(q *Queue, n int, bytes int64) bool {
 	return true
 }
 
-// victims are the oldest messages without which n more fit; nil where the shield leaves too few.
-func (q *Queue) victims(n int, bytes int64) (seqs []uint64) {
+func (q *Queue) shielded(seq uint64, _ *msg) bool {
+	_, found := slices.BinarySearch(q.shield, seq)
+	return found
+}
+
+// Condemn keeps from consumers what an overflow of n more messages will take, until Spare: what a consumer gets
+// while they are on their way would be taken from it. It returns the messages' seqs.
+func (st *State) Condemn(q *Queue, n int, bytes int64) []uint64 {
+	seqs := q.victims(n, bytes, func(_ uint64, m *msg) bool { return m.state == leased })
+	for _, seq := range seqs {
+		st.Hold(q, seq)
+	}
+	return seqs
+}
+
+// Fits reports whether n more messages fit without pushing anything out.
+func (q *Queue) Fits(n int, bytes int64) bool { return q.fits(n, bytes) }
+
+// victims are the oldest messages without which n more fit, but for those that are spared; nil where too few are left.
+func (q *Queue) victims(n int, bytes int64, spared func(uint64, *msg) bool) (seqs []uint64) {
 	s := &q.Settings
 	over := int64(q.Counts.Live()+n) - s.MaxMessages
 	overBytes := q.Bytes + bytes - s.MaxBytes
@@ -165,7 +183,7 @@ func (q *Queue) victims(n int, bytes int64) (seqs []uint64) {
 		overBytes = 0
 	}
 	q.each(func(seq uint64, _ *chunk, m *msg) bool {
-		if _, shielded := slices.BinarySearch(q.shield, seq); shielded {
+		if spared(seq, m) {
 			return true
 		}
 		seqs = append(seqs, seq)
@@ -208,7 +226,7 @@ func (st *State) bury(q, dq *Queue, seq uint64, c *chunk, m *msg, reason string)
 	st.take(q, seq, c, m)
 	q.Counts.Dead++
 	if !dq.fits(1, p.body) && dq.Settings.Overflow == DropOldest {
-		for _, v := range dq.victims(1, p.body) {
+		for _, v := range dq.victims(1, p.body, dq.shielded) {
 			vc, vm := dq.find(v)
 			dq.Counts.Dropped++
 			st.end(dq, v, vc, vm)

@@ -37,7 +37,11 @@ type Queue struct {
 	// Deleting and Shielded belong to the owner: a delete, or a shield that is
 	// not empty, has been proposed.
 	Deleting, Shielded bool
-	Consumers          int // subscriptions
+	// Proposed and ProposedBytes are the messages published to a queue with an overflow policy that
+	// are on their way; the owner's, too.
+	Proposed      int
+	ProposedBytes int64
+	Consumers     int // subscriptions
 
 	// Delivered and Returned count since the process started.
 	Delivered, Returned uint64
