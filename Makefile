@@ -36,8 +36,8 @@ unit: ## the tests
 
 race: ## the tests with goroutines under the race detector (needs a C compiler)
 	@if command -v "$$(go env CC)" >/dev/null 2>&1; then \
-		echo "CGO_ENABLED=1 go test -race $(RACE)"; \
-		CGO_ENABLED=1 go test -race $(RACE); \
+		echo "CGO_ENABLED=1 go test -race -short $(RACE)"; \
+		CGO_ENABLED=1 go test -race -short $(RACE); \
 	else \
 		echo "SKIPPED: the race detector needs a C compiler, and $$(go env CC) is not installed"; \
 	fi
