@@ -40,7 +40,9 @@ const (
 type Field uint64
 
 // Has reports whether every field of g is in f.
-func (f Field) Has(g Field) bool { return f&g == g }
+func (f Field) Has(g Field) bool {
+	return f&g == g
+}
 
 // The fields of requests.
 const (

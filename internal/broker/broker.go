@@ -27,6 +27,7 @@ const Shards = 16
 type Storage struct {
 	Name   string // memory, file
 	Stored string // what a confirm of it stands for: memory, written, disk
+	Shared bool   // all shards' journals are one log: what one says of the space it takes, it says for all
 	// Open makes the journal of one shard; wake is the journal's to call.
 	Open func(shard int, wake func()) journal.Journal
 	// Full is the error code's meaning where the journal refuses a batch.

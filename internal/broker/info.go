@@ -158,12 +158,17 @@ type Usage struct {
 }
 
 // Usage tells of each storage how many bytes it takes, and how many of these are messages.
-func (b *Broker) Usage() (us []Usage) {
-	sh := b.shards[0]
-	sh.call(func(sh *shard) {
-		for _, st := range sh.stores {
-			total, live := st.journal.Used()
-			us = append(us, Usage{st.Name, total, live})
+func (b *Broker) Usage() []Usage {
+	us := make([]Usage, len(b.opt.Storages))
+	b.each(func(sh *shard) {
+		for i, st := range sh.stores {
+			us[i].Storage = st.Name
+			if total, live := st.journal.Used(); st.Shared {
+				us[i].Total, us[i].Live = total, live
+			} else {
+				us[i].Total += total
+				us[i].Live += live
+			}
 		}
 	})
 	return us
