@@ -59,12 +59,12 @@ func (sh *shard) view(q *queue.Queue, v *queue.View, record []byte) error {
 
 // explain says why a message is not being delivered.
 func (sh *shard) explain(w *work, c *control, t target) {
-	if c.quiet {
-		return
-	}
 	x := t.store.state.Explain(t.queue, c.seq)
 	if x.Reason == queue.Unknown {
 		sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "queue %q has no message %d, or it was settled too long ago to be remembered", c.name, c.seq))
+		return
+	}
+	if c.quiet {
 		return
 	}
 	r := sh.reply(w.s)

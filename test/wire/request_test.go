@@ -52,7 +52,7 @@ func TestQuiet(t *testing.T) {
 		`{"op":"subscribe","queue":"other"`, `{"op":"unsubscribe","sub":1`,
 		`{"op":"queue.pause","queue":"q"`, `{"op":"queue.resume","queue":"q"`,
 		`{"op":"queue.reschedule","queue":"late","seq":1,"delay":"2h"`, `{"op":"queue.cancel","queue":"late","seq":1`,
-		`{"op":"queue.redrive","queue":"late.dlq"`,
+		`{"op":"queue.redrive","queue":"late.dlq"`, `{"op":"queue.peek","queue":"late"`, `{"op":"queue.explain","queue":"late","seq":2`,
 	} {
 		c.Send(line + `,"quiet":true}`)
 		for _, l := range c.Settle() {
