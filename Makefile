@@ -1,7 +1,7 @@
 # What can be done here: make help
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-FUZZTIME ?= 5s
+FUZZTIME ?= 10000x
 KILLS    ?= 200
 DIR      ?=
 
@@ -42,11 +42,11 @@ race: ## the tests with goroutines under the race detector (needs a C compiler)
 		echo "SKIPPED: the race detector needs a C compiler, and $$(go env CC) is not installed"; \
 	fi
 
-fuzz: ## every fuzz target for FUZZTIME (5s)
+fuzz: ## every fuzz target for FUZZTIME (10000x: that many inputs; a time makes the engine fail at its end now and then)
 	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file _ target; do \
 		target=$${target#func }; package=$$(dirname "$$file"); \
 		echo "fuzz $$package $$target $(FUZZTIME)"; \
-		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null || exit 1; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$package" </dev/null || exit 1; \
 	done
 
 kill: ## kill the server KILLS (200) times under load; nothing confirmed may be lost
