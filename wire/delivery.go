@@ -27,6 +27,9 @@ type Delivery struct {
 	Body        []byte    // a JSON value as the publisher sent it
 	Dead        *DeadInfo // where the message died
 
+	// Dropped is how many messages before this one an ephemeral queue had to drop; 0 is left out.
+	Dropped uint64
+
 	// State and Until are for queue.peek: where the message stands, and until when (nanoseconds
 	// since 1970); "" and 0 are left out.
 	State string
@@ -86,6 +89,9 @@ func AppendDelivery(dst []byte, m *Delivery) []byte {
 	if len(m.Topic) > 0 {
 		dst = append(dst, `,"topic":`...)
 		dst = AppendString(dst, m.Topic)
+	}
+	if m.Dropped > 0 {
+		dst = strconv.AppendUint(append(dst, `,"dropped":`...), m.Dropped, 10)
 	}
 	if m.Base64 {
 		dst = append(dst, `,"encoding":"base64"`...)

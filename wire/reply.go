@@ -19,6 +19,7 @@ type Inbound struct {
 	Headers     []byte // the JSON object as it was sent, or nil
 	Key         []byte
 	Topic       []byte
+	Dropped     uint64
 	Base64      bool
 	Body        []byte // the JSON value as it was sent
 }
@@ -173,6 +174,8 @@ func (m *Inbound) member(b []byte, name []byte, i int) int {
 		return scanText(b, i, &m.Key)
 	case "topic":
 		return scanText(b, i, &m.Topic)
+	case "dropped":
+		return scanUint(b, i, &m.Dropped)
 	case "encoding":
 		var s []byte
 		i = scanText(b, i, &s)

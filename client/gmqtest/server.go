@@ -140,6 +140,7 @@ func (s *Server) close() {
 func (s *Server) begin() (*life, error) {
 	l := &life{}
 	file := s.memory()
+	var spread func(*journal.Batch)
 	if s.data != "" {
 		var err error
 		l.wal, err = filejournal.Open(vfs.OS(), s.data, filejournal.Options{
@@ -150,12 +151,13 @@ func (s *Server) begin() (*life, error) {
 			return nil, err
 		}
 		file = func(i int, wake func()) journal.Journal { return l.wal.Shard(i, wake) }
+		spread = l.spread
 	}
 	var err error
 	l.broker, err = broker.Start(broker.Options{
 		Version: "gmqtest", Node: "n1", Limits: s.limits(), Boot: rand.Uint32(), Seed: rand.Uint64(), Now: s.clock.now.Load,
 		Storages: []broker.Storage{
-			{Name: "file", Stored: "disk", Open: l.counting(file)},
+			{Name: "file", Stored: "disk", Spread: spread, Open: l.counting(file)},
 			{Name: "memory", Stored: "memory", Open: l.counting(s.memory())},
 		},
 		Fail: func(err error) {
@@ -191,6 +193,16 @@ func (l *life) counting(open opener) opener {
 		l.journals = append(l.journals, c)
 		return c
 	}
+}
+
+// spread counts a batch of several shards where each of them will get it. The journals of the first storage are those of the log.
+func (l *life) spread(b *journal.Batch) {
+	for _, p := range b.Parts {
+		if p.Shard != journal.Nobody {
+			l.journals[p.Shard*len(l.journals)/broker.Shards].expect()
+		}
+	}
+	l.wal.Spread(b)
 }
 
 // limits are those asked for, with the real server's defaults for queues.

@@ -50,10 +50,15 @@ func newCounted(j journal.Journal) *counted {
 
 // Propose implements journal.Journal.
 func (c *counted) Propose(b *journal.Batch) {
+	c.expect()
+	c.Journal.Propose(b)
+}
+
+// expect counts a batch whose outcome is to come.
+func (c *counted) expect() {
 	c.mu.Lock()
 	c.in++
 	c.mu.Unlock()
-	c.Journal.Propose(b)
 }
 
 // Committed implements journal.Journal.

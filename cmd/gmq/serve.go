@@ -160,8 +160,8 @@ func (in *instance) open() error {
 		Version: version, Node: "n1", Limits: limits(&in.cfg),
 		Boot: binary.LittleEndian.Uint32(seed[8:]), Seed: binary.LittleEndian.Uint64(seed[:]),
 		Storages: []broker.Storage{
-			{Name: "file", Stored: stored, Shared: true, Open: func(i int, wake func()) journal.Journal { return in.wal.Shard(i, wake) }},
-			{Name: "memory", Stored: "memory", Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(in.budget, wake) }},
+			{Name: "file", Stored: stored, Shared: true, Spread: in.wal.Spread, Open: func(i int, wake func()) journal.Journal { return in.wal.Shard(i, wake) }},
+			{Name: "memory", Stored: "memory", Room: in.budget.Room, Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(in.budget, wake) }},
 		},
 		Fail: func(err error) { in.failed <- err },
 	})

@@ -19,6 +19,8 @@ func (sh *shard) collect(st *store) bool {
 			err = sh.applyPubs(st, owner)
 		case *tasks:
 			err = sh.applyTasks(st, owner)
+		case *stage:
+			err = sh.applyStage(st, owner, b)
 		}
 		if err != nil { // the journal holds what the core cannot read: our own fault
 			sh.b.fail(fmt.Errorf("storage %s, shard %d: %w", st.Name, sh.index, err))
@@ -47,7 +49,12 @@ func (st *store) apply(b *journal.Batch, off int) (queue.Outcome, int, error) {
 }
 
 func (sh *shard) applyPubs(st *store, w *work) error {
-	defer sh.unshield(st, w)
+	defer func() {
+		for i := range w.room {
+			sh.unshield(st, &w.room[i])
+		}
+		w.room = w.room[:0]
+	}()
 	if w.batch.Err != nil {
 		sh.lost(st, w, w.batch.Err)
 		return nil
@@ -100,10 +107,18 @@ func refusal(out queue.Outcome, name []byte, n int) *wire.Error {
 	}
 	q := out.Queue
 	if out.Refusal == queue.TooManyIDs {
-		return wire.Errorf(wire.CodeOverloaded, "queue %q remembers %d dedup_ids, as many as it can; dedup_window is %s", name, queue.MaxDedupIDs, q.Settings.DedupWindow)
+		return tooManyIDs(q)
 	}
+	return queueFull(q, n)
+}
+
+func tooManyIDs(q *queue.Queue) *wire.Error {
+	return wire.Errorf(wire.CodeOverloaded, "queue %q remembers %d dedup_ids, as many as it can; dedup_window is %s", q.Name, queue.MaxDedupIDs, q.Settings.DedupWindow)
+}
+
+func queueFull(q *queue.Queue, n int) *wire.Error {
 	return wire.Errorf(wire.CodeQueueFull, "queue %q holds %d messages of %d bytes and cannot take %d more; max_messages is %d, max_bytes is %d (0: no limit)",
-		name, q.Counts.Live(), q.Bytes, n, q.Settings.MaxMessages, q.Settings.MaxBytes)
+		q.Name, q.Counts.Live(), q.Bytes, n, q.Settings.MaxMessages, q.Settings.MaxBytes)
 }
 
 func appendSeqs(dst, id []byte, out queue.Outcome, stored string) []byte {
@@ -236,8 +251,15 @@ func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 		sh.answerAck(t.s, id, t.op, t.quiet, out.N, t.stale, 0)
 		sh.acked(t.work)
 		return
+	case t.deleted != nil:
+		sh.unindex(t.deleted)
+		sh.deleted(st)
 	case t.op == wire.OpQueueDelete:
 		sh.deleted(st)
+	case t.op == wire.OpQueueBind || t.op == wire.OpQueueUnbind || t.op == wire.OpSubscribe:
+		if !sh.bindingKept(st, t, out) {
+			return
+		}
 	case (t.op == wire.OpQueueCancel || t.op == wire.OpQueueReschedule) && out.N == 0:
 		sh.fail(t.s, id, noMessage(t.control))
 		sh.finish(t.control.work)

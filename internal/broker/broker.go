@@ -30,8 +30,11 @@ type Storage struct {
 	Shared bool   // all shards' journals are one log: what one says of the space it takes, it says for all
 	// Open makes the journal of one shard; wake is the journal's to call.
 	Open func(shard int, wake func()) journal.Journal
-	// Full is the error code's meaning where the journal refuses a batch.
-	Full error
+	// Spread proposes a batch of several shards whose journals are one log; any goroutine may call it. A
+	// storage without it forgets everything at its end, and never refuses what is Essential.
+	Spread func(b *journal.Batch)
+	// Room reports whether there is room for a message of so many bytes; nil: there may be, the journal tells.
+	Room func(bytes int64) bool
 }
 
 // Limits are what the configuration allows; they may change while the broker runs.
@@ -60,6 +63,11 @@ type Broker struct {
 	opt    Options
 	limits atomic.Pointer[Limits]
 	shards [Shards]*shard
+
+	topics    topics
+	order     []int         // the storages, those first that can refuse what is proposed
+	sessions  atomic.Uint64 // there have been so far
+	ephemeral atomic.Int64  // queues made for subscriptions to topics
 
 	counted  atomic.Int64  // queues that count towards the limit, those being made included
 	queues   atomic.Int64  // all queues
@@ -92,8 +100,18 @@ func Start(opt Options) (*Broker, error) {
 	if err := b.replay(); err != nil {
 		return nil, err
 	}
+	for _, spread := range []bool{true, false} {
+		for k, s := range opt.Storages {
+			if (s.Spread != nil) == spread {
+				b.order = append(b.order, k)
+			}
+		}
+	}
 	for _, sh := range b.shards {
 		sh.countQueues()
+		sh.indexAll()
+	}
+	for _, sh := range b.shards {
 		b.done.Go(sh.run)
 	}
 	return b, nil

@@ -28,6 +28,7 @@ type control struct {
 	state    string    // of peek
 	after    uint64    // of peek
 	to       []byte    // of redrive; nil: where the messages came from
+	topic    []byte    // a pattern: of bind, unbind and subscribe
 	set      wire.Field
 	settings wire.Settings
 	work     *work
@@ -35,8 +36,9 @@ type control struct {
 
 // A tag is what a consumer's Tag holds for a subscription and for a session's receives (sub 0).
 type tag struct {
-	s   *Session
-	sub uint64
+	s    *Session
+	sub  uint64
+	told uint64 // how many messages an ephemeral queue has dropped, as the client knows
 }
 
 // An update is what queue.update has made of a queue's settings when all that is proposed is kept.
@@ -67,6 +69,9 @@ func (in *Intake) control(r *wire.Request) {
 	if len(r.ID) > 0 {
 		c.id = clone(r.ID)
 	}
+	if len(r.Topic) > 0 {
+		c.topic = clone(r.Topic)
+	}
 	if r.Set.Has(wire.FieldLease) {
 		c.lease = r.Lease
 	}
@@ -91,10 +96,19 @@ func (in *Intake) control(r *wire.Request) {
 		}
 		in.lastSub++
 		c.sub = in.lastSub
-		if in.subs == nil {
-			in.subs = map[uint64]int{}
+		if c.topic != nil {
+			if in.topical >= maxOwnEphemeral {
+				in.s.Refuse(r.ID, wire.Errorf(wire.CodeOverloaded, "this connection has had %d subscriptions to topics that it did not end, as many as it may", maxOwnEphemeral))
+				return
+			}
+			in.topical++
+			c.name = in.s.ephemeralName(c.sub)
+			shard = shardOf(c.name)
 		}
-		in.subs[c.sub] = shard
+		if in.subs == nil {
+			in.subs = map[uint64]home{}
+		}
+		in.subs[c.sub] = home{shard, c.topic != nil}
 	case wire.OpUnsubscribe:
 		at, ok := in.subs[r.Sub]
 		if !ok {
@@ -102,7 +116,9 @@ func (in *Intake) control(r *wire.Request) {
 			return
 		}
 		delete(in.subs, r.Sub)
-		shard = at
+		if shard = at.shard; at.topic {
+			in.topical--
+		}
 	}
 	in.alone(shard, c)
 }
@@ -116,6 +132,9 @@ func (sh *shard) admitControl(w *work) bool {
 	}
 	if c.op == wire.OpUnsubscribe {
 		return sh.unsubscribe(w, c)
+	}
+	if c.op == wire.OpSubscribe && c.topic != nil {
+		return sh.subscribeTopic(w, c)
 	}
 	if m := sh.making[string(c.name)]; m != nil {
 		switch c.op {
@@ -160,6 +179,8 @@ func (sh *shard) admitControl(w *work) bool {
 		return sh.redrive(w, c, t)
 	case wire.OpQueueCancel, wire.OpQueueReschedule:
 		return sh.changeMessage(w, c, t)
+	case wire.OpQueueBind, wire.OpQueueUnbind:
+		return sh.bind(w, c, t)
 	default:
 		settings := t.queue.Settings
 		if u := sh.updates[t.queue]; u != nil {
@@ -356,7 +377,7 @@ func (c *control) leaseOf(q *queue.Queue) time.Duration {
 }
 
 func (sh *shard) subscribe(w *work, c *control, t target) {
-	cons := &queue.Consumer{Queue: t.queue, Tag: &tag{w.s, c.sub}, Limit: c.max, Lease: c.leaseOf(t.queue), Auto: c.auto}
+	cons := &queue.Consumer{Queue: t.queue, Tag: &tag{s: w.s, sub: c.sub}, Limit: c.max, Lease: c.leaseOf(t.queue), Auto: c.auto}
 	sh.member(w.s).subs[c.sub] = cons
 	if !c.quiet {
 		r := sh.reply(w.s)
@@ -384,6 +405,11 @@ func (sh *shard) unsubscribe(w *work, c *control) bool {
 	}
 	delete(m.subs, c.sub)
 	st := sh.storeOf(cons.Queue)
+	if q := cons.Queue; queue.Ephemeral(q.Name) {
+		st.state.Unsubscribe(cons)
+		sh.endEphemeral(st, q, task{op: c.op, s: w.s, control: c})
+		return false
+	}
 	if seqs := st.state.Unsubscribe(cons); len(seqs) > 0 { // the reply says that they are back
 		ts := st.record(task{op: c.op, s: w.s, control: c, queue: cons.Queue})
 		sh.writeReturn(st, ts, cons.Queue, seqs, "unsubscribed", &ack{delayed: true, count: true})
@@ -413,6 +439,11 @@ func (sh *shard) storeOf(q *queue.Queue) *store { return sh.byName[q.Settings.St
 // release ends a consumer and lets what it had return at once.
 func (sh *shard) release(c *queue.Consumer, reason string) {
 	st := sh.storeOf(c.Queue)
+	if queue.Ephemeral(c.Queue.Name) {
+		st.state.Unsubscribe(c)
+		sh.endEphemeral(st, c.Queue, task{})
+		return
+	}
 	sh.giveBackNow(st, c.Queue, st.state.Unsubscribe(c), reason)
 }
 

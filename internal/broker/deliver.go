@@ -128,6 +128,7 @@ func (sh *shard) encodeBatch(st *store) error {
 			return err
 		}
 		sh.delivery.Pushed, sh.delivery.Sub = true, t.sub
+		sh.delivery.Dropped = sh.dropped(t, d.C.Queue)
 		c.b = append(wire.AppendDelivery(c.b, &sh.delivery), '\n')
 		c.promised -= int(d.Span.Size) + lineOverhead
 		if d.C.Auto {
@@ -155,10 +156,11 @@ func (sh *shard) describe(st *store, d *queue.Delivery, record []byte) error {
 	if err != nil {
 		return fmt.Errorf("queue %q, message %d: %w", d.C.Queue.Name, d.Seq, err)
 	}
+	key, topic := e.Names()
 	sh.scratch = queue.AppendReceipt(sh.scratch[:0], st.state.Receipt(d.C.Queue, d.Number))
 	sh.delivery = wire.Delivery{
 		Queue: d.C.Queue.Name, Seq: d.Seq, Attempt: d.Attempt, Receipt: sh.scratch, Published: e.Published,
-		Redelivered: d.Redelivered, Headers: e.Headers, Key: e.Key(), Base64: e.Base64, Body: e.Body,
+		Redelivered: d.Redelivered, Headers: e.Headers, Key: key, Topic: topic, Base64: e.Base64, Body: e.Body,
 	}
 	if d.Dead != nil {
 		sh.dead = deadInfo(d.Dead)

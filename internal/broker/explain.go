@@ -46,9 +46,10 @@ func (sh *shard) view(q *queue.Queue, v *queue.View, record []byte) error {
 	if err != nil {
 		return fmt.Errorf("queue %q, message %d: %w", q.Name, v.Seq, err)
 	}
+	key, topic := e.Names()
 	sh.delivery = wire.Delivery{
 		Queue: q.Name, Seq: v.Seq, Attempt: v.Attempt, Published: e.Published, State: v.State, Until: v.Until,
-		Headers: e.Headers, Key: e.Key(), Base64: e.Base64, Body: e.Body,
+		Headers: e.Headers, Key: key, Topic: topic, Base64: e.Base64, Body: e.Body,
 	}
 	if v.Dead != nil {
 		sh.dead = deadInfo(v.Dead)

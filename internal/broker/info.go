@@ -84,7 +84,7 @@ func (b *Broker) Queues(prefix string) []QueueStats {
 	b.each(func(sh *shard) {
 		for _, st := range sh.stores {
 			for _, q := range st.state.Queues() {
-				if strings.HasPrefix(q.Name, prefix) {
+				if strings.HasPrefix(q.Name, prefix) && !queue.Ephemeral(q.Name) {
 					all = append(all, sh.stats(q))
 				}
 			}
@@ -231,6 +231,8 @@ func appendSettingsObject(dst []byte, s *queue.Settings) []byte {
 	return append(strconv.AppendBool(append(dst, `,"dead_letter_expired":`...), s.DeadLetterExpired), '}')
 }
 
+var bindingsSeparator = [2]string{`,"bindings":[`, `,`}
+
 // appendInfo appends what queue.info tells.
 func (sh *shard) appendInfo(dst []byte, q *queue.Queue) []byte {
 	s := sh.stats(q)
@@ -258,6 +260,12 @@ func (sh *shard) appendInfo(dst []byte, q *queue.Queue) []byte {
 	}
 	dst = wire.AppendDuration(append(dst, `},"oldest_age":`...), s.Oldest.Truncate(time.Millisecond))
 	dst = appendNumber(appendNumber(dst, "bytes", uint64(s.Bytes)), "consumers", uint64(s.Consumers))
+	for i, pattern := range q.Bindings {
+		dst = wire.AppendString(append(dst, bindingsSeparator[min(i, 1)]...), pattern)
+	}
+	if len(q.Bindings) > 0 {
+		dst = append(dst, ']')
+	}
 	if s.Paused {
 		dst = append(dst, `,"paused":true`...)
 	} else {

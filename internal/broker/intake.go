@@ -54,6 +54,8 @@ type work struct {
 	over     bool // everything else is done
 	room     []room
 	control  *control
+	fan      *fanout
+	binding  bool // a control that may change what is bound to topics
 	call     func(*shard)
 }
 
@@ -65,25 +67,37 @@ func (w *work) put(b []byte) span {
 	return span{from, uint32(len(w.text))}
 }
 
-// A room is what a run of publishes to one queue may push out.
+// A room is what publishes to one queue take of it, or may push out.
 type room struct {
 	queue     *queue.Queue
 	n         int
 	bytes     int64
+	promised  int      // of n
 	condemned []uint64 // kept from consumers meanwhile
 }
 
 // An Intake sorts a session's requests by shard. It belongs to the session's reader.
 type Intake struct {
-	s       *Session
-	open    [Shards]*work
-	dirty   bool
-	touched uint32         // bits of the shards that may hold something for the session
-	lastSub uint64         // the latest number of a subscription
-	subs    map[uint64]int // subscription → shard
-	shard   int            // of lastName
-	last    []byte         // the queue name last seen
-	seen    [ops]uint32    // requests by op since the last Flush
+	s            *Session
+	open         [Shards]*work
+	dirty        bool
+	touched      uint32 // bits of the shards that may hold something for the session
+	lastSub      uint64 // the latest number of a subscription
+	subs         map[uint64]home
+	topical      int     // of subs, those to topics
+	fan          *fanout // publishes to topics that are not posted yet
+	topic        []byte  // the topic last seen, what is bound to it, and when that was so
+	matched      []*bound
+	topicVersion uint64
+	shard        int         // of lastName
+	last         []byte      // the queue name last seen
+	seen         [ops]uint32 // requests by op since the last Flush
+}
+
+// A home is where a subscription is.
+type home struct {
+	shard int
+	topic bool // it has an ephemeral queue
 }
 
 // workBytes is the size at which a work is posted though more may follow.
@@ -117,7 +131,11 @@ func (in *Intake) Handle(r *wire.Request) {
 	}
 	switch r.Op {
 	case wire.OpPublish:
-		in.publish(r)
+		if len(r.Topic) > 0 {
+			in.publishTopic(r)
+		} else {
+			in.publish(r)
+		}
 	case wire.OpAck, wire.OpNack, wire.OpExtend:
 		in.ack(r)
 	case wire.OpPing:
@@ -140,6 +158,7 @@ func (in *Intake) Handle(r *wire.Request) {
 }
 
 func (in *Intake) publish(r *wire.Request) {
+	in.postFan()
 	shard := in.shardOf(r.Queue)
 	w := in.work(shard)
 	data := w.batch.Data
@@ -151,17 +170,7 @@ func (in *Intake) publish(r *wire.Request) {
 	}
 	for i := range r.Messages {
 		m := &r.Messages[i]
-		start := len(data)
-		data = journal.BeginRecord(data)
-		pub := queue.Publish{
-			Headers: m.Headers, Body: m.Body, Base64: m.Base64, Priority: m.Priority,
-			Delay: m.Delay, TTL: m.TTL, DedupID: m.DedupID, Key: m.Key, More: i < len(r.Messages)-1,
-		}
-		if m.Set.Has(wire.FieldAt) {
-			pub.At = m.At.UnixNano()
-		}
-		data = queue.AppendPublish(data, &pub)
-		journal.EndRecord(data, start)
+		data = appendMessage(data, m, nil, i+1 < len(r.Messages))
 		p.demands |= demand(m.Stored)
 	}
 	w.batch.Data = data
@@ -172,7 +181,27 @@ func (in *Intake) publish(r *wire.Request) {
 	}
 }
 
+// appendMessage appends the record of a message to be published, to a topic where one is given.
+func appendMessage(dst []byte, m *wire.Message, topic []byte, more bool) []byte {
+	start := len(dst)
+	dst = journal.BeginRecord(dst)
+	p := queue.Publish{
+		Headers: m.Headers, Body: m.Body, Base64: m.Base64, Priority: m.Priority,
+		Delay: m.Delay, TTL: m.TTL, DedupID: m.DedupID, Key: m.Key, Topic: topic, More: more,
+	}
+	if m.Set.Has(wire.FieldAt) {
+		p.At = m.At.UnixNano()
+	}
+	dst = queue.AppendPublish(dst, &p)
+	journal.EndRecord(dst, start)
+	return dst
+}
+
 func (in *Intake) ack(r *wire.Request) {
+	if in.s.foreign(r.Queue) {
+		in.s.Refuse(r.ID, wire.Errorf(wire.CodeNotFound, "queue %q is none of this connection", r.Queue))
+		return
+	}
 	shard := in.shardOf(r.Queue)
 	w := in.work(shard)
 	a := ack{
@@ -206,6 +235,7 @@ func (in *Intake) post(shard int) {
 		return
 	}
 	in.open[shard] = nil
+	in.s.awaitLaunched()
 	w.cost += len(w.batch.Data) + len(w.text) + 8*len(w.seqs) + 64*w.requests
 	in.s.working.Add(int64(w.cost))
 	in.s.b.working.Add(int64(w.requests))
@@ -221,6 +251,7 @@ func (in *Intake) Flush() {
 	for i := range in.open {
 		in.post(i)
 	}
+	in.postFan()
 	for op, n := range in.seen {
 		if n > 0 {
 			in.s.b.requests[op].Add(uint64(n))
@@ -234,9 +265,15 @@ const controlCost = 1 << 10
 
 // alone posts a control request as a work of its own, behind what was taken in before.
 func (in *Intake) alone(shard int, c *control) {
+	in.postFan()
 	in.post(shard)
 	w := in.work(shard)
 	w.control, w.requests, w.cost = c, 1, controlCost
+	switch c.op {
+	case wire.OpQueueBind, wire.OpQueueUnbind, wire.OpQueueDelete, wire.OpSubscribe, wire.OpUnsubscribe:
+		w.binding = true
+		in.s.binding.Add(1)
+	}
 	in.touched |= 1 << shard
 	in.post(shard)
 }
@@ -256,10 +293,6 @@ func (in *Intake) detach() {
 
 // unsupported refuses what this version does not do, rather than accept and ignore it.
 func unsupported(r *wire.Request) *wire.Error {
-	switch r.Op {
-	case wire.OpQueueBind, wire.OpQueueUnbind:
-		return wire.Errorf(wire.CodeBadRequest, "operation %s is not part of this version yet", r.Op.String())
-	}
 	fields := r.Set
 	for i := range r.Messages {
 		fields |= r.Messages[i].Set
@@ -277,5 +310,5 @@ func unsupported(r *wire.Request) *wire.Error {
 
 // notYet are the fields of the protocol that this version refuses.
 var notYet = []wire.Field{
-	wire.FieldTopic, wire.FieldUser, wire.FieldPassword, wire.FieldToken,
+	wire.FieldUser, wire.FieldPassword, wire.FieldToken,
 }

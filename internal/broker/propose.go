@@ -81,7 +81,7 @@ func (st *store) propose() {
 func (sh *shard) admitAll(works []*work) {
 	for len(works) > 0 {
 		n := 0
-		for n < len(works) && works[n].control == nil && works[n].call == nil {
+		for n < len(works) && works[n].control == nil && works[n].call == nil && works[n].fan == nil {
 			n++
 		}
 		for _, w := range works[:n] {
@@ -104,6 +104,8 @@ func (sh *shard) admitAll(works []*work) {
 		if w.call != nil {
 			w.call(sh)
 			continue
+		} else if w.fan != nil {
+			sh.claimAll(w.fan)
 		} else if !sh.admitControl(w) {
 			continue // parked, or ends with its record
 		}
@@ -134,7 +136,10 @@ func (sh *shard) admitPubs(w *work) {
 		for ; i < end; i++ {
 			p, refusal := &w.pubs[i], err
 			if err == nil {
-				refusal = to.store.unmet(p, name)
+				refusal = to.store.unmet(p.demands, string(name))
+			}
+			if refusal == nil && to.queue != nil {
+				refusal = promisedAway(to.queue, w, p, n, bytes)
 			}
 			if refusal != nil {
 				sh.refuse(w, p, refusal)
@@ -146,7 +151,10 @@ func (sh *shard) admitPubs(w *work) {
 		}
 		if err == nil {
 			w.store = to.store
-			sh.shield(to, w, n, bytes)
+			if n > 0 && to.queue != nil && tracked(to.queue) {
+				r, _ := sh.shield(to.store, to.queue, n, bytes)
+				w.room = append(w.room, r)
+			}
 		}
 	}
 	if live == 0 {
@@ -201,38 +209,66 @@ func (sh *shard) refuse(w *work, p *pub, err *wire.Error) {
 	sh.fail(w.s, w.str(p.id), err)
 }
 
-// shield sees to it that what publishes push out is nothing that a consumer has, or gets while
-// they are on their way: n messages of w, whose records take that many bytes at most.
-func (sh *shard) shield(to target, w *work, n int, bytes int64) {
-	q := to.queue
-	if q == nil || q.Settings.Overflow == queue.Reject || n == 0 {
-		return
+// tracked reports whether it matters what is on its way to q: it may push something out, or its room be claimed by topics.
+func tracked(q *queue.Queue) bool {
+	s := &q.Settings
+	return (s.MaxMessages > 0 || s.MaxBytes > 0) && (s.Overflow != queue.Reject || len(q.Bindings) > 0 || q.Promised > 0)
+}
+
+// promisedAway refuses a publish to a queue whose last room is promised to messages from topics, which cannot be
+// refused any more. n messages of bytes bytes go before it.
+func promisedAway(q *queue.Queue, w *work, p *pub, n int, bytes int64) *wire.Error {
+	if q.Promised == 0 || q.Settings.Overflow != queue.Reject {
+		return nil
 	}
+	if q.Fits(q.Proposed+n+int(p.n), q.ProposedBytes+bytes+w.size(p)) {
+		return nil
+	}
+	return queueFull(q, int(p.n))
+}
+
+// size is that of a publish's records, bytes.
+func (w *work) size(p *pub) int64 {
+	off := int(p.at)
+	for range p.n {
+		_, off = journal.NextRecord(w.batch.Data, off)
+	}
+	return int64(off) - int64(p.at)
+}
+
+// shield claims room for n messages that take that many bytes at most, and sees to it that what they push out is nothing that a
+// consumer has, or gets while they are on their way. It is false where there is no room; unshield undoes it in any case.
+func (sh *shard) shield(st *store, q *queue.Queue, n int, bytes int64) (room, bool) {
 	r := room{queue: q, n: n, bytes: bytes}
 	q.Proposed += n
 	q.ProposedBytes += bytes
-	if !q.Fits(q.Proposed, q.ProposedBytes) {
-		if seqs := q.Shield(q.Proposed); len(seqs) > 0 || q.Shielded {
-			q.Shielded = len(seqs) > 0
-			to.store.record(task{}).write(func(dst []byte) []byte { return queue.AppendShield(dst, q.ID, sh.now, seqs) })
-			to.store.propose()
-		}
-		r.condemned = to.store.state.Condemn(q, q.Proposed, q.ProposedBytes)
+	if q.Fits(q.Proposed, q.ProposedBytes) {
+		return r, true
 	}
-	w.room = append(w.room, r)
+	if q.Settings.Overflow == queue.Reject {
+		return r, false
+	}
+	if seqs := q.Shield(q.Proposed); len(seqs) > 0 || q.Shielded {
+		q.Shielded = len(seqs) > 0
+		st.record(task{}).write(func(dst []byte) []byte { return queue.AppendShield(dst, q.ID, sh.now, seqs) })
+		st.propose()
+	}
+	r.condemned = st.state.Condemn(q, q.Proposed, q.ProposedBytes)
+	return r, r.condemned != nil
 }
 
 // unshield undoes shield when it is decided what was pushed out.
-func (sh *shard) unshield(st *store, w *work) {
-	for _, r := range w.room {
-		r.queue.Proposed -= r.n
-		r.queue.ProposedBytes -= r.bytes
-		for _, seq := range r.condemned {
-			st.state.Spare(r.queue, seq, sh.now)
-		}
+func (sh *shard) unshield(st *store, r *room) {
+	if r.queue == nil {
+		return
 	}
-	clear(w.room)
-	w.room = w.room[:0]
+	r.queue.Proposed -= r.n
+	r.queue.ProposedBytes -= r.bytes
+	r.queue.Promised -= r.promised
+	for _, seq := range r.condemned {
+		st.state.Spare(r.queue, seq, sh.now)
+	}
+	*r = room{}
 }
 
 // A target is where a queue is, or will be.
@@ -311,7 +347,7 @@ func (sh *shard) create(name string, settings queue.Settings, t task) (*making, 
 		return nil, wire.Errorf(wire.CodeBadRequest, "storage %s is not enabled on this server", settings.Storage)
 	}
 	m := &making{name: name, store: st, settings: settings}
-	if source, dead := queue.SourceName(name); !dead || st.state.Queue(source) == nil {
+	if source, dead := queue.SourceName(name); !queue.Ephemeral(name) && (!dead || st.state.Queue(source) == nil) {
 		limit := int64(sh.b.limits.Load().MaxQueues)
 		if n := sh.b.counted.Add(1); n > limit {
 			sh.b.counted.Add(-1)
@@ -345,7 +381,7 @@ func (sh *shard) admitAck(w *work, a *ack) {
 	}
 	q, state := t.queue, t.store.state
 	if a.dead && queue.DeadName(q.Name) == "" {
-		sh.fail(w.s, w.str(a.id), wire.Errorf(wire.CodeBadRequest, "dead: %q is a dead-letter queue and has none of its own", q.Name))
+		sh.fail(w.s, w.str(a.id), wire.Errorf(wire.CodeBadRequest, "dead: queue %q has no dead-letter queue", q.Name))
 		return
 	}
 	seqs := w.seqs[a.from:a.from] // those that will be recorded, in place

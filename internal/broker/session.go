@@ -38,6 +38,7 @@ func (c *chunk) free() {
 type Session struct {
 	b       *Broker
 	address string
+	number  uint64 // no other session of this process has it
 	Intake  Intake
 
 	mu       sync.Mutex // guards the following
@@ -46,11 +47,13 @@ type Session struct {
 	readable chan struct{} // something to send, or the end; holds one
 	writable chan struct{} // there is room again, or the end; holds one
 
-	pending atomic.Int64  // bytes in out and being written
-	working atomic.Int64  // bytes of requests not answered yet
-	blocked atomic.Uint32 // bits of the shards that hold back deliveries
-	gone    atomic.Bool   // no more requests will come
-	client  atomic.Pointer[string]
+	pending   atomic.Int64  // bytes in out and being written
+	working   atomic.Int64  // bytes of requests not answered yet
+	binding   atomic.Int64  // requests not answered yet that may change what is bound to topics
+	launching atomic.Int64  // fanouts whose copies are not all proposed yet
+	blocked   atomic.Uint32 // bits of the shards that hold back deliveries
+	gone      atomic.Bool   // no more requests will come
+	client    atomic.Pointer[string]
 
 	detached atomic.Uint32 // bits of the shards that have let go of the session
 
@@ -59,7 +62,7 @@ type Session struct {
 
 // NewSession starts a session with the client at that address.
 func (b *Broker) NewSession(address string) *Session {
-	s := &Session{b: b, address: address, readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
+	s := &Session{b: b, address: address, number: b.sessions.Add(1), readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
 	s.Intake.s = s
 	return s
 }
@@ -172,6 +175,25 @@ func (s *Session) Sent(cs []*chunk) {
 func (s *Session) Await() {
 	for !s.gone.Load() && (s.pending.Load() >= OutLimit || s.working.Load() >= workLimit) {
 		<-s.writable
+	}
+}
+
+// awaitBindings waits until what the session has asked for before is bound to topics.
+func (s *Session) awaitBindings() { s.awaitNone(&s.binding) }
+
+// awaitLaunched waits until what the session has published to topics before has its place in all queues.
+func (s *Session) awaitLaunched() { s.awaitNone(&s.launching) }
+
+// awaitNone waits until n is 0; who brings it there calls signal(writable). Only the session's reader may call it.
+func (s *Session) awaitNone(n *atomic.Int64) {
+	for n.Load() > 0 && !s.b.failed.Load() {
+		<-s.writable
+	}
+}
+
+func (s *Session) launched() {
+	if s.launching.Add(-1) == 0 {
+		signal(s.writable)
 	}
 }
 

@@ -67,10 +67,11 @@ type shard struct {
 	making    map[string]*making
 	updates   map[*queue.Queue]*update // proposed and not all kept yet
 	members   map[*Session]*member
-	touched   []*Session // have an open chunk
-	now       int64      // of this turn, unix ns
-	chance    uint64     // state of the jitter's generator
-	leased    int        // as last added to Broker.inFlight
+	bounds    map[*queue.Queue]*bound // queues that are bound to topics, or were
+	touched   []*Session              // have an open chunk
+	now       int64                   // of this turn, unix ns
+	chance    uint64                  // state of the jitter's generator
+	leased    int                     // as last added to Broker.inFlight
 	works     []*work
 	finished  []*work // since the turn began
 	committed []*journal.Batch
@@ -87,6 +88,7 @@ func newShard(b *Broker, index int) *shard {
 	sh := &shard{
 		b: b, index: index, wake: make(chan struct{}, 1),
 		byName: map[string]*store{}, making: map[string]*making{}, updates: map[*queue.Queue]*update{}, members: map[*Session]*member{},
+		bounds: map[*queue.Queue]*bound{},
 		chance: b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
 	}
 	for _, s := range b.opt.Storages {
@@ -165,6 +167,9 @@ func (sh *shard) acked(w *work) {
 func (sh *shard) giveBack() {
 	for i, w := range sh.finished {
 		sh.finished[i] = nil
+		if w.binding && w.s.binding.Add(-1) == 0 {
+			signal(w.s.writable)
+		}
 		if w.s != nil {
 			w.s.finished(w.cost)
 			sh.b.working.Add(-int64(w.requests))

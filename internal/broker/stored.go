@@ -37,9 +37,9 @@ func given(stored string) (bits uint8) {
 	return bits
 }
 
-// unmet is the error for a publish that demands more than its queue gives; nil where it does not.
-func (st *store) unmet(p *pub, name []byte) *wire.Error {
-	missing := p.demands &^ st.gives
+// unmet is the error for a publish with demands of which its queue does not meet all; nil where it does.
+func (st *store) unmet(demands uint8, name string) *wire.Error {
+	missing := demands &^ st.gives
 	if missing == 0 {
 		return nil
 	}

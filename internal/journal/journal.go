@@ -71,9 +71,27 @@ type Batch struct {
 	// Err is nil where the batch is kept; ErrDiskFull where nothing of it is.
 	Err error
 
+	// Parts, of a batch that several shards' journals keep together, says which of its records are whose:
+	// it is kept whole in all of them or in none, and each of them returns it from Committed. nil: all are of the journal that it
+	// was proposed to.
+	Parts []Part
+
+	// Sharers is how many journals that forget were given batches with this Data: each
+	// answers for its part of the memory. 0 is 1. No bytes of Data may be changed before all of them return it.
+	Sharers int
+
 	// Owner is the proposer's; no journal looks at it.
 	Owner any
 }
+
+// A Part is the records of one shard in a batch: from the end of the part before up to Data[End].
+type Part struct {
+	Shard int // Nobody: no shard replays them; any may read them
+	End   int
+}
+
+// Nobody is the shard of records that are only referred to by others.
+const Nobody = -1
 
 // A Span is a record and its length with its header, in bytes.
 type Span struct {

@@ -29,6 +29,9 @@ func (b *Budget) SetLimit(limit int64) { b.limit.Store(limit) }
 func (b *Budget) Used() int64  { return b.used.Load() }
 func (b *Budget) Limit() int64 { return b.limit.Load() }
 
+// Room reports whether n more bytes may be held.
+func (b *Budget) Room(n int64) bool { return b.limit.Load() == 0 || b.used.Load()+n <= b.limit.Load() }
+
 // take reserves n bytes; forced it does so beyond the limit.
 func (b *Budget) take(n int64, forced bool) bool {
 	if used := b.used.Add(n); forced || b.limit.Load() == 0 || used <= b.limit.Load() {
@@ -135,6 +138,9 @@ func (m *Memory) place(b *Batch) (*window, int) {
 	if !exact {
 		size = int64(cap(b.Data))
 	}
+	if b.Sharers > 1 {
+		exact, size = false, max(size/int64(b.Sharers), 1)
+	}
 	if !m.budget.take(size, b.Essential) {
 		return nil, 0
 	}
@@ -218,7 +224,7 @@ func (m *Memory) Committed(into []*Batch) []*Batch {
 }
 
 // Recycle implements Journal.
-func (m *Memory) Recycle(b *Batch) bool { return b.Err != nil || copied(b) }
+func (m *Memory) Recycle(b *Batch) bool { return b.Err != nil || copied(b) && b.Sharers <= 1 }
 
 // Read implements Journal.
 func (m *Memory) Read(refs []Ref, into [][]byte) ([][]byte, error) {

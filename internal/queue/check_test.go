@@ -269,7 +269,7 @@ func checkOptions(_ *State, q *Queue) string {
 		} else if has {
 			extras++
 		}
-		if m.age == tooOld {
+		if m.age() == tooOld {
 			late++
 		}
 		if p := m.priority(); p < 0 || p > 9 {

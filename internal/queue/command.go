@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"time"
 )
 
@@ -25,6 +26,12 @@ const (
 	kindCancel   = 12
 	kindMoveTo   = 13 // a message becomes due at another time
 	kindRedrive  = 14
+	kindBind     = 15
+	kindUnbind   = 16
+	kindBody     = 17 // a message published to a topic: what its copies refer to
+	kindCopy     = 18 // a message in one queue whose bytes are those of a kindBody before it
+
+	lastKind = kindCopy
 )
 
 // Every record begins with these 16 bytes:
@@ -35,7 +42,7 @@ const (
 //	+------+-------+--------------------+-----------+-----------+
 const headBytes = 16
 
-// Flags of kindPublish and kindRelocate.
+// Flags of kindPublish, kindRelocate, kindBody and kindCopy.
 const (
 	flagBase64  = 1 << 0
 	flagHeaders = 1 << 1
@@ -65,6 +72,7 @@ type Publish struct {
 	TTL           time.Duration // 0: the queue's
 	DedupID       []byte        // nil: none
 	Key           []byte        // nil: none
+	Topic         []byte        // what the message was published to; nil: its queue
 	More          bool          // the next record belongs to the same batch, which is stored all or none
 }
 
@@ -79,10 +87,11 @@ const (
 	optionTTL      = 4 // uvarint, ns
 	optionDedupID  = 5 // string
 	optionKey      = 6 // string
+	optionTopic    = 7 // string
 )
 
 // AppendPublish appends a message to be published; Address gives it its queue
-// and time later.
+// and time later. One to a topic is in no queue until AppendCopy puts it there.
 //
 //	head | options | [headers length u32 | headers] | body to the end
 func AppendPublish(dst []byte, p *Publish) []byte {
@@ -96,8 +105,12 @@ func AppendPublish(dst []byte, p *Publish) []byte {
 	if len(p.Headers) > 0 {
 		flags |= flagHeaders
 	}
+	kind := byte(kindPublish)
+	if p.Topic != nil {
+		kind = kindBody
+	}
 	start := len(dst)
-	dst = appendHead(dst, kindPublish, flags, 0, 0)
+	dst = appendHead(dst, kind, flags, 0, 0)
 	dst = appendOptions(dst, p)
 	binary.LittleEndian.PutUint16(dst[start+2:], uint16(len(dst)-start-headBytes))
 	if len(p.Headers) > 0 {
@@ -128,6 +141,10 @@ func appendOptions(dst []byte, p *Publish) []byte {
 		dst = binary.AppendUvarint(append(dst, optionKey), uint64(len(p.Key)))
 		dst = append(dst, p.Key...)
 	}
+	if len(p.Topic) > 0 {
+		dst = binary.AppendUvarint(append(dst, optionTopic), uint64(len(p.Topic)))
+		dst = append(dst, p.Topic...)
+	}
 	return dst
 }
 
@@ -138,6 +155,7 @@ type options struct {
 	expires  int64 // 0: when the queue's ttl says
 	dedup    []byte
 	key      []byte
+	topic    []byte
 }
 
 func parseOptions(b []byte, at int64) (o options, err error) {
@@ -159,6 +177,8 @@ func parseOptions(b []byte, at int64) (o options, err error) {
 			o.dedup = r.bytes(int(min(r.uvarint(), 1<<16)))
 		case optionKey:
 			o.key = r.bytes(int(min(r.uvarint(), 1<<16)))
+		case optionTopic:
+			o.topic = r.bytes(int(min(r.uvarint(), 1<<16)))
 		default:
 			r.fail(errOption)
 		}
@@ -195,15 +215,15 @@ type Envelope struct {
 	Body      []byte
 }
 
-// Key is the message's key, nil where it has none.
-func (e *Envelope) Key() []byte {
+// Names are the message's key and the topic that it was published to, nil where there is none.
+func (e *Envelope) Names() (key, topic []byte) {
 	o, _ := parseOptions(e.options, 0) // Apply has read them before
-	return o.key
+	return o.key, o.topic
 }
 
 // ParseEnvelope reads the record of a message.
 func ParseEnvelope(record []byte) (e Envelope, err error) {
-	if len(record) < headBytes || (record[0] != kindPublish && record[0] != kindRelocate) {
+	if len(record) < headBytes || record[0] != kindPublish && record[0] != kindRelocate && record[0] != kindBody {
 		return e, errors.New("record holds no message")
 	}
 	e.Published = int64(binary.LittleEndian.Uint64(record[8:]))
@@ -258,6 +278,58 @@ func AppendRelocate(dst []byte, queue uint32, seq uint64, record []byte) ([]byte
 func AppendCreate(dst []byte, id uint32, at int64, name string, s *Settings) []byte {
 	dst = appendHead(dst, kindCreate, 0, id, at)
 	return appendSettings(appendString(dst, name), s)
+}
+
+// A Source is a message that was published to a topic, as its copies need it.
+type Source struct {
+	options []byte // without the topic
+	body    int
+	size    int // of the record with its header in the journal
+}
+
+// ParseSource reads a record made by AppendPublish for a topic; size is its length with its header in the journal. The
+// result holds a view into the record.
+func ParseSource(record []byte, size int) (Source, error) {
+	e, err := ParseEnvelope(record)
+	if err != nil {
+		return Source{}, err
+	}
+	s := Source{options: e.options, body: len(e.Body), size: size}
+	if _, topic := e.Names(); len(topic) > 0 { // the last of the options
+		var length [binary.MaxVarintLen64]byte
+		s.options = s.options[:len(s.options)-len(topic)-binary.PutUvarint(length[:], uint64(len(topic)))-1]
+	}
+	return s, nil
+}
+
+// BodyBytes is the length of the message's body.
+func (s *Source) BodyBytes() int { return s.body }
+
+// AppendCopy appends that the message is in a queue as well: one of copies that share its bytes in this journal. The copy's
+// record is to begin back bytes behind that of the message. With more, the next record is of the same queue and belongs to the same batch.
+//
+//	head | options | back | size | body length | log2 of copies (varints)
+func AppendCopy(dst []byte, queue uint32, at int64, s *Source, back, copies int, more bool) []byte {
+	var flags byte
+	if more {
+		flags = flagMore
+	}
+	start := len(dst)
+	dst = append(appendHead(dst, kindCopy, flags, queue, at), s.options...)
+	binary.LittleEndian.PutUint16(dst[start+2:], uint16(len(s.options)))
+	dst = binary.AppendUvarint(dst, uint64(back))
+	dst = binary.AppendUvarint(dst, uint64(s.size))
+	dst = binary.AppendUvarint(dst, uint64(s.body))
+	return binary.AppendUvarint(dst, uint64(min(bits.Len(uint(max(copies, 1)-1)), maxShares)))
+}
+
+// AppendBind appends that a queue is to have what is published to the topics that match a pattern, or (off) no longer.
+func AppendBind(dst []byte, id uint32, at int64, pattern string, off bool) []byte {
+	kind := byte(kindBind)
+	if off {
+		kind = kindUnbind
+	}
+	return appendString(appendHead(dst, kind, 0, id, at), pattern)
 }
 
 // AppendUpdate appends the change of a queue's settings.
@@ -420,7 +492,7 @@ func Describe(record []byte) (string, error) {
 		line = fmt.Sprintf("purge queue=%d", q)
 	case kindPause:
 		line = fmt.Sprintf("pause queue=%d on=%v", q, record[1]&flagOn != 0)
-	case kindPublish, kindRelocate:
+	case kindPublish, kindRelocate, kindBody:
 		e, err := ParseEnvelope(record)
 		if err != nil {
 			return "", err
@@ -428,12 +500,21 @@ func Describe(record []byte) (string, error) {
 		name, seq := "publish", ""
 		if record[0] == kindRelocate {
 			name, seq = "relocate", fmt.Sprintf(" seq=%d", r.uint64())
+		} else if _, topic := e.Names(); topic != nil {
+			name, seq = "body", fmt.Sprintf(" topic=%s", topic)
 		}
 		line = fmt.Sprintf("%s queue=%d%s published=%d base64=%v more=%v headers=%s body=%.200s", name, q, seq, e.Published, e.Base64, record[1]&flagMore != 0, e.Headers, e.Body)
 	case kindSettle, kindShield, kindExpire:
 		line = fmt.Sprintf("%s queue=%d seqs=%v", map[byte]string{kindSettle: "settle", kindShield: "shield", kindExpire: "expire"}[record[0]], q, r.seqs(nil))
 	case kindRedrive:
 		line = fmt.Sprintf("redrive queue=%d to=%d seqs=%v", q, r.uvarint(), r.seqs(nil))
+	case kindBind:
+		line = fmt.Sprintf("bind queue=%d pattern=%q", q, r.string())
+	case kindUnbind:
+		line = fmt.Sprintf("unbind queue=%d pattern=%q", q, r.string())
+	case kindCopy:
+		r.bytes(int(binary.LittleEndian.Uint16(record[2:])))
+		line = fmt.Sprintf("copy queue=%d back=%d size=%d more=%v", q, r.uvarint(), r.uvarint(), record[1]&flagMore != 0)
 	case kindCancel:
 		line = fmt.Sprintf("cancel queue=%d seq=%d", q, r.uvarint())
 	case kindMoveTo:

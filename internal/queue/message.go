@@ -23,7 +23,7 @@ const (
 type msg struct {
 	ref       Ref
 	size      uint32 // of the record in the journal, bytes
-	age       uint32 // published this many ms after its chunk's base; at most tooOld
+	ageShares uint32 // published this many ms after its chunk's base, at most tooOld; above ageBits, shares
 	over      uint16 // size less the body
 	attempts  uint16 // counted returns; saturates
 	uncounted uint16 // other returns; saturates
@@ -47,7 +47,18 @@ func (m *msg) priority() int { return int(m.flags>>priorityShift) ^ DefaultPrior
 
 func priorityFlags(p uint8) uint8 { return (p ^ DefaultPriority) << priorityShift }
 
-func (m *msg) span() Span  { return Span{m.ref, m.size} }
+func (m *msg) span() Span { return Span{m.ref, m.size} }
+
+// stake is the span with this message's part of the size: as many as 1<<shares queues share the record. It is
+// never nothing, so that a record is needed as long as one of them has it.
+func (m *msg) stake() Span { return Span{m.ref, max(m.size>>m.shares(), 1)} }
+
+func (m *msg) age() uint32     { return m.ageShares & tooOld }
+func (m *msg) shares() uint8   { return uint8(m.ageShares >> ageBits) }
+func (m *msg) setAge(ms int64) { m.ageShares = m.ageShares&^tooOld | uint32(max(0, min(ms, tooOld))) }
+
+func (m *msg) setShares(n uint8) { m.ageShares = m.ageShares&tooOld | uint32(n)<<ageBits }
+
 func (m *msg) body() int64 { return int64(m.size) - int64(m.over) }
 
 // refer lets m refer to its record, of which body bytes are the body.
@@ -90,14 +101,19 @@ type chunk struct {
 	m          [chunkLen]msg
 }
 
-// tooOld is the age of a message whose age has no room, after 49 days: Queue.late has it.
-const tooOld = 1<<32 - 1
+const (
+	ageBits = 28
+	// tooOld is the age of a message whose age has no room, after three days: Queue.late has it.
+	tooOld = 1<<ageBits - 1
+	// maxShares is the greatest number of shares that there is room for: 32,768 queues.
+	maxShares = 1<<(32-ageBits) - 1
+)
 
 func (q *Queue) publishedAt(seq uint64, c *chunk, m *msg) int64 {
-	if m.age == tooOld {
+	if m.age() == tooOld {
 		return q.late[seq]
 	}
-	return c.base + int64(m.age)*1e6
+	return c.base + int64(m.age())*1e6
 }
 
 func (q *Queue) setLate(seq uint64, at int64) {
@@ -167,11 +183,7 @@ func (cs *chunks) put(seq uint64, at int64) (*chunk, *msg) {
 	}
 	c.live++
 	m := &c.m[seq&(chunkLen-1)]
-	if ms := (at - c.base) / 1e6; ms > 0 {
-		m.age = uint32(min(ms, tooOld))
-	} else {
-		m.age = 0
-	}
+	m.setAge((at - c.base) / 1e6)
 	return c, m
 }
 

@@ -1,5 +1,10 @@
 package queue
 
+import (
+	"cmp"
+	"slices"
+)
+
 // What few messages have, and what ends them by themselves: a time of their own, a time to
 // live, an id that keeps them from being published twice.
 
@@ -212,6 +217,13 @@ type dedup struct {
 type remembered struct {
 	id      string
 	expires int64
+}
+
+// MayRemember reports whether the queue has room for n more ids.
+func (q *Queue) MayRemember(n int, now int64) bool {
+	d := &q.dedup
+	over, _ := slices.BinarySearchFunc(d.order[d.first:], now, func(e remembered, now int64) int { return cmp.Compare(e.expires, now+1) })
+	return q.Settings.DedupWindow <= 0 || len(d.seqs)-over+n <= MaxDedupIDs
 }
 
 // forget drops the ids whose window is over.

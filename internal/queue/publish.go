@@ -1,6 +1,11 @@
 package queue
 
-import "slices"
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"slices"
+)
 
 // piece is one message of an all-or-none publish.
 type piece struct {
@@ -11,6 +16,7 @@ type piece struct {
 	expires  int64
 	id       string // for dedup; "": none
 	key      string // "": none
+	shares   uint8  // how many queues have the record, log2
 }
 
 func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
@@ -22,21 +28,51 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	st.group = append(st.group, piece{span, int64(len(e.Body)), o.priority, o.due, o.expires, string(o.dedup), string(o.key)})
+	st.group = append(st.group, newPiece(span, int64(len(e.Body)), &o))
 	if record[1]&flagMore != 0 {
 		return Outcome{Pending: true}, nil
 	}
+	return st.publishGroup(q, false), nil
+}
+
+func newPiece(span Span, body int64, o *options) piece {
+	return piece{span: span, body: body, priority: o.priority, due: o.due, expires: o.expires, id: string(o.dedup), key: string(o.key)}
+}
+
+// copyIn is publish for a message to a topic, of which the record is a copy. That there was room in all queues has been
+// checked when it was written: now it cannot be refused in one of them.
+func (st *State) copyIn(q *Queue, span Span, record []byte) (Outcome, error) {
+	r := reader{b: record[headBytes:]}
+	o, err := parseOptions(r.bytes(int(binary.LittleEndian.Uint16(record[2:]))), st.now)
+	if err != nil {
+		return Outcome{}, err
+	}
+	back, size, body, shares := r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
+	if r.err != nil || back == 0 || back > uint64(span.Ref) || size > math.MaxUint32 || body > size || shares > maxShares {
+		return Outcome{}, errors.New("record is no copy of a message")
+	}
+	p := newPiece(Span{span.Ref - Ref(back), uint32(size)}, int64(body), &o)
+	p.shares = uint8(shares)
+	st.group = append(st.group, p)
+	if record[1]&flagMore != 0 {
+		return Outcome{Pending: true}, nil
+	}
+	return st.publishGroup(q, true), nil
+}
+
+// publishGroup stores the messages of a group, all or none; where they are promised, all.
+func (st *State) publishGroup(q *Queue, promised bool) Outcome {
 	group := st.group
 	st.group = st.group[:0]
 	if q == nil {
-		return Outcome{Refusal: NoQueue}, nil
+		return Outcome{Refusal: NoQueue}
 	}
 	known, fresh, bytes := st.recognize(q, group)
 	switch {
-	case len(q.dedup.seqs)+fresh > MaxDedupIDs && known != nil:
-		return Outcome{Refusal: TooManyIDs, Queue: q}, nil
-	case fresh > 0 && !st.makeRoom(q, fresh, bytes):
-		return Outcome{Refusal: Full, Queue: q}, nil
+	case !promised && known != nil && len(q.dedup.seqs)+fresh > MaxDedupIDs:
+		return Outcome{Refusal: TooManyIDs, Queue: q}
+	case fresh > 0 && !st.makeRoom(q, fresh, bytes) && !promised:
+		return Outcome{Refusal: Full, Queue: q}
 	}
 	out := Outcome{Queue: q, Seq: q.last + 1, N: len(group)}
 	if known != nil {
@@ -45,12 +81,12 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 		if fresh == len(group) {
 			out.Seqs, out.Known = nil, nil
 		}
-		return out, nil
+		return out
 	}
 	for i := range group {
 		st.store(q, &group[i], 0)
 	}
-	return out, nil
+	return out
 }
 
 // recognize says which messages of a group the queue knows by their ids, how many it does not
@@ -104,8 +140,9 @@ func (st *State) store(q *Queue, p *piece, flags uint8) *msg {
 	q.last++
 	c, m := q.put(q.last, st.now)
 	m.refer(p.span, p.body)
+	m.setShares(p.shares)
 	m.flags, m.attempts, m.uncounted = flags|priorityFlags(p.priority), 0, 0
-	if m.age == tooOld {
+	if m.age() == tooOld {
 		q.setLate(q.last, st.now)
 	}
 	if p.expires != 0 || p.key != "" {
@@ -114,7 +151,7 @@ func (st *State) store(q *Queue, p *piece, flags uint8) *msg {
 	q.Bytes += m.body()
 	q.Counts.Published++
 	st.liveN++
-	st.retained = append(st.retained, p.span)
+	st.retained = append(st.retained, m.stake())
 	st.wait(q, q.last, m, p.due)
 	st.mortal(q, q.last, c, m)
 	return m
@@ -220,7 +257,7 @@ func (q *Queue) Shield(n int) (seqs []uint64) {
 
 // bury moves a message to the dead-letter queue. Its record stays where it is.
 func (st *State) bury(q, dq *Queue, seq uint64, c *chunk, m *msg, reason string) {
-	p := piece{span: m.span(), body: m.body(), priority: uint8(m.priority()), key: q.extras[seq].key}
+	p := piece{span: m.span(), body: m.body(), shares: m.shares(), priority: uint8(m.priority()), key: q.extras[seq].key}
 	st.happened(q, seq, m, "dead", reason)
 	d := &Dead{Queue: q.Name, Seq: seq, Attempts: uint32(m.attempts), Reason: reason}
 	st.take(q, seq, c, m)
@@ -254,7 +291,7 @@ func (st *State) redrive(dq *Queue, r *reader) (n int) {
 		if d := dq.dead[seq]; to == 0 && d != nil {
 			q = st.names[d.Queue]
 		}
-		p := piece{span: m.span(), body: m.body(), priority: uint8(m.priority()), key: dq.extras[seq].key}
+		p := piece{span: m.span(), body: m.body(), shares: m.shares(), priority: uint8(m.priority()), key: dq.extras[seq].key}
 		if q == nil || q == dq || !q.fits(1, p.body) {
 			st.Spare(dq, seq, st.now)
 			continue

@@ -47,10 +47,13 @@ func SourceName(name string) (string, bool) {
 	return s, ok && s != ""
 }
 
+// Ephemeral reports whether a queue of that name lives as long as the subscription that it was made for.
+func Ephemeral(name string) bool { return name != "" && name[0] == '.' }
+
 // DeadName is the name of the dead-letter queue of name, "" where it can have none:
-// where it is one itself.
+// where it is one itself, or ephemeral.
 func DeadName(name string) string {
-	if _, dead := SourceName(name); dead {
+	if _, dead := SourceName(name); dead || Ephemeral(name) {
 		return ""
 	}
 	return name + DeadSuffix

@@ -29,6 +29,10 @@ func (st *State) AppendSnapshot(dst []byte, sparse func(Ref) bool, found func(q 
 		for _, seq := range q.shield {
 			dst = binary.AppendUvarint(dst, seq)
 		}
+		dst = binary.AppendUvarint(dst, uint64(len(q.Bindings)))
+		for _, pattern := range q.Bindings {
+			dst = appendString(dst, pattern)
+		}
 		dst = binary.AppendUvarint(dst, uint64(q.Counts.Live()))
 		var in *chunk
 		q.each(func(seq uint64, c *chunk, m *msg) bool {
@@ -84,13 +88,13 @@ func (q *Queue) appendMessage(dst []byte, seq uint64, m *msg, due map[place]int6
 	dst = binary.AppendUvarint(dst, uint64(m.over))
 	dst = binary.AppendUvarint(dst, uint64(m.attempts))
 	dst = binary.AppendUvarint(dst, uint64(m.uncounted))
-	dst = binary.AppendUvarint(dst, uint64(m.age))
+	dst = binary.AppendUvarint(dst, uint64(m.ageShares))
 	when := int64(0)
 	if m.state == delayed {
 		when = due[place{q.ID, seq}]
 	}
 	dst = binary.AppendVarint(dst, when)
-	if m.age == tooOld {
+	if m.age() == tooOld {
 		dst = binary.AppendVarint(dst, q.late[seq])
 	}
 	if m.flags&msgExtra != 0 {
@@ -143,6 +147,12 @@ func (st *State) loadQueue(r *reader) {
 		*v = r.uvarint()
 	}
 	q.shield = r.seqs(nil)
+	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
+		q.Bindings = append(q.Bindings, r.string())
+	}
+	if !slices.IsSorted(q.Bindings) {
+		r.fail(errSnapshot)
+	}
 	before := uint64(0)
 	for live := r.uvarint(); live > 0 && r.err == nil; live-- {
 		before = st.loadMessage(q, r, before)
@@ -168,10 +178,10 @@ func (st *State) loadMessage(q *Queue, r *reader, before uint64) uint64 {
 		return seq
 	}
 	c, m := q.put(seq, base)
-	m.ref, m.size, m.over, m.age, m.attempts, m.uncounted, m.flags = ref, size, over, age, attempts, uncounted, flags
+	m.ref, m.size, m.over, m.ageShares, m.attempts, m.uncounted, m.flags = ref, size, over, age, attempts, uncounted, flags
 	q.Bytes += m.body()
 	st.liveN++
-	if age == tooOld {
+	if m.age() == tooOld {
 		q.setLate(seq, r.varint())
 	}
 	if flags&msgExtra != 0 {
@@ -216,7 +226,7 @@ func (st *State) Resume() {
 	for _, q := range st.Queues() {
 		q.restored, q.Returned, q.Shielded = q.last, 0, len(q.shield) > 0
 		q.each(func(_ uint64, _ *chunk, m *msg) bool {
-			st.retained = append(st.retained, m.span())
+			st.retained = append(st.retained, m.stake())
 			m.flags &^= msgEnding // whatever was on its way never came to be
 			return true
 		})

@@ -37,11 +37,15 @@ type Queue struct {
 	// Deleting and Shielded belong to the owner: a delete, or a shield that is
 	// not empty, has been proposed.
 	Deleting, Shielded bool
-	// Proposed and ProposedBytes are the messages published to a queue with an overflow policy that
-	// are on their way; the owner's, too.
+	// Proposed and ProposedBytes are the messages on their way to a queue with an overflow policy or with
+	// bindings; Promised are those of them that come from a topic: it has been checked already that there is
+	// room for them. The owner's, too.
 	Proposed      int
 	ProposedBytes int64
+	Promised      int
 	Consumers     int // subscriptions
+
+	Bindings []string // the patterns of topics that it is bound to, sorted
 
 	// Delivered and Returned count since the process started.
 	Delivered, Returned uint64
@@ -113,6 +117,9 @@ func (st *State) Queue(name string) *Queue { return st.names[name] }
 // Find is Queue for a name that is no string yet.
 func (st *State) Find(name []byte) *Queue { return st.names[string(name)] }
 
+// Gone reports whether the queue has been deleted.
+func (q *Queue) Gone() bool { return q.gone }
+
 // Queues are all queues, in order of their names.
 func (st *State) Queues() []*Queue {
 	qs := make([]*Queue, 0, len(st.names))
@@ -126,11 +133,15 @@ func (st *State) Queues() []*Queue {
 // count, but for those that a client made by their name for a queue that does not exist.
 func (st *State) Counted() (counted, all int) {
 	for name, q := range st.names {
+		if Ephemeral(name) {
+			all--
+			continue
+		}
 		if src, dead := SourceName(name); !dead || q.ID&1 == 0 && st.names[src] == nil {
 			counted++
 		}
 	}
-	return counted, len(st.names)
+	return counted, all + len(st.names)
 }
 
 // NewID gives the id for the next AppendCreate. The number behind it is kept for the
@@ -162,6 +173,7 @@ const (
 	Full
 	Exists
 	TooManyIDs
+	TooManyBindings
 )
 
 // An Outcome is what became of a command.
@@ -185,13 +197,13 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 		return Outcome{}, errShort
 	}
 	kind := record[0]
-	if kind > kindRedrive {
+	if kind > lastKind {
 		return Outcome{}, fmt.Errorf("record of unknown kind %d", kind)
 	}
-	if kind != kindPublish {
+	if kind != kindPublish && kind != kindCopy {
 		st.group = st.group[:0] // cut short: all or none
 	}
-	if kind == kindNoop {
+	if kind == kindNoop || kind == kindBody {
 		return Outcome{}, nil
 	}
 	if kind != kindRelocate { // which bears the time of its message
@@ -204,15 +216,23 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 	if kind == kindPublish {
 		return st.publish(q, span, record)
 	}
-	r := reader{b: record[headBytes:]}
+	if kind == kindCopy {
+		return st.copyIn(q, span, record)
+	}
 	if kind == kindCreate {
-		return st.create(id, &r)
+		return st.create(id, &reader{b: record[headBytes:]})
 	}
 	if q == nil {
 		return Outcome{Refusal: NoQueue}, nil
 	}
+	return st.change(q, span, record)
+}
+
+// change carries out a record about a queue that is there, but for what is published to it.
+func (st *State) change(q *Queue, span Span, record []byte) (Outcome, error) {
+	r := reader{b: record[headBytes:]}
 	out := Outcome{Queue: q}
-	switch kind {
+	switch record[0] {
 	case kindUpdate:
 		s := r.settings()
 		if r.err == nil {
@@ -239,6 +259,10 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 		out.N = st.moveTo(q, &r)
 	case kindRedrive:
 		out.N = st.redrive(q, &r)
+	case kindBind:
+		out.Refusal = q.bind(r.string())
+	case kindUnbind:
+		out.N = q.unbind(r.string())
 	case kindShield:
 		q.shield = r.seqs(q.shield[:0])
 		slices.Sort(q.shield)
@@ -330,7 +354,7 @@ func (st *State) purge(q *Queue) (n int) {
 
 // end takes a message out of its queue and gives its record up.
 func (st *State) end(q *Queue, seq uint64, c *chunk, m *msg) {
-	st.released = append(st.released, m.span())
+	st.released = append(st.released, m.stake())
 	st.take(q, seq, c, m)
 }
 
@@ -348,7 +372,7 @@ func (st *State) take(q *Queue, seq uint64, c *chunk, m *msg) {
 	if m.flags&msgExtra != 0 {
 		delete(q.extras, seq)
 	}
-	if m.age == tooOld {
+	if m.age() == tooOld {
 		delete(q.late, seq)
 	}
 	if m.flags&msgEnding != 0 {
@@ -385,11 +409,12 @@ func (st *State) relocate(q *Queue, span Span, seq uint64) {
 	if m == nil {
 		return
 	}
-	st.released = append(st.released, m.span())
+	st.released = append(st.released, m.stake())
 	body := m.body()
 	m.refer(span, body)
+	m.setShares(0)
 	q.Bytes += m.body() - body
-	st.retained = append(st.retained, m.span())
+	st.retained = append(st.retained, m.stake())
 }
 
 // Oldest is when the oldest message of q was published (unix ns), 0 where it has none.

@@ -198,7 +198,7 @@ func (l *Log) writeFrame() error {
 		}
 		pos := c.pos() + wal.Pos(at)
 		n := copy(buf[at:], b.Data)
-		if err := c.framer.Stamp(buf[at:at+n], pos, it.shard.number); err != nil {
+		if err := c.stamp(it, buf[at:at+n], pos); err != nil {
 			return err
 		}
 		b.Base = journal.Ref(pos)
@@ -213,6 +213,28 @@ func (l *Log) writeFrame() error {
 	l.activity.Add(int64(total))
 	if c.off > c.size/4 && c.off-int64(total) <= c.size/4 {
 		l.poke(func() { l.spareWant = true })
+	}
+	return nil
+}
+
+// stamp fills in the headers of a batch's records.
+func (c *committer) stamp(it item, records []byte, pos wal.Pos) error {
+	if it.shard != nil {
+		return c.framer.Stamp(records, pos, it.shard.number)
+	}
+	from := 0
+	for _, p := range it.batch.Parts {
+		number := uint8(nobody)
+		if p.Shard != journal.Nobody {
+			number = uint8(p.Shard)
+		}
+		if err := c.framer.Stamp(records[from:p.End], pos+wal.Pos(from), number); err != nil {
+			return err
+		}
+		from = p.End
+	}
+	if from != len(records) {
+		return errors.New("filejournal: the parts of a batch are not all of it")
 	}
 	return nil
 }
@@ -255,13 +277,13 @@ func (l *Log) deliver() {
 		if it.batch.Err == nil && len(it.batch.Data) == 0 {
 			it.batch.Base = journal.Ref(c.pos())
 		}
-		s := it.shard
-		s.mu.Lock()
-		s.done = append(s.done, it.batch)
-		s.mu.Unlock()
-		if !s.touched {
-			s.touched = true
-			c.touched = append(c.touched, s)
+		if it.shard != nil {
+			c.handBack(it.shard, it.batch)
+		}
+		for _, p := range it.batch.Parts {
+			if p.Shard != journal.Nobody {
+				c.handBack(l.shards[p.Shard], it.batch)
+			}
 		}
 	}
 	// Only now: a shard that sees this position has been handed all before it.
@@ -277,6 +299,16 @@ func (l *Log) deliver() {
 	}
 	c.touched = c.touched[:0]
 	l.wishIfDue()
+}
+
+func (c *committer) handBack(s *Shard, b *journal.Batch) {
+	s.mu.Lock()
+	s.done = append(s.done, b)
+	s.mu.Unlock()
+	if !s.touched {
+		s.touched = true
+		c.touched = append(c.touched, s)
+	}
 }
 
 // nextSegment seals the segment and begins the next one, in which a batch of n

@@ -31,7 +31,7 @@ type Options struct {
 	// take the latest commits, though never a part of a batch, nor an earlier
 	// one than it leaves a later one of.
 	Sync bool
-	// Shards is how many shards the log serves, at most 256; it is fixed when
+	// Shards is how many shards the log serves, at most 255; it is fixed when
 	// the directory is made. 0 takes what the directory says, or 1.
 	Shards int
 	// SegmentBytes is a segment file's size, 16 MiB.
@@ -128,8 +128,25 @@ type Log struct {
 
 // item is a batch on its way to the disk.
 type item struct {
-	shard *Shard
+	shard *Shard // nil: the batch says itself whose it is
 	batch *journal.Batch
+}
+
+// nobody is the number in the headers of records that no shard replays.
+const nobody = 255
+
+// Spread proposes a batch of several shards, each of which returns it from Committed. It may be called from any
+// goroutine, for shards that have all been replayed.
+func (l *Log) Spread(b *journal.Batch) { l.enqueue(item{batch: b}) }
+
+func (l *Log) enqueue(it item) {
+	l.mu.Lock()
+	if l.Failed() == nil && !l.ended { // else there is nobody to answer
+		l.pending = append(l.pending, it)
+		l.proposed++
+		l.work.Signal()
+	}
+	l.mu.Unlock()
 }
 
 // Shards is how many shards the log serves.

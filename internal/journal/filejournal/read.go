@@ -24,7 +24,7 @@ func (s *Shard) Read(refs []journal.Ref, into [][]byte) ([][]byte, error) {
 			into = append(into, nil)
 			continue
 		}
-		if len(data) < wal.RecordBytes || data[8] != s.number || wal.RecordSize(data) > int64(len(data)) {
+		if len(data) < wal.RecordBytes || data[8] != s.number && data[8] != nobody || wal.RecordSize(data) > int64(len(data)) {
 			c.mu.Unlock()
 			return into[:base], s.readError(ref, errNoRecord)
 		}
@@ -69,7 +69,7 @@ func (s *Shard) readDisk(pos wal.Pos, several bool) ([]byte, error) {
 		}
 	}
 	payload, shard, _, err := s.framer.Check(record, pos)
-	if err == nil && shard != s.number {
+	if err == nil && shard != s.number && shard != nobody {
 		err = errNoRecord
 	}
 	return payload, err

@@ -70,6 +70,10 @@ func (l *Log) note(seg *segment, f wal.Frame) error {
 	base := f.At().Offset()
 	for at := int64(0); at < int64(len(f.Data)); {
 		shard, n := f.Data[at+8], wal.RecordSize(f.Data[at:])
+		if shard == nobody {
+			at += n
+			continue
+		}
 		if int(shard) >= len(l.shards) {
 			return &wal.Damage{File: l.wal.Name(seg.number), Offset: base + at, Why: fmt.Sprintf("a record of shard %d, of %d", shard, len(l.shards))}
 		}

@@ -90,14 +90,7 @@ func (s *Shard) settle() {
 // Propose implements journal.Journal.
 func (s *Shard) Propose(b *journal.Batch) {
 	s.settle()
-	l := s.log
-	l.mu.Lock()
-	if l.Failed() == nil && !l.ended { // else there is nobody to answer
-		l.pending = append(l.pending, item{shard: s, batch: b})
-		l.proposed++
-		l.work.Signal()
-	}
-	l.mu.Unlock()
+	s.log.enqueue(item{s, b})
 }
 
 // Committed implements journal.Journal.
