@@ -38,7 +38,7 @@ var ops = [opCount]struct {
 	OpQueueCreate:     {"queue.create", FieldQueue | settingFields, FieldQueue, 0},
 	OpQueueUpdate:     {"queue.update", FieldQueue | settingFields, FieldQueue, 0},
 	OpQueueDelete:     {"queue.delete", FieldQueue, FieldQueue, 0},
-	OpQueuePurge:      {"queue.purge", FieldQueue, FieldQueue, 0},
+	OpQueuePurge:      {"queue.purge", FieldQueue | FieldState, FieldQueue, 0},
 	OpQueuePause:      {"queue.pause", FieldQueue, FieldQueue, 0},
 	OpQueueResume:     {"queue.resume", FieldQueue, FieldQueue, 0},
 	OpQueueList:       {"queue.list", FieldPrefix | FieldAfter | FieldLimit, 0, 0},

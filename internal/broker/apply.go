@@ -19,6 +19,8 @@ func (sh *shard) collect(st *store) bool {
 			err = sh.applyPubs(st, owner)
 		case *tasks:
 			err = sh.applyTasks(st, owner)
+		case *journey:
+			err = sh.applyJourney(st, owner)
 		case *stage:
 			err = sh.applyStage(st, owner, b)
 		}
@@ -199,6 +201,16 @@ func (sh *shard) dropTask(st *store, ts *tasks, t *task, cause error) {
 		st.owed = append(st.owed, owed{t.queue, t.settled, sh.now + retryAfter})
 	}
 	sh.updateKept(t)
+	if t.frozen != nil {
+		st.state.Thaw(t.frozen)
+	}
+	if t.barrier != nil {
+		sh.goOn(t.barrier)
+	}
+	if j := t.journey; j != nil { // the messages are in both queues: rather than in none
+		j.failure = st.full(cause)
+		sh.endJourney(j)
+	}
 	if m := t.made; m != nil {
 		for _, w := range m.parked {
 			sh.fail(w.s, w.control.id, st.full(cause))
@@ -245,12 +257,20 @@ func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 	id := ts.idOf(t)
 	sh.updateKept(t)
 	switch {
+	case t.barrier != nil:
+		sh.goOn(t.barrier)
+		return
+	case t.journey != nil:
+		sh.emigrate(t.journey)
+		return
 	case t.made != nil:
 		sh.made(t.made)
 	case t.op == wire.OpAck || t.op == wire.OpNack:
 		sh.answerAck(t.s, id, t.op, t.quiet, out.N, t.stale, 0)
 		sh.acked(t.work)
 		return
+	case t.frozen != nil:
+		st.state.Thaw(t.frozen)
 	case t.deleted != nil:
 		sh.unindex(t.deleted)
 		sh.deleted(st)
@@ -271,9 +291,11 @@ func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 			sh.finish(c.work)
 			return
 		}
-		if t.op == wire.OpQueueRedrive && !c.quiet {
+		if t.op == wire.OpQueueRedrive {
+			sh.answerMoved(c, out.N)
+		} else if t.op == wire.OpQueuePurge && !c.quiet {
 			r := sh.reply(t.s)
-			r.b = append(appendNumber(wire.AppendOK(r.b, c.id), "moved", uint64(out.N)), "}\n"...)
+			r.b = append(appendNumber(wire.AppendOK(r.b, c.id), "purged", uint64(out.N)), "}\n"...)
 		} else if !c.quiet {
 			r := sh.reply(t.s)
 			if t.made != nil && out.Queue != nil {
@@ -330,9 +352,14 @@ func (sh *shard) made(m *making) {
 	}
 	sh.countQueues()
 	for _, w := range m.parked {
-		if sh.admitControl(w) {
-			sh.finish(w)
-		}
+		sh.goOn(w)
+	}
+}
+
+// goOn carries out a control that had to wait.
+func (sh *shard) goOn(w *work) {
+	if sh.admitControl(w) {
+		sh.finish(w)
 	}
 }
 

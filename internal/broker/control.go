@@ -25,7 +25,8 @@ type control struct {
 	sub      uint64
 	seq      uint64    // of cancel and reschedule
 	due      time.Time // of reschedule; zero: after wait
-	state    string    // of peek
+	state    string    // of peek and purge; "": any
+	settled  bool      // purge: what was proposed before it has been decided
 	after    uint64    // of peek
 	to       []byte    // of redrive; nil: where the messages came from
 	topic    []byte    // a pattern: of bind, unbind and subscribe
@@ -82,6 +83,8 @@ func (in *Intake) control(r *wire.Request) {
 		c.seq, c.due, c.wait = r.Seqs[0], r.At, r.Delay
 	case wire.OpQueueExplain:
 		c.seq = r.Seqs[0]
+	case wire.OpQueuePurge:
+		c.state = string(r.State)
 	case wire.OpQueuePeek:
 		c.state, c.after, c.max = string(r.State), r.AfterSeq, int(r.Limit)
 	case wire.OpQueueRedrive:
@@ -137,8 +140,9 @@ func (sh *shard) admitControl(w *work) bool {
 		return sh.subscribeTopic(w, c)
 	}
 	if m := sh.making[string(c.name)]; m != nil {
-		switch c.op {
-		case wire.OpQueueUpdate, wire.OpQueueDelete, wire.OpQueuePurge, wire.OpQueuePause, wire.OpQueueResume:
+		switch {
+		case c.op == wire.OpQueuePurge && c.state != "": // needs the queue
+		case c.op == wire.OpQueueUpdate || c.op == wire.OpQueueDelete || c.op == wire.OpQueuePurge || c.op == wire.OpQueuePause || c.op == wire.OpQueueResume:
 			return sh.changeQueue(w, c, m.store, m.id, string(c.name), &m.settings) // so that what comes behind it stays behind it
 		}
 		m.parked = append(m.parked, w)
@@ -181,6 +185,14 @@ func (sh *shard) admitControl(w *work) bool {
 		return sh.changeMessage(w, c, t)
 	case wire.OpQueueBind, wire.OpQueueUnbind:
 		return sh.bind(w, c, t)
+	case wire.OpQueuePurge:
+		if c.state != "" && !c.settled { // what was published before is to be there when the messages are chosen
+			c.settled = true
+			t.store.record(task{barrier: w}).write(queue.AppendNoop)
+			t.store.propose()
+			return false
+		}
+		return sh.changeQueue(w, c, t.store, t.id, t.queue.Name, &t.queue.Settings)
 	default:
 		settings := t.queue.Settings
 		if u := sh.updates[t.queue]; u != nil {
@@ -251,6 +263,12 @@ func (sh *shard) changeQueue(w *work, c *control, st *store, id uint32, name str
 			t.deleted.Deleting = true
 		}
 	}
+	var purge *queue.Purge
+	if q := st.state.Queue(name); c.op == wire.OpQueuePurge && c.state != "" {
+		if t.queue, purge = q, st.state.Purgeable(q, c.state); purge.But {
+			t.frozen = q
+		}
+	}
 	st.record(t).write(func(dst []byte) []byte {
 		switch c.op {
 		case wire.OpQueueUpdate:
@@ -258,7 +276,10 @@ func (sh *shard) changeQueue(w *work, c *control, st *store, id uint32, name str
 		case wire.OpQueueDelete:
 			return queue.AppendDelete(dst, id, sh.now)
 		case wire.OpQueuePurge:
-			return queue.AppendPurge(dst, id, sh.now)
+			if purge == nil {
+				return queue.AppendPurge(dst, id, sh.now)
+			}
+			return queue.AppendPurgeState(dst, id, sh.now, purge)
 		}
 		return queue.AppendPause(dst, id, sh.now, c.op == wire.OpQueuePause)
 	})

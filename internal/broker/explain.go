@@ -9,9 +9,6 @@ import (
 	"github.com/gmq/gmq/wire"
 )
 
-// maxRedrive is how many messages one redrive moves at most.
-const maxRedrive = 100_000
-
 // peek shows messages and changes none.
 func (sh *shard) peek(w *work, c *control, t target) {
 	if c.quiet {
@@ -143,39 +140,4 @@ func because(q *queue.Queue, x *queue.Explanation) string {
 		return fmt.Sprintf("it waits behind older messages, the first of them %d", x.Ahead)
 	}
 	return "it is about to be delivered"
-}
-
-// redrive proposes that messages leave a dead-letter queue.
-func (sh *shard) redrive(w *work, c *control, t target) bool {
-	q := t.queue
-	if queue.DeadName(q.Name) != "" {
-		sh.fail(w.s, c.id, wire.Errorf(wire.CodeBadRequest, "queue %q is no dead-letter queue", q.Name))
-		return true
-	}
-	to := uint32(0)
-	if c.to != nil {
-		dest, ok := sh.find(c.to)
-		switch {
-		case shardOf(c.to) != sh.index || ok && dest.store != t.store:
-			sh.fail(w.s, c.id, wire.Errorf(wire.CodeBadRequest, "to: messages of %q can go back to where they came from; another queue is not part of this version yet", q.Name))
-			return true
-		case !ok:
-			sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "to: queue %q does not exist", c.to))
-			return true
-		case dest.queue == q:
-			sh.fail(w.s, c.id, wire.Errorf(wire.CodeBadRequest, "to: %q is the dead-letter queue itself", c.to))
-			return true
-		}
-		to = dest.id
-	}
-	seqs := t.store.state.Redrivable(q, c.max, to == 0)
-	if len(seqs) == 0 {
-		if !c.quiet {
-			r := sh.reply(w.s)
-			r.b = append(appendNumber(wire.AppendOK(r.b, c.id), "moved", 0), "}\n"...)
-		}
-		return true
-	}
-	t.store.record(task{op: c.op, s: w.s, control: c, queue: q}).write(func(dst []byte) []byte { return queue.AppendRedrive(dst, q.ID, sh.now, to, seqs) })
-	return false
 }

@@ -19,6 +19,9 @@ type task struct {
 	settled uint64       // the message that a delivery with ack auto settles
 	deleted *queue.Queue // queue.delete
 	updated *queue.Queue // queue.update
+	frozen  *queue.Queue // queue.purge: Purgeable's, until it is decided
+	barrier *work        // that goes on when all that was proposed before has been decided
+	journey *journey     // whose messages the record takes away
 	stale   []uint64
 	work    *work // of an ack or nack
 	control *control
@@ -254,7 +257,7 @@ func (sh *shard) shield(st *store, q *queue.Queue, n int, bytes int64) (room, bo
 		st.propose()
 	}
 	r.condemned = st.state.Condemn(q, q.Proposed, q.ProposedBytes)
-	return r, r.condemned != nil
+	return r, r.condemned != nil || q.Yields(n, bytes)
 }
 
 // unshield undoes shield when it is decided what was pushed out.

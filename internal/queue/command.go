@@ -274,6 +274,9 @@ func AppendRelocate(dst []byte, queue uint32, seq uint64, record []byte) ([]byte
 	return append(dst, e.Body...), nil
 }
 
+// AppendNoop appends a record that does nothing: when it is kept, so is what was proposed before it.
+func AppendNoop(dst []byte) []byte { return appendHead(dst, kindNoop, 0, 0, 0) }
+
 // AppendCreate appends the making of a queue. id must come from NewID.
 func AppendCreate(dst []byte, id uint32, at int64, name string, s *Settings) []byte {
 	dst = appendHead(dst, kindCreate, 0, id, at)
@@ -342,11 +345,6 @@ func AppendDelete(dst []byte, id uint32, at int64) []byte {
 	return appendHead(dst, kindDelete, 0, id, at)
 }
 
-// AppendPurge appends the end of all messages of a queue, leased ones included.
-func AppendPurge(dst []byte, id uint32, at int64) []byte {
-	return appendHead(dst, kindPurge, 0, id, at)
-}
-
 // AppendPause appends a queue's ceasing (on) or resuming to deliver.
 func AppendPause(dst []byte, id uint32, at int64, on bool) []byte {
 	var flags byte
@@ -387,19 +385,6 @@ func AppendCancel(dst []byte, id uint32, at int64, seq uint64) []byte {
 func AppendMoveTo(dst []byte, id uint32, at int64, seq uint64, due int64) []byte {
 	dst = binary.AppendUvarint(appendHead(dst, kindMoveTo, 0, id, at), seq)
 	return binary.AppendVarint(dst, due)
-}
-
-// AppendRedrive appends messages' way out of the dead-letter queue id: into the queue to, or where to is 0 each
-// to where it came from.
-//
-//	head | to | count | seq … (all varints)
-func AppendRedrive(dst []byte, id uint32, at int64, to uint32, seqs []uint64) []byte {
-	dst = binary.AppendUvarint(appendHead(dst, kindRedrive, 0, id, at), uint64(to))
-	dst = binary.AppendUvarint(dst, uint64(len(seqs)))
-	for _, s := range seqs {
-		dst = binary.AppendUvarint(dst, s)
-	}
-	return dst
 }
 
 // A Return is a message's way back into its queue.
@@ -467,6 +452,11 @@ func HeldSeqs(record []byte) []uint64 {
 	case kindRedrive:
 		r.uvarint()
 		return r.seqs(nil)
+	case kindPurge:
+		if record[1]&flagOnly != 0 {
+			r.uvarint()
+			return r.ascending()
+		}
 	}
 	return nil
 }
@@ -490,6 +480,9 @@ func Describe(record []byte) (string, error) {
 		line = fmt.Sprintf("delete queue=%d", q)
 	case kindPurge:
 		line = fmt.Sprintf("purge queue=%d", q)
+		if record[1] != 0 {
+			line += fmt.Sprintf(" only=%v up to=%d seqs=%v", record[1]&flagOnly != 0, r.uvarint(), r.ascending())
+		}
 	case kindPause:
 		line = fmt.Sprintf("pause queue=%d on=%v", q, record[1]&flagOn != 0)
 	case kindPublish, kindRelocate, kindBody:

@@ -139,11 +139,14 @@ func (st *State) leaveRing(c *Consumer) {
 
 // touch notes that q may have something to deliver.
 func (st *State) touch(q *Queue) {
-	if !q.dirty && q.ring != nil && q.Counts.Ready > 0 && !q.Paused {
+	if !q.dirty && q.ring != nil && q.Counts.Ready > 0 && !q.idle() {
 		q.dirty = true
 		st.dirty = append(st.dirty, q)
 	}
 }
+
+// idle reports whether nothing of q may be delivered.
+func (q *Queue) idle() bool { return q.Paused || q.gone || q.frozen > 0 }
 
 // A Delivery is one message on its way to one consumer.
 type Delivery struct {
@@ -165,7 +168,7 @@ func (st *State) Take(now int64) (d Delivery, ok bool) {
 			st.turn = 0
 		}
 		q := st.dirty[st.turn]
-		if q.ring != nil && !q.Paused && !q.gone {
+		if q.ring != nil && !q.idle() {
 			c := q.ring
 			if c.Until != 0 {
 				if st.Deliverable(q) { // not only what is kept from consumers
@@ -195,7 +198,7 @@ func (st *State) Take(now int64) (d Delivery, ok bool) {
 func (st *State) TakeFor(c *Consumer, now int64) (d Delivery, ok bool) {
 	q := c.Queue
 	seq, ck, m, heap := q.nextReady()
-	if m == nil || q.Paused || q.gone {
+	if m == nil || q.idle() {
 		return d, false
 	}
 	if heap == nil {
@@ -223,7 +226,7 @@ func (st *State) TakeFor(c *Consumer, now int64) (d Delivery, ok bool) {
 // Deliverable reports whether q has a message that a consumer could have now.
 func (st *State) Deliverable(q *Queue) bool {
 	_, _, m, _ := q.nextReady()
-	return m != nil && !q.Paused && !q.gone
+	return m != nil && !q.idle()
 }
 
 // nextReady is the message that goes next: by priority, then by seq. heap is where

@@ -208,6 +208,11 @@ func (st *State) Condemn(q *Queue, n int, bytes int64) []uint64 {
 // Fits reports whether n more messages fit without pushing anything out.
 func (q *Queue) Fits(n int, bytes int64) bool { return q.fits(n, bytes) }
 
+// Yields reports whether n more messages fit when everything has gone that an overflow may take.
+func (q *Queue) Yields(n int, bytes int64) bool {
+	return q.fits(n, bytes) || q.victims(n, bytes, func(_ uint64, m *msg) bool { return m.state == leased }) != nil
+}
+
 // victims are the oldest messages without which n more fit, but for those that are spared; nil where too few are left.
 func (q *Queue) victims(n int, bytes int64, spared func(uint64, *msg) bool) (seqs []uint64) {
 	s := &q.Settings
@@ -275,49 +280,4 @@ func (st *State) bury(q, dq *Queue, seq uint64, c *chunk, m *msg, reason string)
 	}
 	dq.dead[dq.last] = d
 	st.retained = st.retained[:len(st.retained)-1] // it never ceased to be
-}
-
-// redrive moves messages out of a dead-letter queue: to the queue that is named, or each to where it
-// came from. One that does not fit stays: nothing is pushed out for it.
-func (st *State) redrive(dq *Queue, r *reader) (n int) {
-	to := uint32(r.uvarint())
-	for count := r.uvarint(); count > 0 && r.err == nil; count-- {
-		seq := r.uvarint()
-		c, m := dq.find(seq)
-		if m == nil {
-			continue
-		}
-		q := st.ids[to]
-		if d := dq.dead[seq]; to == 0 && d != nil {
-			q = st.names[d.Queue]
-		}
-		p := piece{span: m.span(), body: m.body(), shares: m.shares(), priority: uint8(m.priority()), key: dq.extras[seq].key}
-		if q == nil || q == dq || !q.fits(1, p.body) {
-			st.Spare(dq, seq, st.now)
-			continue
-		}
-		st.happened(dq, seq, m, "redriven", "to "+q.Name)
-		st.take(dq, seq, c, m)
-		dq.Counts.Redriven++
-		st.store(q, &p, 0)
-		st.retained = st.retained[:len(st.retained)-1]
-		n++
-	}
-	return n
-}
-
-// Redrivable lists up to limit messages of a dead-letter queue that nobody has, the oldest first, and
-// keeps them from consumers until what the owner proposes is decided. With home it passes over those that came from no queue.
-func (st *State) Redrivable(dq *Queue, limit int, home bool) (seqs []uint64) {
-	dq.each(func(seq uint64, _ *chunk, m *msg) bool {
-		if home && m.flags&msgDead == 0 {
-			return true
-		}
-		if m.state != leased && m.flags&msgEnding == 0 {
-			m.flags |= msgEnding
-			seqs = append(seqs, seq)
-		}
-		return len(seqs) < limit
-	})
-	return seqs
 }

@@ -71,6 +71,7 @@ type Queue struct {
 	subs     []*Consumer
 	ring     *Consumer // those of subs that could take a message
 	dirty    bool      // in State.dirty
+	frozen   int       // purges on their way that list what stays: nothing may be leased
 	gone     bool
 }
 
@@ -241,7 +242,7 @@ func (st *State) change(q *Queue, span Span, record []byte) (Outcome, error) {
 	case kindDelete:
 		st.remove(q)
 	case kindPurge:
-		out.N = st.purge(q)
+		out.N = st.purge(q, record[1], &r)
 	case kindPause:
 		q.Paused = record[1]&flagOn != 0
 		st.touch(q)
@@ -258,7 +259,7 @@ func (st *State) change(q *Queue, span Span, record []byte) (Outcome, error) {
 	case kindMoveTo:
 		out.N = st.moveTo(q, &r)
 	case kindRedrive:
-		out.N = st.redrive(q, &r)
+		out.N = st.redrive(q, record[1], &r)
 	case kindBind:
 		out.Refusal = q.bind(r.string())
 	case kindUnbind:
@@ -325,7 +326,7 @@ func (st *State) deadQueue(q *Queue) *Queue {
 }
 
 func (st *State) remove(q *Queue) {
-	st.purge(q)
+	st.purge(q, 0, nil)
 	q.gone = true
 	if src := st.ids[q.ID-1]; q.ID&1 != 0 && src != nil {
 		src.deadLast = q.last
@@ -337,19 +338,6 @@ func (st *State) remove(q *Queue) {
 		st.unlist(c)
 		st.removed = append(st.removed, c)
 	}
-}
-
-// purge ends every message of q. Leases are the owner's and not in the journal, so leased
-// messages go as well.
-func (st *State) purge(q *Queue) (n int) {
-	q.each(func(seq uint64, c *chunk, m *msg) bool {
-		st.happened(q, seq, m, "purged", "")
-		st.end(q, seq, c, m)
-		n++
-		return true
-	})
-	q.Counts.Purged += uint64(n)
-	return n
 }
 
 // end takes a message out of its queue and gives its record up.

@@ -1,0 +1,114 @@
+package queue
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// Flags of kindPurge: which messages its list means. Without one there is no list, and all go. Whether a message is
+// leased or delayed depends on the owner's clock, so it is the owner who lists them.
+const (
+	flagOnly = 1 << 0 // those listed go
+	flagBut  = 1 << 1 // those listed stay, and what was published after the listing
+)
+
+// AppendPurge appends the end of all messages of a queue, leased ones included.
+func AppendPurge(dst []byte, id uint32, at int64) []byte {
+	return appendHead(dst, kindPurge, 0, id, at)
+}
+
+// A Purge says which messages are to go.
+type Purge struct {
+	But  bool // those listed stay: the owner calls Thaw when it is decided
+	upTo uint64
+	seqs []uint64
+}
+
+// AppendPurgeState appends the end of messages that Purgeable has chosen.
+//
+//	head | greatest seq | count | seq, the first from 0, the others from the one before … (varints)
+func AppendPurgeState(dst []byte, id uint32, at int64, p *Purge) []byte {
+	flags := byte(flagOnly)
+	if p.But {
+		flags = flagBut
+	}
+	dst = binary.AppendUvarint(appendHead(dst, kindPurge, flags, id, at), p.upTo)
+	dst = binary.AppendUvarint(dst, uint64(len(p.seqs)))
+	before := uint64(0)
+	for _, seq := range p.seqs {
+		dst = binary.AppendUvarint(dst, seq-before)
+		before = seq
+	}
+	return dst
+}
+
+// ascending reads what AppendPurgeState has listed.
+func (r *reader) ascending() []uint64 {
+	seqs := r.seqs(nil)
+	for i := 1; i < len(seqs); i++ {
+		if seqs[i] += seqs[i-1]; seqs[i] <= seqs[i-1] {
+			r.fail(errShort)
+			return nil
+		}
+	}
+	return seqs
+}
+
+// Purgeable chooses the messages of q that are in a state, "ready", "delayed" or "leased". But for the leased, they are kept
+// from consumers until the purge is decided.
+func (st *State) Purgeable(q *Queue, state string) *Purge {
+	p := &Purge{But: state == stateNames[ready], upTo: q.last}
+	q.each(func(seq uint64, _ *chunk, m *msg) bool {
+		if in := stateNames[m.state] == state; in != p.But {
+			p.seqs = append(p.seqs, seq)
+			if !p.But {
+				st.Hold(q, seq)
+			}
+		}
+		return true
+	})
+	if p.But {
+		q.frozen++
+	}
+	return p
+}
+
+// Thaw undoes Purgeable for But.
+func (st *State) Thaw(q *Queue) {
+	q.frozen--
+	st.touch(q)
+}
+
+// purge ends messages of q: all of them, but for what the flags and the list say. Leases are not in the journal, so
+// leased messages may go as well.
+func (st *State) purge(q *Queue, flags byte, r *reader) (n int) {
+	var list []uint64
+	upTo := q.last
+	if flags != 0 {
+		upTo, list = r.uvarint(), r.ascending()
+	}
+	if r != nil && r.err != nil {
+		return 0
+	}
+	end := func(seq uint64, c *chunk, m *msg) {
+		st.happened(q, seq, m, "purged", "")
+		st.end(q, seq, c, m)
+		n++
+	}
+	if flags&flagOnly != 0 {
+		for _, seq := range list {
+			if c, m := q.find(seq); m != nil {
+				end(seq, c, m)
+			}
+		}
+	} else {
+		q.each(func(seq uint64, c *chunk, m *msg) bool {
+			if _, stays := slices.BinarySearch(list, seq); !stays && seq <= upTo {
+				end(seq, c, m)
+			}
+			return true
+		})
+	}
+	q.Counts.Purged += uint64(n)
+	return n
+}
