@@ -381,37 +381,3 @@ func (sh *shard) deleted(st *store) {
 		}
 	}
 }
-
-// compact writes a snapshot when the journal asks for one, and moves what is
-// left of sparse segments to the log's end.
-func (sh *shard) compact(st *store) {
-	want, ok := st.journal.Compact()
-	if !ok {
-		return
-	}
-	type found struct {
-		q   *queue.Queue
-		seq uint64
-		ref journal.Ref
-	}
-	var moves []found
-	snap := st.state.AppendSnapshot(nil, func(r queue.Ref) bool { return want.Sparse(journal.Ref(r)) },
-		func(q *queue.Queue, seq uint64, s queue.Span) {
-			moves = append(moves, found{q, seq, journal.Ref(s.Ref)})
-		})
-	st.journal.Snapshot(snap)
-	for _, m := range moves {
-		payloads, err := st.journal.Read([]journal.Ref{m.ref}, nil)
-		if err != nil {
-			sh.b.fail(err)
-			return
-		}
-		st.record(task{}).write(func(dst []byte) []byte {
-			if dst, err = queue.AppendRelocate(dst, m.q.ID, m.seq, payloads[0]); err != nil {
-				sh.b.fail(err)
-			}
-			return dst
-		})
-	}
-	st.propose()
-}

@@ -12,13 +12,14 @@ import (
 // A store is one storage's part of a shard: its state and its journal.
 type store struct {
 	Storage
-	gives   uint8 // the demands that a confirm meets
-	state   *queue.State
-	journal journal.Journal
-	owed    []owed // settles of what was delivered with ack auto, that could not be recorded
-	tasks   *tasks // being collected; proposed at the latest at the end of a turn
-	counted int    // queues counted towards the limit when last looked
-	all     int    // all queues, then
+	gives      uint8 // the demands that a confirm meets
+	state      *queue.State
+	journal    journal.Journal
+	owed       []owed      // settles of what was delivered with ack auto, that could not be recorded
+	tasks      *tasks      // being collected; proposed at the latest at the end of a turn
+	compaction *compaction // nil where there is none
+	counted    int         // queues counted towards the limit when last looked
+	all        int         // all queues, then
 }
 
 // An owed settle is tried again at that time.

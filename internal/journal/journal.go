@@ -93,6 +93,17 @@ type Part struct {
 // Nobody is the shard of records that are only referred to by others.
 const Nobody = -1
 
+// A Snapshot takes a state in pieces. The journal writes them in the background. After the last one it gives back
+// the segments that neither the snapshot nor a retained record needs. None of its methods waits.
+type Snapshot interface {
+	// Write hands over the next piece, which is the journal's from here on.
+	Write(piece []byte)
+	// Backlog is how many bytes are not written yet. The journal wakes its owner when it has fallen far.
+	Backlog() int
+	// Commit says that it is whole. One that is never committed counts for nothing.
+	Commit()
+}
+
 // A Span is a record and its length with its header, in bytes.
 type Span struct {
 	Ref  Ref
@@ -140,10 +151,9 @@ type Journal interface {
 	// Compact reports whether a snapshot is wanted, once per wish.
 	Compact() (Compaction, bool)
 
-	// Snapshot gives the state after all batches that Committed has returned
-	// so far. The journal owns data from here on and writes it in the background; segments that
-	// neither the snapshot nor a retained record needs are then given back.
-	Snapshot(data []byte)
+	// Snapshot begins a snapshot: the state after all batches that Committed has returned
+	// so far. The owner hands it over in pieces, as it finds the time; there is one at a time.
+	Snapshot() Snapshot
 
 	// Failed is the reason why nothing can be promised any more (a failed
 	// fsync), or nil. Batches proposed since have no outcome. The process must end.

@@ -291,9 +291,16 @@ func (m *Memory) Compact() (Compaction, bool) {
 	}}, true
 }
 
-// Snapshot implements Journal. The data is of no use here: that the owner
+// Snapshot implements Journal. It is of no use here: that the owner
 // proposes anew what lies in sparse windows, and releases it there, is all.
-func (m *Memory) Snapshot([]byte) {}
+func (m *Memory) Snapshot() Snapshot { return forgotten{} }
+
+// forgotten is a snapshot that nobody will read.
+type forgotten struct{}
+
+func (forgotten) Write([]byte) {}
+func (forgotten) Backlog() int { return 0 }
+func (forgotten) Commit()      {}
 
 // Failed implements Journal.
 func (m *Memory) Failed() error { return nil }

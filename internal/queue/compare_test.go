@@ -14,9 +14,9 @@ func (h *history) reboot() {
 	}
 	h.commit()
 	h.st.Due(h.now)
-	before := h.st.AppendSnapshot(nil, nil, nil)
+	before := h.st.AppendSnapshot(nil)
 	h.restart(h.chance(2))
-	if after := h.st.AppendSnapshot(nil, nil, nil); !bytes.Equal(before, after) {
+	if after := h.st.AppendSnapshot(nil); !bytes.Equal(before, after) {
 		h.Fatal("after a restart the state is another")
 	}
 	h.reborn(h.now)
@@ -61,7 +61,6 @@ func (h *history) compare(step int) {
 }
 
 func (h *history) compareMessages() {
-	due := h.st.dues()
 	for name, q := range h.queues {
 		slices.SortFunc(q.msgs, func(a, b *mMessage) int { return cmp.Compare(a.seq, b.seq) })
 		i, real := 0, h.st.Queue(name)
@@ -73,11 +72,11 @@ func (h *history) compareMessages() {
 				h.Fatalf("queue %q: %q is message %d, should be %d", name, x.id, real.dedup.seqs[x.id], x.seq)
 			}
 		}
-		real.each(func(seq uint64, _ *chunk, m *msg) bool {
+		real.each(func(seq uint64, c *chunk, m *msg) bool {
 			x := q.msgs[i]
 			counted, _ := real.Attempts(seq)
-			if m.priority() != x.priority || (m.flags&msgEnding != 0) != (x.ending > 0) || m.state == delayed && due[place{real.ID, seq}] != x.due {
-				h.Fatalf("queue %q: message %d is %+v, due %d, should be %+v", name, seq, *m, due[place{real.ID, seq}], *x)
+			if m.priority() != x.priority || (m.flags&msgEnding != 0) != (x.ending > 0) || m.state == delayed && c.due(seq).at != x.due {
+				h.Fatalf("queue %q: message %d is %+v, due %d, should be %+v", name, seq, *m, c.due(seq).at, *x)
 			}
 			if i++; x.seq != seq || x.state != int(m.state) || x.attempts != int(m.attempts) || x.attempts != counted || h.live[x.ref] != x.size {
 				h.Fatalf("queue %q: message %d is %+v, should be %+v", name, seq, *m, *x)

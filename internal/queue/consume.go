@@ -385,9 +385,9 @@ func (st *State) Due(now int64) {
 		e := st.delays.pop()
 		if st.isDelayed(e) {
 			q := st.ids[e.queue]
-			_, m := q.find(e.seq)
-			q.Counts.Delayed--
-			st.delayedN--
+			c, m := q.find(e.seq)
+			st.changes(q, c)
+			st.leaveState(q, e.seq, c, m)
 			st.makeReady(q, e.seq, m)
 		}
 	}

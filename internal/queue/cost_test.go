@@ -124,7 +124,7 @@ func BenchmarkBacklog(b *testing.B) {
 		x := newBench(b, 0, 0)
 		x.publish(b, n)
 		b.ReportMetric(float64(heap()-before)/n, "B/msg")
-		snap := x.st.AppendSnapshot(nil, nil, nil)
+		snap := x.st.AppendSnapshot(nil)
 		b.ReportMetric(float64(len(snap))/n, "snapshot-B/msg")
 	}
 }
@@ -144,7 +144,7 @@ func BenchmarkDelayed(b *testing.B) {
 			x.apply(b, AppendReturn(nil, 2, x.now, rs, "nack", true, false))
 		}
 		b.ReportMetric(float64(heap()-before)/n, "B/msg")
-		x.st.AppendSnapshot(nil, nil, nil)
+		x.st.AppendSnapshot(nil)
 		x.st.Due(x.now + 2000e9)
 		if x.q.Counts.Ready != n {
 			b.Fatal(x.q.Counts)

@@ -21,7 +21,6 @@ const peekScan = 1_000_000
 // Peek shows up to limit messages of q behind seq after, in order of seq; those in the state of that
 // name, or all where it is "".
 func (st *State) Peek(q *Queue, state string, after uint64, limit int) (views []View) {
-	due := map[uint64]int64{}
 	for c, looked := q.chunkFrom(after), 0; c != nil && looked < peekScan && len(views) < limit; c = c.next {
 		for i := range c.m {
 			m, seq := &c.m[i], c.key<<chunkBits|uint64(i)
@@ -34,19 +33,12 @@ func (st *State) Peek(q *Queue, state string, after uint64, limit int) (views []
 				v.Attempt++
 				v.Until = c.leases[i].at
 			case delayed:
-				due[seq] = 0
+				v.Until = c.due(seq).at
 			}
 			if m.flags&msgDead != 0 {
 				v.Dead = q.dead[seq]
 			}
 			views = append(views, v)
-		}
-	}
-	if st.dueOf(q, due); len(due) > 0 {
-		for i := range views {
-			if at, ok := due[views[i].Seq]; ok {
-				views[i].Until = at
-			}
 		}
 	}
 	return views
@@ -62,18 +54,6 @@ func (q *Queue) chunkFrom(after uint64) *chunk {
 		c = c.next
 	}
 	return c
-}
-
-// dueOf enters when the delayed messages that are keys of due are due.
-func (st *State) dueOf(q *Queue, due map[uint64]int64) {
-	if len(due) == 0 {
-		return
-	}
-	for _, t := range st.delays.heap {
-		if _, asked := due[t.seq]; asked && t.queue == q.ID && st.isDelayed(t) {
-			due[t.seq] = t.at
-		}
-	}
 }
 
 // An Event is something that happened to a message.
@@ -168,9 +148,7 @@ func (st *State) Explain(q *Queue, seq uint64) Explanation {
 		x.Reason, x.Until, x.Consumer = Out, l.at, l.c
 		x.Attempts++
 	case m.state == delayed:
-		due := map[uint64]int64{seq: 0}
-		st.dueOf(q, due)
-		if x.Reason, x.Until = Retrying, due[seq]; m.delivery() == 1 {
+		if x.Reason, x.Until = Retrying, c.due(seq).at; m.delivery() == 1 {
 			x.Reason = Delayed
 		}
 	case m.flags&msgEnding != 0:

@@ -58,19 +58,19 @@ func use(st *State) {
 
 func FuzzLoadSnapshot(f *testing.F) {
 	r := everything(f)
-	f.Add(r.st.AppendSnapshot(nil, nil, nil))
-	f.Add(New(1).AppendSnapshot(nil, nil, nil))
+	f.Add(r.st.AppendSnapshot(nil))
+	f.Add(New(1).AppendSnapshot(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		st := New(1)
 		var err error
 		bounded(t, len(b), func() { err = st.LoadSnapshot(b) })
 		if err == nil {
-			snap := st.AppendSnapshot(nil, nil, nil)
+			snap := st.AppendSnapshot(nil)
 			again := New(1)
 			if err := again.LoadSnapshot(snap); err != nil {
 				t.Fatalf("what was loaded and written again is refused: %v", err)
 			}
-			if !bytes.Equal(snap, again.AppendSnapshot(nil, nil, nil)) {
+			if !bytes.Equal(snap, again.AppendSnapshot(nil)) {
 				t.Fatal("what was loaded and written again is another state")
 			}
 			use(st)

@@ -97,8 +97,41 @@ type chunk struct {
 	live       int    // messages not gone
 	leased     int
 	leases     *leases // there while leased > 0
+	dues       []due   // of those that are delayed, in no order
+	epoch      uint32  // of the latest snapshot that has the chunk, or needs it not; see Snapshot
 	prev, next *chunk
 	m          [chunkLen]msg
+}
+
+// A due is when the message at an index of a chunk is due, unix ns.
+type due struct {
+	at    int64
+	timer uint32 // the one entry of State.delays that is about it; those of earlier waits have other numbers
+	i     uint8
+}
+
+// due is when a delayed message is due; the zero due where it is not delayed.
+func (c *chunk) due(seq uint64) due {
+	for _, d := range c.dues {
+		if d.i == uint8(seq&(chunkLen-1)) {
+			return d
+		}
+	}
+	return due{}
+}
+
+// dropDue forgets when a message is due.
+func (c *chunk) dropDue(seq uint64) {
+	for k, d := range c.dues {
+		if d.i == uint8(seq&(chunkLen-1)) {
+			last := len(c.dues) - 1
+			c.dues[k] = c.dues[last]
+			if c.dues = c.dues[:last]; last == 0 {
+				c.dues = nil
+			}
+			return
+		}
+	}
 }
 
 const (

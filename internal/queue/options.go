@@ -12,7 +12,6 @@ import (
 type extra struct {
 	expires int64 // by the message's own ttl, unix ns; 0: none
 	key     string
-	moved   uint32 // where its time was moved: the one entry of the delays that is not void; 0: it was not
 }
 
 func (q *Queue) setExtra(seq uint64, m *msg, x extra) {
@@ -89,6 +88,11 @@ func (st *State) Outlived(now int64, f func(q *Queue, seq uint64)) {
 			f(q, e.seq)
 		}
 	}
+}
+
+type place struct {
+	queue uint32
+	seq   uint64
 }
 
 // Hold keeps a message from being leased until its end or its new time, which the owner
@@ -178,26 +182,25 @@ func (st *State) moveTo(q *Queue, r *reader) int {
 	if m == nil || r.err != nil || m.state == leased { // Hold keeps it from being leased
 		return 0
 	}
-	x := q.extras[seq]
-	x.moved = max(x.moved, 1)
-	q.setExtra(seq, m, x)
+	st.changes(q, c)
 	if st.release(q, seq, m) {
 		st.over(q, seq, c, m)
 	}
 	if l, _ := q.lineOf(seq, m); l != nil && l.head != seq {
 		l.leave(q, seq, m) // it queues up anew
 	}
-	st.leaveState(q, m)
-	st.wait(q, seq, m, due)
+	st.leaveState(q, seq, c, m)
+	st.wait(q, seq, c, m, due)
 	return 1
 }
 
 // leaveState takes a message out of the count of its state, of ready or delayed.
-func (st *State) leaveState(q *Queue, m *msg) {
+func (st *State) leaveState(q *Queue, seq uint64, c *chunk, m *msg) {
 	switch m.state {
 	case ready, behind:
 		q.Counts.Ready--
 	case delayed:
+		c.dropDue(seq)
 		q.Counts.Delayed--
 		st.delayedN--
 	}
@@ -216,6 +219,7 @@ type dedup struct {
 
 type remembered struct {
 	id      string
+	seq     uint64
 	expires int64
 }
 
@@ -230,8 +234,7 @@ func (q *Queue) MayRemember(n int, now int64) bool {
 func (d *dedup) forget(now int64) {
 	for d.first < len(d.order) && d.order[d.first].expires <= now {
 		delete(d.seqs, d.order[d.first].id)
-		d.order[d.first] = remembered{}
-		d.first++
+		d.first++ // and not cleared: a snapshot may be looking at it
 	}
 	if d.first > 1024 && d.first > len(d.order)/2 {
 		d.order = append(d.order[:0:0], d.order[d.first:]...)
@@ -249,5 +252,5 @@ func (d *dedup) remember(id string, seq uint64, expires int64) {
 	if n := len(d.order); n > d.first {
 		expires = max(expires, d.order[n-1].expires)
 	}
-	d.order = append(d.order, remembered{id, expires})
+	d.order = append(d.order, remembered{id, seq, expires})
 }

@@ -138,7 +138,15 @@ func (st *State) storeUnknown(q *Queue, group []piece, known []bool) []uint64 {
 // store makes p the newest message of q.
 func (st *State) store(q *Queue, p *piece, flags uint8) *msg {
 	q.last++
+	tail := q.tail
+	if tail != nil && tail.key == q.last>>chunkBits {
+		st.changes(q, tail)
+	}
 	c, m := q.put(q.last, st.now)
+	c.epoch = st.epoch // what is new is in no snapshot that has begun
+	if tail != c && tail != nil && tail.live == 0 {
+		st.snap.passOver(tail)
+	}
 	m.refer(p.span, p.body)
 	m.setShares(p.shares)
 	m.flags, m.attempts, m.uncounted = flags|priorityFlags(p.priority), 0, 0
@@ -152,7 +160,7 @@ func (st *State) store(q *Queue, p *piece, flags uint8) *msg {
 	q.Counts.Published++
 	st.liveN++
 	st.retained = append(st.retained, m.stake())
-	st.wait(q, q.last, m, p.due)
+	st.wait(q, q.last, c, m, p.due)
 	st.mortal(q, q.last, c, m)
 	return m
 }

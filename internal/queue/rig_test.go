@@ -56,7 +56,7 @@ func (r *rig) spans() {
 }
 
 func (r *rig) snapshot() {
-	r.snap, r.snapAt = r.st.AppendSnapshot(nil, nil, nil), len(r.log)
+	r.snap, r.snapAt = r.st.AppendSnapshot(nil), len(r.log)
 }
 
 // restart begins a new life from the newest snapshot and the records behind it, or from all records.

@@ -25,6 +25,7 @@ func (st *State) giveBack(q *Queue, flags byte, r *reader) (n int) {
 			continue
 		}
 		n++
+		st.changes(q, c)
 		q.Returned++
 		if flags&flagUncounted != 0 {
 			saturate(&m.uncounted)
@@ -40,9 +41,9 @@ func (st *State) giveBack(q *Queue, flags byte, r *reader) (n int) {
 			st.unlease(q, seq, c)
 			st.over(q, seq, c, m)
 		} else {
-			st.leaveState(q, m)
+			st.leaveState(q, seq, c, m)
 		}
-		st.wait(q, seq, m, due)
+		st.wait(q, seq, c, m, due)
 	}
 	return n
 }
@@ -60,17 +61,10 @@ func deadReason(flags byte, reason string) string {
 }
 
 // wait makes a message ready at due.
-func (st *State) wait(q *Queue, seq uint64, m *msg, due int64) {
-	if due <= st.now {
+func (st *State) wait(q *Queue, seq uint64, c *chunk, m *msg, at int64) {
+	if at <= st.now {
 		st.makeReady(q, seq, m)
 		return
-	}
-	if m.flags&msgExtra != 0 {
-		if x := q.extras[seq]; x.moved != 0 {
-			st.moves = max(st.moves+1, firstMove)
-			x.moved = st.moves
-			q.extras[seq] = x
-		}
 	}
 	if m.delivery() == 1 {
 		st.stepUp(q, seq, m)
@@ -78,31 +72,20 @@ func (st *State) wait(q *Queue, seq uint64, m *msg, due int64) {
 		st.queueUp(q, seq, m)
 	}
 	m.state = delayed
+	st.delaysN++
+	c.dues = append(c.dues, due{at, st.delaysN, uint8(seq & (chunkLen - 1))})
 	q.Counts.Delayed++
 	st.delayedN++
-	st.delays.add(timer{due, seq, q.ID, q.waitNumber(seq, m)})
+	st.delays.add(timer{at, seq, q.ID, st.delaysN})
 	st.delays.tidy(st.delayedN, st.isDelayed)
 }
 
+// isDelayed reports whether a message waits for the time of t: it may have been moved, or have come back, since.
 func (st *State) isDelayed(t timer) bool {
 	q := st.ids[t.queue]
 	if q == nil {
 		return false
 	}
-	_, m := q.find(t.seq)
-	return m != nil && m.state == delayed && q.waitNumber(t.seq, m) == t.about
-}
-
-// firstMove is greater than the number of any delivery.
-const firstMove = 1 << 17
-
-// waitNumber tells a message's present wait from earlier ones: the number of the delivery it
-// leads to, or, where its time was moved, which move or wait since that was.
-func (q *Queue) waitNumber(seq uint64, m *msg) uint32 {
-	if m.flags&msgExtra != 0 {
-		if n := q.extras[seq].moved; n != 0 {
-			return n
-		}
-	}
-	return m.delivery()
+	c, m := q.find(t.seq)
+	return m != nil && m.state == delayed && c.due(t.seq).timer == t.about
 }

@@ -1,9 +1,11 @@
 package queue
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -11,77 +13,176 @@ import (
 // the earlier ones.
 const snapshotVersion = 1
 
-// AppendSnapshot appends the whole journaled state: the same bytes for the same
-// state. sparse, where it is not nil, is asked about every message's place; what it
-// says yes to is reported through found, in passing.
-func (st *State) AppendSnapshot(dst []byte, sparse func(Ref) bool, found func(q *Queue, seq uint64, s Span)) []byte {
-	due := st.dues()
-	dst = append(dst, snapshotVersion)
-	dst = binary.AppendVarint(dst, st.now)
-	dst = binary.AppendUvarint(dst, uint64(st.nextID))
-	dst = binary.AppendUvarint(dst, uint64(len(st.ids)))
+// A Snapshot writes the whole journaled state as it is when it begins, a piece at a time, while commands go on
+// being applied: what they change is written down first (changes).
+type Snapshot struct {
+	st     *State
+	sparse func(Ref) bool
+	found  func(q *Queue, seq uint64, s Span)
+	heads  [][]byte // of queues, as they were
+	dedups [][]remembered
+	queues []*Queue
+	cur    *chunk             // of queues[0], the next to be looked at
+	early  map[*Queue]earlies // what had to be written down before its turn
+}
+
+// earlies are encoded chunks of one queue, a heap by key.
+type earlies []early
+
+type early struct {
+	key  uint64
+	data []byte
+}
+
+// BeginSnapshot begins a snapshot; there must be no other. sparse, where it is not nil, is asked about every
+// message's place; what it says yes to is reported through found, in passing, by Next or any command.
+func (st *State) BeginSnapshot(sparse func(Ref) bool, found func(q *Queue, seq uint64, s Span)) *Snapshot {
+	st.epoch++
+	s := &Snapshot{st: st, sparse: sparse, found: found, early: map[*Queue]earlies{}}
+	head := []byte{snapshotVersion}
+	head = binary.AppendVarint(head, st.now)
+	head = binary.AppendUvarint(head, uint64(st.nextID))
+	head = binary.AppendUvarint(head, uint64(len(st.ids)))
 	for _, id := range slices.Sorted(maps.Keys(st.ids)) {
 		q := st.ids[id]
-		dst = binary.AppendUvarint(dst, uint64(id))
-		dst = appendSettings(appendString(dst, q.Name), &q.Settings)
-		dst = q.appendCounts(dst)
-		dst = binary.AppendUvarint(dst, uint64(len(q.shield)))
-		for _, seq := range q.shield {
-			dst = binary.AppendUvarint(dst, seq)
+		head = q.appendHead(head)
+		s.queues = append(s.queues, q)
+		s.heads = append(s.heads, head)
+		s.dedups = append(s.dedups, q.dedup.order[q.dedup.first:])
+		head = nil
+	}
+	if len(s.queues) > 0 {
+		s.cur = s.queues[0].head
+	} else {
+		s.heads = append(s.heads, head)
+	}
+	st.snap = s
+	return s
+}
+
+// Next appends more of the snapshot, about budget bytes. It is true when nothing is left.
+func (s *Snapshot) Next(dst []byte, budget int) ([]byte, bool) {
+	for end := len(dst) + budget; len(dst) < end; {
+		if len(s.heads) > 0 && s.heads[0] != nil {
+			dst = append(dst, s.heads[0]...)
+			s.heads[0] = nil
 		}
-		dst = binary.AppendUvarint(dst, uint64(len(q.Bindings)))
-		for _, pattern := range q.Bindings {
-			dst = appendString(dst, pattern)
+		if len(s.queues) == 0 {
+			s.st.snap = nil
+			return dst, true
 		}
-		dst = binary.AppendUvarint(dst, uint64(q.Counts.Live()))
-		var in *chunk
-		q.each(func(seq uint64, c *chunk, m *msg) bool {
-			dst = binary.AppendUvarint(dst, seq)
-			if c != in { // before the first message of each chunk
-				in = c
-				dst = binary.AppendVarint(dst, c.base)
+		if d := s.dedups[0]; len(d) > 0 {
+			n := min(len(d), 1024)
+			dst = appendRemembered(dst, d[:n])
+			s.dedups[0] = d[n:]
+			continue
+		}
+		if !s.chunk(&dst) {
+			s.heads, s.dedups, s.queues = s.heads[1:], s.dedups[1:], s.queues[1:]
+			if len(s.queues) > 0 {
+				s.cur = s.queues[0].head
 			}
-			dst = q.appendMessage(dst, seq, m, due)
-			if sparse != nil && sparse(m.ref) {
-				found(q, seq, m.span())
-			}
-			return true
-		})
+		}
+	}
+	return dst, false
+}
+
+// chunk appends the next chunk of the first queue; false where there is none.
+func (s *Snapshot) chunk(dst *[]byte) bool {
+	q := s.queues[0]
+	for s.cur != nil && s.cur.epoch == s.st.epoch {
+		s.cur = s.cur.next
+	}
+	e := s.early[q]
+	if len(e) > 0 && (s.cur == nil || e[0].key < s.cur.key) {
+		*dst = append(*dst, e[0].data...)
+		s.early[q] = e[1:]
+		return true
+	}
+	if s.cur == nil {
+		delete(s.early, q)
+		return false
+	}
+	*dst = s.encode(*dst, q, s.cur)
+	s.cur = s.cur.next
+	return true
+}
+
+// changes is told that a chunk is about to change.
+func (st *State) changes(q *Queue, c *chunk) {
+	if st.snap == nil || c.epoch == st.epoch || c.live == 0 {
+		return
+	}
+	s := st.snap
+	e := s.early[q]
+	i, _ := slices.BinarySearchFunc(e, c.key, func(e early, key uint64) int { return cmp.Compare(e.key, key) })
+	s.early[q] = slices.Insert(e, i, early{c.key, s.encode(nil, q, c)})
+}
+
+// passOver is told that a chunk is taken out of its queue; what it held is written down.
+func (s *Snapshot) passOver(c *chunk) {
+	if s != nil && s.cur == c {
+		s.cur = c.next
+	}
+}
+
+// encode appends the messages of a chunk.
+func (s *Snapshot) encode(dst []byte, q *Queue, c *chunk) []byte {
+	c.epoch = s.st.epoch
+	first := true
+	for i := range c.m {
+		m, seq := &c.m[i], c.key<<chunkBits|uint64(i)
+		if m.state == gone {
+			continue
+		}
+		dst = binary.AppendUvarint(dst, seq)
+		if first {
+			dst, first = binary.AppendVarint(dst, c.base), false
+		}
+		dst = q.appendMessage(dst, seq, c, m)
+		if s.sparse != nil && s.sparse(m.ref) {
+			s.found(q, seq, m.span())
+		}
 	}
 	return dst
 }
 
-type place struct {
-	queue uint32
-	seq   uint64
-}
-
-func (st *State) dues() map[place]int64 {
-	due := make(map[place]int64, st.delayedN)
-	for _, t := range st.delays.heap {
-		if st.isDelayed(t) {
-			due[place{t.queue, t.seq}] = t.at
-		}
+// AppendSnapshot appends the whole journaled state in one go: the same bytes for the same state.
+func (st *State) AppendSnapshot(dst []byte) []byte {
+	s := st.BeginSnapshot(nil, nil)
+	for done := false; !done; {
+		dst, done = s.Next(dst, math.MaxInt/2)
 	}
-	return due
+	return dst
 }
 
-func (q *Queue) appendCounts(dst []byte) []byte {
+// appendHead appends everything of a queue but its messages and the ids it remembers, and how many there are of both.
+func (q *Queue) appendHead(dst []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(q.ID))
+	dst = appendSettings(appendString(dst, q.Name), &q.Settings)
 	paused := byte(0)
 	if q.Paused {
 		paused = 1
 	}
 	dst = append(dst, paused)
 	c := &q.Counts
-	dst = q.dedup.append(dst)
 	for _, v := range [...]uint64{q.last, q.deadLast, c.Published, c.Acked, c.Expired, c.Dead, c.Dropped, c.Cancelled, c.Purged, c.Redriven} {
 		dst = binary.AppendUvarint(dst, v)
 	}
-	return dst
+	dst = binary.AppendUvarint(dst, uint64(len(q.shield)))
+	for _, seq := range q.shield {
+		dst = binary.AppendUvarint(dst, seq)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(q.Bindings)))
+	for _, pattern := range q.Bindings {
+		dst = appendString(dst, pattern)
+	}
+	dst = binary.AppendUvarint(dst, uint64(q.Counts.Live()))
+	return binary.AppendUvarint(dst, uint64(len(q.dedup.order)-q.dedup.first))
 }
 
 // appendMessage: what is leased is written as ready.
-func (q *Queue) appendMessage(dst []byte, seq uint64, m *msg, due map[place]int64) []byte {
+func (q *Queue) appendMessage(dst []byte, seq uint64, c *chunk, m *msg) []byte {
 	dst = append(dst, m.flags&keptFlags)
 	dst = binary.AppendUvarint(dst, uint64(m.ref))
 	dst = binary.AppendUvarint(dst, uint64(m.size))
@@ -91,7 +192,7 @@ func (q *Queue) appendMessage(dst []byte, seq uint64, m *msg, due map[place]int6
 	dst = binary.AppendUvarint(dst, uint64(m.ageShares))
 	when := int64(0)
 	if m.state == delayed {
-		when = due[place{q.ID, seq}]
+		when = c.due(seq).at
 	}
 	dst = binary.AppendVarint(dst, when)
 	if m.age() == tooOld {
@@ -141,7 +242,6 @@ func (st *State) loadQueue(r *reader) {
 	}
 	q := st.add(id, name, s)
 	q.Paused = r.byte() != 0
-	q.dedup.load(r)
 	c := &q.Counts
 	for _, v := range [...]*uint64{&q.last, &q.deadLast, &c.Published, &c.Acked, &c.Expired, &c.Dead, &c.Dropped, &c.Cancelled, &c.Purged, &c.Redriven} {
 		*v = r.uvarint()
@@ -153,8 +253,10 @@ func (st *State) loadQueue(r *reader) {
 	if !slices.IsSorted(q.Bindings) {
 		r.fail(errSnapshot)
 	}
+	live, ids := r.uvarint(), r.uvarint()
+	q.dedup.load(r, ids)
 	before := uint64(0)
-	for live := r.uvarint(); live > 0 && r.err == nil; live-- {
+	for ; live > 0 && r.err == nil; live-- {
 		before = st.loadMessage(q, r, before)
 	}
 }
@@ -193,22 +295,21 @@ func (st *State) loadMessage(q *Queue, r *reader, before uint64) uint64 {
 		}
 		q.dead[seq] = &Dead{Queue: r.string(), Seq: r.uvarint(), Attempts: uint32(r.uvarint()), Reason: r.string()}
 	}
-	st.wait(q, seq, m, due)
+	st.wait(q, seq, c, m, due)
 	st.mortal(q, seq, c, m)
 	return seq
 }
 
-func (d *dedup) append(dst []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(d.order)-d.first))
-	for _, e := range d.order[d.first:] {
-		dst = binary.AppendUvarint(appendString(dst, e.id), d.seqs[e.id])
+func appendRemembered(dst []byte, es []remembered) []byte {
+	for _, e := range es {
+		dst = binary.AppendUvarint(appendString(dst, e.id), e.seq)
 		dst = binary.AppendVarint(dst, e.expires)
 	}
 	return dst
 }
 
-func (d *dedup) load(r *reader) {
-	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
+func (d *dedup) load(r *reader, n uint64) {
+	for ; n > 0 && r.err == nil; n-- {
 		id, seq, expires := r.string(), r.uvarint(), r.varint()
 		if _, twice := d.seqs[id]; twice {
 			r.fail(errSnapshot)

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -111,7 +112,6 @@ func (r *rig) logOf(id uint32, seq uint64) int {
 func dump(st *State) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "now %d, next id %d\n", st.now, st.nextID)
-	due := st.dues()
 	for _, q := range st.Queues() {
 		fmt.Fprintf(&b, "queue %d %q %+v\n  counts %+v, %d bytes, paused %v, last %d, shield %v\n", q.ID, q.Name, q.Settings, q.Counts, q.Bytes, q.Paused, q.last, q.shield)
 		for _, x := range q.dedup.order[q.dedup.first:] {
@@ -119,7 +119,7 @@ func dump(st *State) string {
 		}
 		q.each(func(seq uint64, c *chunk, m *msg) bool {
 			fmt.Fprintf(&b, "  %d: record %d of %d bytes, body %d, %d counted, %d not, published %d, due %d", seq, m.ref, m.size, m.body(),
-				m.attempts, m.uncounted, q.publishedAt(seq, c, m), due[place{q.ID, seq}])
+				m.attempts, m.uncounted, q.publishedAt(seq, c, m), c.due(seq).at)
 			if p := m.priority(); p != DefaultPriority {
 				fmt.Fprintf(&b, ", priority %d", p)
 			}
@@ -142,7 +142,7 @@ func TestSnapshot(t *testing.T) {
 	if f := check(r.st); f != "" {
 		t.Fatal(f)
 	}
-	want := r.st.AppendSnapshot(nil, nil, nil)
+	want := r.st.AppendSnapshot(nil)
 	for cut := 0; cut <= len(r.log); cut++ {
 		first := New(7)
 		for i, rec := range r.log[:cut] {
@@ -154,12 +154,12 @@ func TestSnapshot(t *testing.T) {
 			continue // an all-or-none publish is never cut
 		}
 		first.Due(first.now)
-		snap := first.AppendSnapshot(nil, nil, nil)
+		snap := first.AppendSnapshot(nil)
 		st := New(8)
 		if err := st.LoadSnapshot(snap); err != nil {
 			t.Fatal(err)
 		}
-		if again := st.AppendSnapshot(nil, nil, nil); !bytes.Equal(snap, again) {
+		if again := st.AppendSnapshot(nil); !bytes.Equal(snap, again) {
 			t.Fatalf("after %d records: loading a snapshot and writing it changes it", cut)
 		}
 		if f := check(st); f != "" {
@@ -171,7 +171,7 @@ func TestSnapshot(t *testing.T) {
 			}
 		}
 		st.Due(st.now)
-		if got := st.AppendSnapshot(nil, nil, nil); !bytes.Equal(got, want) {
+		if got := st.AppendSnapshot(nil); !bytes.Equal(got, want) {
 			t.Fatalf("snapshot after %d records: the state is another", cut)
 		}
 	}
@@ -181,12 +181,13 @@ func TestSnapshot(t *testing.T) {
 func TestSnapshotFinds(t *testing.T) {
 	r := everything(t)
 	found := map[Ref]uint32{}
-	r.st.AppendSnapshot(nil, func(ref Ref) bool { return ref>>6%3 == 0 }, func(q *Queue, seq uint64, s Span) {
+	s := r.st.BeginSnapshot(func(ref Ref) bool { return ref>>6%3 == 0 }, func(q *Queue, seq uint64, s Span) {
 		if _, m := q.find(seq); m == nil || m.span() != s {
 			t.Errorf("%q %d is reported at %+v", q.Name, seq, s)
 		}
 		found[s.Ref] = s.Size
 	})
+	s.Next(nil, 1<<30)
 	for ref, size := range r.live {
 		if (ref>>6%3 == 0) != (found[ref] == size) {
 			t.Errorf("record %d: found %d bytes of %d", ref>>6, found[ref], size)
@@ -206,9 +207,9 @@ func TestSnapshotAges(t *testing.T) {
 	r.apply(AppendSettle(nil, 2, r.now, []uint64{1}))
 	r.snapshot()
 	for _, snapshot := range []bool{true, false} {
-		before := r.st.AppendSnapshot(nil, nil, nil)
+		before := r.st.AppendSnapshot(nil)
 		r.restart(snapshot)
-		if !bytes.Equal(before, r.st.AppendSnapshot(nil, nil, nil)) {
+		if !bytes.Equal(before, r.st.AppendSnapshot(nil)) {
 			t.Errorf("snapshot %v: the state is another", snapshot)
 		}
 		r.apply(publishRecord(2, r.now, "x", false))
@@ -224,7 +225,7 @@ func TestGolden(t *testing.T) {
 		for _, rec := range r.log {
 			b = append(binary.LittleEndian.AppendUint32(b, uint32(len(rec))), rec...)
 		}
-		for file, data := range map[string][]byte{".journal": b, ".snapshot": r.st.AppendSnapshot(nil, nil, nil), ".state": []byte(dump(r.st))} {
+		for file, data := range map[string][]byte{".journal": b, ".snapshot": r.st.AppendSnapshot(nil), ".state": []byte(dump(r.st))} {
 			if err := os.WriteFile(name+file, data, 0o666); err != nil {
 				t.Fatal(err)
 			}
@@ -291,5 +292,38 @@ func TestBackoff(t *testing.T) {
 		if got := c.s.Backoff(c.n, c.chance); got != c.want {
 			t.Errorf("Backoff(%d, %d) of %v to %v is %v, should be %v", c.n, c.chance, c.s.RetryMin, c.s.RetryMax, got, c.want)
 		}
+	}
+}
+
+// TestSnapshotMeanwhile: a snapshot that is written a little at a time, while everything goes on changing, is the one
+// of the moment at which it began.
+func TestSnapshotMeanwhile(t *testing.T) {
+	whole := 0
+	for seed := range uint64(30) {
+		h := &history{rig: newRig(t), rnd: rand.New(rand.NewPCG(seed, 1)), model: model{queues: map[string]*mQueue{}}}
+		for step := range 1500 {
+			h.act()
+			if step%50 != 49 {
+				continue
+			}
+			want := h.st.AppendSnapshot(nil)
+			s := h.st.BeginSnapshot(nil, nil)
+			var got []byte
+			for done := false; !done; {
+				if h.act(); h.st.snap != s { // it restarted, or wrote another
+					break
+				}
+				if got, done = s.Next(got, h.rnd.IntN(200)); !done {
+					continue
+				}
+				whole++
+				if !bytes.Equal(got, want) {
+					t.Fatalf("seed %d, step %d: the snapshot is another", seed, step)
+				}
+			}
+		}
+	}
+	if whole < 100 {
+		t.Errorf("only %d snapshots came to their end", whole)
 	}
 }

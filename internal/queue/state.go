@@ -89,10 +89,12 @@ type State struct {
 	givenID   uint32 // by NewID; a create may yet come of it
 	leasesEnd timers
 	delays    timers
+	delaysN   uint32 // how many entries it has had
 	waits     timers
-	ends      timers // of messages with a ttl
-	looked    int64  // the latest time at which Outlived has looked at them
-	moves     uint32
+	ends      timers        // of messages with a ttl
+	looked    int64         // the latest time at which Outlived has looked at them
+	snap      *Snapshot     // the one being written
+	epoch     uint32        // its number, or the latest's
 	held      map[place]int // what is kept from consumers for more than one proposal: how many more
 	liveN     int
 	leasedN   int
@@ -348,10 +350,11 @@ func (st *State) end(q *Queue, seq uint64, c *chunk, m *msg) {
 
 // take takes a message out of its queue, all but the count of why.
 func (st *State) take(q *Queue, seq uint64, c *chunk, m *msg) {
+	st.changes(q, c)
 	if m.state == leased {
 		st.unlease(q, seq, c)
 	} else {
-		st.leaveState(q, m)
+		st.leaveState(q, seq, c, m)
 	}
 	st.stepUp(q, seq, m)
 	if m.flags&msgDead != 0 {
@@ -370,6 +373,7 @@ func (st *State) take(q *Queue, seq uint64, c *chunk, m *msg) {
 	q.Bytes -= m.body()
 	*m = msg{}
 	if c.live--; c.live == 0 && c != q.tail {
+		st.snap.passOver(c)
 		q.chunks.remove(c)
 	}
 }
@@ -393,10 +397,11 @@ func (st *State) makeReady(q *Queue, seq uint64, m *msg) {
 
 // relocate lets a message refer to its record's new place.
 func (st *State) relocate(q *Queue, span Span, seq uint64) {
-	_, m := q.find(seq)
+	c, m := q.find(seq)
 	if m == nil {
 		return
 	}
+	st.changes(q, c)
 	st.released = append(st.released, m.stake())
 	body := m.body()
 	m.refer(span, body)

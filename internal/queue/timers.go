@@ -6,7 +6,7 @@ type timer struct {
 	at    int64
 	seq   uint64
 	queue uint32
-	about uint32 // a delay: its number, as a message may be returned again or moved while it waits; an end: endsNow or 0
+	about uint32 // a delay: its number; an end: endsNow or 0
 }
 
 // timers is a heap by time. Entries are not taken out when they no longer

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/journal/journaltest"
 	"github.com/gmq/gmq/internal/vfs"
 )
 
@@ -78,7 +79,7 @@ func benchShard(l *Log, i, n, inflight, size int) error {
 		free = j.Committed(free)
 		out = all - len(free)
 		if _, ok := j.Compact(); ok && l.opt.CompactSlack < 1<<40 {
-			j.Snapshot(make([]byte, 1000))
+			journaltest.Snapshot(j, make([]byte, 1000))
 		}
 		if out > 0 && len(free) == 0 {
 			<-woken

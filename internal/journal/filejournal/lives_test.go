@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 
 	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/journal/journaltest"
 	"github.com/gmq/gmq/internal/vfs"
 )
 
@@ -44,7 +45,7 @@ func shortLives(t *testing.T) {
 			}
 			synctest.Wait() // the keeper has looked: a life is short of work here, not of time
 			if _, ok := j.Compact(); ok {
-				j.Snapshot(nil)
+				journaltest.Snapshot(j, nil)
 			}
 		}
 		synctest.Wait()

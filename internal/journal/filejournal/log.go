@@ -112,15 +112,15 @@ type Log struct {
 	syncWanted bool    // the snapshotter waits for synced to move up
 	spares     []int
 	nextSpare  int
-	spareWant  bool    // the keeper is to prepare one
-	full       bool    // the last try failed for want of space
-	fullSaid   bool    // and Logf was told
-	reclaim    bool    // a segment may have died
-	reclaimAt  wal.Pos // look again when synced gets there; 0 for not
-	wishWanted bool    // a compaction may be due
-	snapQueue  []*Shard
-	ended      bool // the committer has
-	snapEnded  bool // the snapshotter has
+	spareWant  bool          // the keeper is to prepare one
+	full       bool          // the last try failed for want of space
+	fullSaid   bool          // and Logf was told
+	reclaim    bool          // a segment may have died
+	reclaimAt  wal.Pos       // look again when synced gets there; 0 for not
+	wishWanted bool          // a compaction may be due
+	snapQueue  []*snapWriter // of which there is something to write
+	ended      bool          // the committer has
+	snapEnded  bool          // the snapshotter has
 	closing    bool
 
 	done sync.WaitGroup

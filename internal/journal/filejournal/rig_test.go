@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/journal/journaltest"
 	"github.com/gmq/gmq/internal/vfs"
 )
 
@@ -216,7 +217,7 @@ func (s *state) snapshot() {
 		data = binary.LittleEndian.AppendUint32(data, e.size)
 		data = binary.LittleEndian.AppendUint32(data, e.sum)
 	}
-	s.j.Snapshot(data)
+	journaltest.Snapshot(s.j, data)
 }
 
 func (s *state) load(data []byte) error {

@@ -45,9 +45,7 @@ type Shard struct {
 	touched bool // the committer's
 	wish    atomic.Pointer[map[uint32]struct{}]
 
-	// snap is the snapshot to be written next, guarded by Log.mu. The others
-	// are Open's, then the snapshotter's.
-	snap     *snapshot
+	// What follows is Open's, then the snapshotter's.
 	snapPos  wal.Pos
 	snapFile string // "" where there is none
 	snapSize int64
@@ -171,7 +169,7 @@ func (s *Shard) Compact() (journal.Compaction, bool) {
 }
 
 // Snapshot implements journal.Journal.
-func (s *Shard) Snapshot(data []byte) {
+func (s *Shard) Snapshot() journal.Snapshot {
 	s.settle()
 	end := wal.Pos(s.log.committed.Load())
 	s.mu.Lock()
@@ -179,14 +177,7 @@ func (s *Shard) Snapshot(data []byte) {
 		s.pos = max(s.pos, end)
 	}
 	s.mu.Unlock()
-	l := s.log
-	l.mu.Lock()
-	if s.snap == nil {
-		l.snapQueue = append(l.snapQueue, s)
-	}
-	s.snap = &snapshot{id: l.wal.ID, shard: s.number, pos: s.pos, data: data}
-	l.snap.Signal()
-	l.mu.Unlock()
+	return &snapWriter{shard: s, pos: s.pos}
 }
 
 // Failed implements journal.Journal.

@@ -17,11 +17,12 @@ import (
 //
 //	0   8  magic           8   4  version      12  4  shard
 //	16  8  journal id      24  8  position (segment<<32 | offset)
-//	32  8  length of data  40     data         then 4: crc32c of all before
+//	32  8  zero           40     data         then 4: crc32c of all before
 const (
 	snapHeader  = 40
 	snapVersion = 1
 	snapSuffix  = ".snap"
+	tmpSuffix   = ".tmp" // of a file that is not whole yet
 )
 
 var (
@@ -44,7 +45,7 @@ func (s *snapshot) encode() (head, tail []byte) {
 	head = binary.LittleEndian.AppendUint32(head, uint32(s.shard))
 	head = binary.LittleEndian.AppendUint64(head, s.id)
 	head = binary.LittleEndian.AppendUint64(head, uint64(s.pos))
-	head = binary.LittleEndian.AppendUint64(head, uint64(len(s.data)))
+	head = binary.LittleEndian.AppendUint64(head, 0)
 	crc := crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, s.data)
 	return head, binary.LittleEndian.AppendUint32(nil, crc)
 }
@@ -65,7 +66,7 @@ func decodeSnapshot(file []byte) (*snapshot, error) {
 		return nil, fmt.Errorf("format version %d, this program reads %d", v, snapVersion)
 	}
 	shard := binary.LittleEndian.Uint32(file[12:])
-	if shard > 255 || binary.LittleEndian.Uint64(file[32:]) != uint64(len(body)-snapHeader) {
+	if shard > 255 || binary.LittleEndian.Uint64(file[32:]) != 0 {
 		return nil, errors.New("the header is wrong")
 	}
 	return &snapshot{
@@ -159,62 +160,6 @@ func (l *Log) moveNeeded() {
 	}
 	l.needed.Store(uint64(needed))
 	l.snapBytes.Store(bytes)
-}
-
-// snapLoop is the snapshotter: it writes the snapshots, one at a time.
-func (l *Log) snapLoop() {
-	defer l.done.Done()
-	for {
-		l.mu.Lock()
-		for len(l.snapQueue) == 0 && !l.ended && l.Failed() == nil {
-			l.snap.Wait()
-		}
-		if len(l.snapQueue) == 0 || l.Failed() != nil {
-			l.snapEnded = true
-			l.wakeAll()
-			l.mu.Unlock()
-			return
-		}
-		s := l.snapQueue[0]
-		l.snapQueue = l.snapQueue[1:]
-		snap := s.snap
-		s.snap = nil
-		l.mu.Unlock()
-		if err := l.writeSnapshot(s, snap); err != nil {
-			l.fail(err)
-		}
-	}
-}
-
-// writeSnapshot writes a snapshot and removes the shard's older one.
-func (l *Log) writeSnapshot(s *Shard, snap *snapshot) error {
-	// A snapshot must not be ahead of the log that a power cut leaves.
-	if err := l.syncedUpTo(uint64(snap.pos)); err != nil {
-		return err
-	}
-	file := filepath.Join(l.snapDir(), snapName(s.number, snap.pos))
-	head, tail := snap.encode()
-	err := vfs.WriteFileAtomic(l.fs, file, head, snap.data, tail)
-	if err != nil && isFull(err) && l.dropReserve() {
-		err = vfs.WriteFileAtomic(l.fs, file, head, snap.data, tail)
-	}
-	if err != nil {
-		if isFull(err) {
-			l.opt.Logf("no space for a snapshot; the one before stays: %v", err)
-			return nil
-		}
-		return err
-	}
-	if old := s.snapFile; old != "" && old != file {
-		if err := l.fs.Remove(old); err != nil {
-			return err
-		}
-	}
-	s.snapFile, s.snapPos, s.snapSize = file, snap.pos, int64(len(snap.data))
-	l.moveNeeded()
-	l.keepReserve()
-	l.poke(func() { l.reclaim = true })
-	return nil
 }
 
 // The reserve is room for one snapshot on a disk that is full: only a snapshot

@@ -290,3 +290,11 @@ func equal(t *testing.T, got, want [][]byte) {
 		}
 	}
 }
+
+// Snapshot hands a state over in two pieces.
+func Snapshot(j journal.Journal, data []byte) {
+	w := j.Snapshot()
+	w.Write(data[:len(data)/2])
+	w.Write(data[len(data)/2:])
+	w.Commit()
+}

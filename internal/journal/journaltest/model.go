@@ -247,7 +247,7 @@ func (m *Model) Snapshot() {
 		data = binary.LittleEndian.AppendUint64(data, uint64(e.ref))
 		data = binary.LittleEndian.AppendUint32(data, e.size)
 	}
-	m.o.j.Snapshot(data)
+	Snapshot(m.o.j, data)
 }
 
 func (m *Model) load(data []byte) error {

@@ -1,0 +1,90 @@
+package broker
+
+import (
+	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/queue"
+)
+
+// What one turn does at most for a compaction: whatever the size of the state, others wait no longer than this takes.
+const (
+	snapshotStep   = 128 << 10 // bytes of the snapshot
+	moveStep       = 256 << 10 // bytes of messages proposed anew
+	snapshotUnsent = 4 << 20   // bytes that may wait for the disk
+)
+
+// A compaction is a snapshot that is being written, and the moving of what is left of sparse segments to
+// the log's end.
+type compaction struct {
+	state *queue.Snapshot // nil when it is whole
+	to    journal.Snapshot
+	moves []move
+}
+
+// A move is a message whose record lies in a sparse segment.
+type move struct {
+	queue *queue.Queue
+	seq   uint64
+	ref   queue.Ref
+}
+
+// compact goes on with a compaction when the journal has asked for one.
+func (sh *shard) compact(st *store) {
+	c := st.compaction
+	if c == nil {
+		want, ok := st.journal.Compact()
+		if !ok {
+			return
+		}
+		c = &compaction{}
+		st.compaction = c
+		c.state = st.state.BeginSnapshot(func(r queue.Ref) bool { return want.Sparse(journal.Ref(r)) },
+			func(q *queue.Queue, seq uint64, s queue.Span) { c.moves = append(c.moves, move{q, seq, s.Ref}) })
+		c.to = st.journal.Snapshot()
+	}
+	if c.state != nil {
+		if c.to.Backlog() > snapshotUnsent {
+			return // the journal wakes the shard
+		}
+		piece, done := c.state.Next(make([]byte, 0, snapshotStep+snapshotStep/4), snapshotStep)
+		c.to.Write(piece)
+		if done {
+			c.to.Commit()
+			c.state = nil
+		}
+	}
+	if err := sh.moveSome(st, c); err != nil {
+		sh.b.fail(err)
+		return
+	}
+	if c.state == nil && len(c.moves) == 0 {
+		st.compaction = nil
+		return
+	}
+	sh.signal() // more in the next turn
+}
+
+// moveSome proposes some of the messages anew that lie in sparse segments.
+func (sh *shard) moveSome(st *store, c *compaction) error {
+	for bytes := 0; len(c.moves) > 0 && bytes < moveStep; {
+		m := c.moves[0]
+		c.moves = c.moves[1:]
+		span, ok := m.queue.Place(m.seq)
+		if !ok || span.Ref != m.ref {
+			continue // settled, or moved, meanwhile
+		}
+		payloads, err := st.journal.Read([]journal.Ref{journal.Ref(m.ref)}, nil)
+		if err != nil {
+			return err
+		}
+		bytes += len(payloads[0])
+		st.record(task{}).write(func(dst []byte) []byte {
+			dst, err = queue.AppendRelocate(dst, m.queue.ID, m.seq, payloads[0])
+			return dst
+		})
+		if err != nil {
+			return err
+		}
+	}
+	st.propose()
+	return nil
+}

@@ -1,0 +1,214 @@
+package filejournal
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"path/filepath"
+
+	"github.com/gmq/gmq/internal/vfs"
+	"github.com/gmq/gmq/internal/wal"
+)
+
+// lowBacklog is the backlog at which the owner of a snapshot is woken to write more.
+const lowBacklog = 1 << 20
+
+// snapWriter is a snapshot on its way to its file. The shard hands pieces over, the snapshotter writes them.
+type snapWriter struct {
+	shard *Shard
+	pos   wal.Pos
+
+	// What follows is guarded by Log.mu.
+	pieces  [][]byte
+	backlog int
+	whole   bool // nothing more will come
+	queued  bool // in Log.snapQueue
+
+	// The snapshotter's.
+	file  vfs.File
+	off   int64
+	crc   uint32
+	given bool // up, for want of space
+}
+
+// Write implements journal.Snapshot.
+func (w *snapWriter) Write(piece []byte) {
+	w.shard.log.toSnapshotter(func() {
+		w.pieces = append(w.pieces, piece)
+		w.backlog += len(piece)
+	}, w)
+}
+
+// Commit implements journal.Snapshot.
+func (w *snapWriter) Commit() { w.shard.log.toSnapshotter(func() { w.whole = true }, w) }
+
+// Backlog implements journal.Snapshot.
+func (w *snapWriter) Backlog() int {
+	l := w.shard.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return w.backlog
+}
+
+// toSnapshotter tells the snapshotter what is new of w; f says it under mu.
+func (l *Log) toSnapshotter(f func(), w *snapWriter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f()
+	if !w.queued {
+		w.queued = true
+		l.snapQueue = append(l.snapQueue, w)
+	}
+	l.snap.Signal()
+}
+
+// snapLoop is the snapshotter: it writes what there is of each snapshot in turn.
+func (l *Log) snapLoop() {
+	defer l.done.Done()
+	open := map[*snapWriter]struct{}{}
+	for {
+		l.mu.Lock()
+		for len(l.snapQueue) == 0 && !l.ended && l.Failed() == nil {
+			l.snap.Wait()
+		}
+		if len(l.snapQueue) == 0 || l.Failed() != nil {
+			l.snapEnded = true
+			l.wakeAll()
+			l.mu.Unlock()
+			for w := range open { // will never be whole
+				_ = w.abandon()
+			}
+			return
+		}
+		w := l.snapQueue[0]
+		l.snapQueue = l.snapQueue[1:]
+		pieces, whole := w.pieces, w.whole
+		w.pieces, w.queued = nil, false
+		l.mu.Unlock()
+		open[w] = struct{}{}
+		if whole {
+			delete(open, w)
+		}
+		if err := w.write(pieces, whole); err != nil {
+			l.fail(err)
+		}
+	}
+}
+
+// write writes pieces, and ends the file where nothing more will come.
+func (w *snapWriter) write(pieces [][]byte, whole bool) error {
+	l := w.shard.log
+	for _, piece := range pieces {
+		if err := w.append(piece); err != nil {
+			return err
+		}
+		l.mu.Lock()
+		w.backlog -= len(piece)
+		low := w.backlog < lowBacklog && w.backlog+len(piece) >= lowBacklog
+		l.mu.Unlock()
+		if low {
+			w.shard.callWake()
+		}
+	}
+	if !whole || w.given {
+		return nil
+	}
+	if err := w.append(nil); err != nil || w.given { // a snapshot of nothing has a header as well
+		return err
+	}
+	return w.finish()
+}
+
+func (w *snapWriter) name() string {
+	return filepath.Join(w.shard.log.snapDir(), snapName(w.shard.number, w.pos))
+}
+
+// append writes a piece behind what is there. Where there is no space for it the snapshot is given up.
+func (w *snapWriter) append(piece []byte) error {
+	if w.given {
+		return nil
+	}
+	if w.file == nil {
+		f, err := w.shard.log.fs.Create(w.name() + tmpSuffix)
+		if err != nil {
+			return w.noSpace(err)
+		}
+		w.file = f
+		head, _ := (&snapshot{id: w.shard.log.wal.ID, shard: w.shard.number, pos: w.pos}).encode()
+		if err := w.put(head); err != nil || w.given {
+			return err
+		}
+	}
+	return w.put(piece)
+}
+
+func (w *snapWriter) put(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	_, err := w.file.WriteAt(b, w.off)
+	if err != nil && isFull(err) && w.shard.log.dropReserve() {
+		_, err = w.file.WriteAt(b, w.off)
+	}
+	if err != nil {
+		return w.noSpace(err)
+	}
+	w.off += int64(len(b))
+	w.crc = crc32.Update(w.crc, castagnoli, b)
+	return nil
+}
+
+// noSpace gives the snapshot up where the error says that there is no space; the one before stays.
+func (w *snapWriter) noSpace(err error) error {
+	if !isFull(err) {
+		return err
+	}
+	w.given = true
+	w.shard.log.opt.Logf("no space for a snapshot; the one before stays: %v", err)
+	return w.abandon()
+}
+
+func (w *snapWriter) abandon() error {
+	if w.file == nil {
+		return nil
+	}
+	err := errors.Join(w.file.Close(), w.shard.log.fs.Remove(w.name()+tmpSuffix))
+	w.file = nil
+	return err
+}
+
+// finish makes the snapshot the shard's newest one, and removes the one before.
+func (w *snapWriter) finish() error {
+	s := w.shard
+	l := s.log
+	if err := w.put(binary.LittleEndian.AppendUint32(nil, w.crc)); err != nil || w.given {
+		return err
+	}
+	// A snapshot must not be ahead of the log that a power cut leaves.
+	if err := l.syncedUpTo(uint64(w.pos)); err != nil {
+		return err
+	}
+	if err := w.file.Sync(); err != nil {
+		return w.noSpace(err)
+	}
+	if err := w.file.Close(); err != nil {
+		return err
+	}
+	w.file = nil
+	if err := l.fs.Rename(w.name()+tmpSuffix, w.name()); err != nil {
+		return err
+	}
+	if err := l.fs.SyncDir(l.snapDir()); err != nil {
+		return err
+	}
+	if old := s.snapFile; old != "" && old != w.name() {
+		if err := l.fs.Remove(old); err != nil {
+			return err
+		}
+	}
+	s.snapFile, s.snapPos, s.snapSize = w.name(), w.pos, w.off-snapHeader-4
+	l.moveNeeded()
+	l.keepReserve()
+	l.poke(func() { l.reclaim = true })
+	return nil
+}
