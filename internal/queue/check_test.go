@@ -50,8 +50,9 @@ func checkChunks(_ *State, q *Queue) string {
 	for c := q.head; c != nil; before, c = c, c.next {
 		n++
 		live, leasedN := 0, 0
-		for i := range c.m {
-			m := &c.m[i]
+		var tmp [chunkLen]msg
+		for i, ms := 0, c.look(&tmp); i < chunkLen; i++ {
+			m := &ms[i]
 			if m.state == gone {
 				if *m != (msg{}) {
 					return fmt.Sprintf("message %d is gone and holds %+v", c.key<<chunkBits+uint64(i), *m)

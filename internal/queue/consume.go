@@ -274,6 +274,9 @@ func (q *Queue) top(p int) (uint64, *chunk, *msg) {
 func (q *Queue) atCursor() (uint64, *chunk, *msg) {
 	for c := q.from; c != nil; c = c.next {
 		q.from = c
+		if c.m == nil { // the cursor will have done with it soon
+			q.unpack(c)
+		}
 		first := c.key << chunkBits
 		seq := max(q.cursor, first)
 		for ; seq < first+chunkLen && seq <= q.last; seq++ {

@@ -104,6 +104,8 @@ func TestBacklogMemory(t *testing.T) {
 }
 
 func BenchmarkRound(b *testing.B) {
+	packBehind = 64
+	defer func() { packBehind = 0 }()
 	for name, c := range map[string]int{"1": 1, "1000": 1000} {
 		b.Run("consumers="+name, func(b *testing.B) {
 			x := newBench(b, c, 1024)

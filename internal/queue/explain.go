@@ -21,9 +21,10 @@ const peekScan = 1_000_000
 // Peek shows up to limit messages of q behind seq after, in order of seq; those in the state of that
 // name, or all where it is "".
 func (st *State) Peek(q *Queue, state string, after uint64, limit int) (views []View) {
+	var tmp [chunkLen]msg
 	for c, looked := q.chunkFrom(after), 0; c != nil && looked < peekScan && len(views) < limit; c = c.next {
-		for i := range c.m {
-			m, seq := &c.m[i], c.key<<chunkBits|uint64(i)
+		for i, ms := 0, c.look(&tmp); i < chunkLen; i++ {
+			m, seq := &ms[i], c.key<<chunkBits|uint64(i)
 			if looked++; m.state == gone || seq <= after || len(views) == limit || state != "" && stateNames[m.state] != state {
 				continue
 			}

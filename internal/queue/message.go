@@ -100,7 +100,8 @@ type chunk struct {
 	dues       []due   // of those that are delayed, in no order
 	epoch      uint32  // of the latest snapshot that has the chunk, or needs it not; see Snapshot
 	prev, next *chunk
-	m          [chunkLen]msg
+	m          *[chunkLen]msg // nil while they are packed
+	packed     []byte
 }
 
 // A due is when the message at an index of a chunk is due, unix ns.
@@ -163,6 +164,8 @@ type chunks struct {
 	hit        *chunk // the one last found
 	from       *chunk // where Queue.cursor points to, or the first chunk behind it
 	spare      *chunk // the one last taken out, to be used again
+	free       []*[chunkLen]msg
+	opened     []*chunk // unpacked out of turn, the oldest first
 }
 
 // find returns the message, or nil where it is gone.
@@ -175,7 +178,7 @@ func (cs *chunks) find(seq uint64) (*chunk, *msg) {
 		}
 		cs.hit = c
 	}
-	m := &c.m[seq&(chunkLen-1)]
+	m := &cs.msgs(c)[seq&(chunkLen-1)]
 	if m.state == gone {
 		return nil, nil
 	}
@@ -190,10 +193,10 @@ func (cs *chunks) put(seq uint64, at int64) (*chunk, *msg) {
 		old := cs.tail
 		c = cs.spare
 		if c == nil {
-			c = new(chunk)
+			c = &chunk{m: new([chunkLen]msg)}
 		}
 		cs.spare = nil
-		*c = chunk{key: key, base: at, prev: old}
+		*c = chunk{key: key, base: at, prev: old, m: c.m}
 		if old != nil {
 			old.next = c
 		} else {
@@ -244,14 +247,11 @@ func (cs *chunks) remove(c *chunk) {
 
 // oldest is the lowest seq that is not gone, 0 where there is none.
 func (cs *chunks) oldest() (seq uint64, c *chunk, m *msg) {
-	if c := cs.head; c != nil {
-		for i := range c.m {
-			if c.m[i].state != gone {
-				return c.key<<chunkBits | uint64(i), c, &c.m[i]
-			}
-		}
-	}
-	return 0, nil, nil
+	cs.view(func(s uint64, in *chunk, x *msg) bool {
+		seq, c, m = s, in, x
+		return false
+	})
+	return seq, c, m
 }
 
 // each calls f for every message in order of seq, until it returns false. f
@@ -259,11 +259,24 @@ func (cs *chunks) oldest() (seq uint64, c *chunk, m *msg) {
 func (cs *chunks) each(f func(seq uint64, c *chunk, m *msg) bool) {
 	for c := cs.head; c != nil; {
 		next := c.next
-		for i := range c.m {
+		for i := range cs.msgs(c) {
 			if c.m[i].state != gone && !f(c.key<<chunkBits|uint64(i), c, &c.m[i]) {
 				return
 			}
 		}
 		c = next
+	}
+}
+
+// view is each for one who only reads: what is packed stays so, and the message is only good during the call.
+func (cs *chunks) view(f func(seq uint64, c *chunk, m *msg) bool) {
+	var tmp [chunkLen]msg
+	for c := cs.head; c != nil; c = c.next {
+		ms := c.look(&tmp)
+		for i := range ms {
+			if ms[i].state != gone && !f(c.key<<chunkBits|uint64(i), c, &ms[i]) {
+				return
+			}
+		}
 	}
 }

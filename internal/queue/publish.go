@@ -138,6 +138,7 @@ func (st *State) storeUnknown(q *Queue, group []piece, known []bool) []uint64 {
 // store makes p the newest message of q.
 func (st *State) store(q *Queue, p *piece, flags uint8) *msg {
 	q.last++
+	q.packSome()
 	tail := q.tail
 	if tail != nil && tail.key == q.last>>chunkBits {
 		st.changes(q, tail)
@@ -232,7 +233,7 @@ func (q *Queue) victims(n int, bytes int64, spared func(uint64, *msg) bool) (seq
 	if s.MaxBytes == 0 {
 		overBytes = 0
 	}
-	q.each(func(seq uint64, _ *chunk, m *msg) bool {
+	q.view(func(seq uint64, _ *chunk, m *msg) bool {
 		if spared(seq, m) {
 			return true
 		}
@@ -257,7 +258,7 @@ func (q *Queue) Shield(n int) (seqs []uint64) {
 	if q.Settings.MaxBytes > 0 {
 		n = q.Counts.Live()
 	}
-	q.each(func(seq uint64, _ *chunk, m *msg) bool {
+	q.view(func(seq uint64, _ *chunk, m *msg) bool {
 		if m.state == leased {
 			seqs = append(seqs, seq)
 		} else {

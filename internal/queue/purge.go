@@ -58,7 +58,7 @@ func (r *reader) ascending() []uint64 {
 // from consumers until the purge is decided.
 func (st *State) Purgeable(q *Queue, state string) *Purge {
 	p := &Purge{But: state == stateNames[ready], upTo: q.last}
-	q.each(func(seq uint64, _ *chunk, m *msg) bool {
+	q.view(func(seq uint64, _ *chunk, m *msg) bool {
 		if in := stateNames[m.state] == state; in != p.But {
 			p.seqs = append(p.seqs, seq)
 			if !p.But {

@@ -86,6 +86,6 @@ func (st *State) isDelayed(t timer) bool {
 	if q == nil {
 		return false
 	}
-	c, m := q.find(t.seq)
-	return m != nil && m.state == delayed && c.due(t.seq).timer == t.about
+	c := q.byKey[t.seq>>chunkBits]
+	return c != nil && c.due(t.seq).timer == t.about
 }

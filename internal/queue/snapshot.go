@@ -24,6 +24,7 @@ type Snapshot struct {
 	queues []*Queue
 	cur    *chunk             // of queues[0], the next to be looked at
 	early  map[*Queue]earlies // what had to be written down before its turn
+	tmp    [chunkLen]msg
 }
 
 // earlies are encoded chunks of one queue, a heap by key.
@@ -130,8 +131,9 @@ func (s *Snapshot) passOver(c *chunk) {
 func (s *Snapshot) encode(dst []byte, q *Queue, c *chunk) []byte {
 	c.epoch = s.st.epoch
 	first := true
-	for i := range c.m {
-		m, seq := &c.m[i], c.key<<chunkBits|uint64(i)
+	ms := c.look(&s.tmp)
+	for i := range ms {
+		m, seq := &ms[i], c.key<<chunkBits|uint64(i)
 		if m.state == gone {
 			continue
 		}
@@ -326,9 +328,9 @@ func (st *State) Resume() {
 	st.ends.keep(func(t timer) bool { return t.about != endsNow })
 	for _, q := range st.Queues() {
 		q.restored, q.Returned, q.Shielded = q.last, 0, len(q.shield) > 0
-		q.each(func(_ uint64, _ *chunk, m *msg) bool {
+		q.view(func(_ uint64, _ *chunk, m *msg) bool {
 			st.retained = append(st.retained, m.stake())
-			m.flags &^= msgEnding // whatever was on its way never came to be
+			m.flags &^= msgEnding // whatever was on its way never came to be; what is packed is on no way
 			return true
 		})
 	}

@@ -281,7 +281,7 @@ func (st *State) update(q *Queue, s Settings) {
 	}
 	if other {
 		st.ends.keep(func(t timer) bool { return t.queue != q.ID || t.about == endsNow })
-		q.each(func(seq uint64, c *chunk, m *msg) bool {
+		q.view(func(seq uint64, c *chunk, m *msg) bool {
 			st.mortal(q, seq, c, m)
 			return true
 		})

@@ -1,0 +1,172 @@
+package queue
+
+import "encoding/binary"
+
+// A backlog that nobody touches is packed: the messages of a chunk that wait far behind the cursor take a few bytes each.
+// A packed chunk is unpacked by whoever needs one of its messages (find, each, the cursor), and packed again when it
+// has been left alone for a while. Packing happens in one place, before a message is stored: nobody holds one then.
+
+// packBehind is how many chunks behind the cursor's stay as they are: they will be needed soon. Tests change it.
+var packBehind uint64 = 64
+
+// openChunks is how many chunks that were unpacked out of turn stay so.
+const openChunks = 32
+
+// What a message in a packed chunk has beyond what its neighbour before leads to expect.
+const (
+	packRef     = 1 << iota // its record does not follow: varint, the distance
+	packSize                // another size: uvarint
+	packOver                // another over: uvarint
+	packAge                 // another age: varint, the difference
+	packFlags               // flags: a byte
+	packCounts              // attempts, uncounted: uvarints
+	packMissing             // there is none
+	packDelayed             // it is not ready but delayed; chunk.dues says until when
+)
+
+// msgs are the messages of a chunk, unpacked.
+func (cs *chunks) msgs(c *chunk) *[chunkLen]msg {
+	if c.m == nil {
+		cs.unpack(c)
+		if cs.opened = append(cs.opened, c); len(cs.opened) > 4*openChunks { // nobody publishes: let it be
+			cs.opened = append(cs.opened[:0], cs.opened[1:]...)
+		}
+	}
+	return c.m
+}
+
+func (cs *chunks) unpack(c *chunk) {
+	if n := len(cs.free); n > 0 {
+		c.m, cs.free = cs.free[n-1], cs.free[:n-1]
+		*c.m = [chunkLen]msg{}
+	} else {
+		c.m = new([chunkLen]msg)
+	}
+	readPacked(c.packed, c.m)
+	c.packed = nil
+}
+
+// look is the messages of a chunk, to be read only; where it is packed they are in tmp.
+func (c *chunk) look(tmp *[chunkLen]msg) *[chunkLen]msg {
+	if c.m != nil {
+		return c.m
+	}
+	*tmp = [chunkLen]msg{}
+	readPacked(c.packed, tmp)
+	return tmp
+}
+
+// packSome packs chunks that will not be needed soon: the one before the tail, and those that were unpacked long ago.
+func (cs *chunks) packSome() {
+	if t := cs.tail; t != nil && t.prev != nil {
+		cs.pack(t.prev)
+	}
+	for len(cs.opened) > openChunks {
+		cs.pack(cs.opened[0])
+		cs.opened = append(cs.opened[:0], cs.opened[1:]...)
+	}
+}
+
+// pack packs a chunk, if it is one that waits.
+func (cs *chunks) pack(c *chunk) {
+	if c.m == nil || c.live == 0 || c.leased > 0 || c == cs.tail || cs.from == nil || c.key < cs.from.key+packBehind {
+		return
+	}
+	for i := range c.m {
+		if m := &c.m[i]; m.state != gone && (m.state != ready && m.state != delayed || m.flags&(msgInHeap|msgEnding) != 0) {
+			return
+		}
+	}
+	var room [chunkLen * 32]byte
+	c.packed = append([]byte(nil), appendPacked(room[:0], c.m)...)
+	if len(cs.free) < 8 {
+		cs.free = append(cs.free, c.m)
+	}
+	c.m = nil
+}
+
+// expected is what the message behind before is taken to be like.
+func expected(before *msg) msg {
+	return msg{ref: before.ref + Ref(before.size), size: before.size, over: before.over, ageShares: before.ageShares, state: ready, flags: before.flags}
+}
+
+func appendPacked(dst []byte, ms *[chunkLen]msg) []byte {
+	var want msg
+	for i := range ms {
+		m := &ms[i]
+		if m.state == gone {
+			dst = append(dst, packMissing)
+			continue
+		}
+		at := len(dst)
+		dst = append(dst, 0)
+		what := byte(0)
+		if m.ref != want.ref {
+			what |= packRef
+			dst = binary.AppendVarint(dst, int64(m.ref-want.ref))
+		}
+		if m.size != want.size {
+			what |= packSize
+			dst = binary.AppendUvarint(dst, uint64(m.size))
+		}
+		if m.over != want.over {
+			what |= packOver
+			dst = binary.AppendUvarint(dst, uint64(m.over))
+		}
+		if m.ageShares != want.ageShares {
+			what |= packAge
+			dst = binary.AppendVarint(dst, int64(m.ageShares)-int64(want.ageShares))
+		}
+		if m.flags != want.flags {
+			what |= packFlags
+			dst = append(dst, m.flags)
+		}
+		if m.attempts != 0 || m.uncounted != 0 {
+			what |= packCounts
+			dst = binary.AppendUvarint(binary.AppendUvarint(dst, uint64(m.attempts)), uint64(m.uncounted))
+		}
+		if m.state == delayed {
+			what |= packDelayed
+		}
+		dst[at] = what
+		want = expected(m)
+	}
+	return dst
+}
+
+// readPacked is the opposite of appendPacked, which wrote b.
+func readPacked(b []byte, ms *[chunkLen]msg) {
+	r := reader{b: b}
+	var want msg
+	for i := range ms {
+		what := r.byte()
+		if what&packMissing != 0 {
+			continue
+		}
+		m := &ms[i]
+		*m = want
+		m.state = ready
+		if what&packRef != 0 {
+			m.ref += Ref(r.varint())
+		}
+		if what&packSize != 0 {
+			m.size = uint32(r.uvarint())
+		}
+		if what&packOver != 0 {
+			m.over = uint16(r.uvarint())
+		}
+		if what&packAge != 0 {
+			m.ageShares = uint32(int64(m.ageShares) + r.varint())
+		}
+		if what&packFlags != 0 {
+			m.flags = r.byte()
+		}
+		if what&packCounts != 0 {
+			m.attempts, m.uncounted = uint16(r.uvarint()), uint16(r.uvarint())
+		}
+		if what&packDelayed != 0 {
+			m.state = delayed
+		}
+		want = expected(m)
+	}
+}
