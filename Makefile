@@ -3,6 +3,8 @@
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10000x
 KILLS    ?= 200
+EXT4CUTS ?= 100
+XFSCUTS  ?= 30
 DIR      ?=
 
 # Where goroutines meet. The rest has none, and the race detector is slow.
@@ -13,7 +15,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit race fuzz kill bench demo lint clean
+.PHONY: help build test fmt vet unit race fuzz kill cut deep bench demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +23,7 @@ help: ## say what can be done
 build: ## one static binary: bin/gmq
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gmq ./cmd/gmq
 
-test: fmt vet unit race fuzz kill ## everything that must hold before a change lands
+test: fmt vet unit race fuzz kill cut ## everything that must hold before a change lands
 	@if command -v "$$(go env CC)" >/dev/null 2>&1; then echo "passed: $^"; \
 	else echo "passed: $(filter-out race,$^); 1 SKIPPED: race (no C compiler)"; fi
 
@@ -51,6 +53,14 @@ fuzz: ## every fuzz target for FUZZTIME (10000x: that many inputs; a time makes 
 
 kill: ## kill the server KILLS (200) times under load; nothing confirmed may be lost
 	go test -count=1 -timeout 10m ./test/kill -kills $(KILLS)
+
+cut: ## cut the power EXT4CUTS (100) and XFSCUTS (30) times under load, and fill the disk (needs the right to mount; says what is missing)
+	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \
+		{ apt-get update -q && apt-get install -yq e2fsprogs xfsprogs; } || true
+	go test -count=1 -timeout 10m -v ./test/powercut -ext4 $(EXT4CUTS) -xfs $(XFSCUTS)
+
+deep: ## backlogs of 10,000,000 messages: memory, restart, draining, disk
+	go test -count=1 -timeout 30m -v ./test/deep -messages 10000000
 
 bench: ## the benchmarks of the packages, and file beside memory on a real server
 	go test -run '^$$' -bench . -benchmem ./...

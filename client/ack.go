@@ -2,6 +2,7 @@ package gmq
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 
@@ -42,6 +43,9 @@ func (a Acking) Wait(ctx context.Context) error {
 		return err
 	}
 	err := a.batch.call.err
+	if a.batch.q.over(err) {
+		return nil
+	}
 	if e, ok := err.(*Error); ok && e.Code == wire.CodeLeaseLost && len(e.Seqs) > 0 {
 		if !slices.Contains(e.Seqs, a.seq) {
 			return nil // the stale ones were others
@@ -50,8 +54,15 @@ func (a Acking) Wait(ctx context.Context) error {
 	return err
 }
 
+// over reports whether err says no more than that an ephemeral queue has ended with its connection. Its
+// messages are nobody's then, as if they had been settled elsewhere.
+func (q *Queue) over(err error) bool {
+	return q.link != 0 && (errors.Is(err, ErrNotFound) || errors.Is(err, ErrUnknownOutcome))
+}
+
 // Ack settles the message for good and waits until that is as durable as the
-// queue makes a publish. It survives a lost connection.
+// queue makes a publish. It survives a lost connection; where a subscription to a
+// topic has lost its queue with the connection, there is nothing left to settle, and Ack succeeds.
 func (m *Message) Ack(ctx context.Context) error { return m.AckAsync().Wait(ctx) }
 
 // AckAsync settles the message without waiting. What is acked while the
@@ -66,9 +77,12 @@ func (m *Message) AckAsync() Acking {
 	if c.closed {
 		return Acking{err: ErrClosed}
 	}
+	if !c.reaches(m.q.link) {
+		return Acking{}
+	}
 	b := m.q.open
 	if b == nil {
-		b = &ackBatch{q: m.q}
+		b = &ackBatch{q: m.q, call: call{link: m.q.link}}
 		m.q.open = b
 		c.acks = append(c.acks, b)
 		if c.link != nil {

@@ -18,7 +18,7 @@ type callKind uint8
 const (
 	callPlain       callKind = iota // the whole reply
 	callPublish                     // seq, stored, duplicate
-	callBatch                       // seqs, stored
+	callBatch                       // seqs, stored; of a topic what callPublish has
 	callReceive                     // messages
 	callSubscribe                   // the subscription's number
 	callUnsubscribe                 // that it has ended
@@ -41,6 +41,8 @@ type call struct {
 	num  uint64        // of callUnsubscribe
 	q    *Queue        // of callReceive
 	auto bool          // of callReceive: its messages are settled on delivery
+	// link is the only connection to which the request means something; 0 is any.
+	link uint64
 	// left is set, under Client.mu, where nobody waits for the reply any more.
 	left bool
 
@@ -216,6 +218,10 @@ func (c *Client) submit(ctx context.Context, cl *call, tail []byte, keep bool, a
 			c.mu.Unlock()
 			return ErrClosed
 		}
+		if !c.reaches(cl.link) {
+			c.mu.Unlock()
+			return &Error{Code: wire.CodeNotFound, Message: "the ephemeral queue has ended with its connection"}
+		}
 		if c.admits(adm) {
 			break
 		}
@@ -252,6 +258,12 @@ func (c *Client) admits(adm admission) bool {
 		return false
 	}
 	return adm == admitSettle || !c.link.draining && c.pending.busy() < c.cfg.maxInFlight
+}
+
+// reaches reports whether what means something to that connection can still be sent over it; 0 is
+// any. c.mu is held.
+func (c *Client) reaches(link uint64) bool {
+	return link == 0 || c.link != nil && c.link.no == link
 }
 
 // roundTrip sends a request and waits for its reply.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -39,7 +40,8 @@ type Client struct {
 	outGen  uint64
 	acks    []*ackBatch // gathered acks that have not been turned into lines
 	subs    map[*subscription]struct{}
-	working int // Works that have not returned
+	inbox   *inbox // takes the replies to requests; nil before the first
+	working int    // Works that have not returned
 }
 
 // Hello is what the server says of itself when a connection begins.
@@ -209,13 +211,13 @@ func (c *Client) attach(l *link) {
 // detach takes l away: what was sent over it and cannot be asked again has an
 // unknown outcome.
 func (c *Client) detach(l *link, cause error) {
-	var lost []*call
 	c.mu.Lock()
 	c.link = nil
 	c.lastErr = cause
 	c.sweep()
+	lost := c.dropAcks(l)
 	for _, cl := range c.pending.ordered() {
-		if cl.gen == c.outGen || cl.tail != nil {
+		if cl.link == 0 && (cl.gen == c.outGen || cl.tail != nil) {
 			continue
 		}
 		c.pending.remove(cl)
@@ -234,6 +236,18 @@ func (c *Client) detach(l *link, cause error) {
 	}
 }
 
+// dropAcks takes out the gathered acks that mean nothing to another connection than l. c.mu is held.
+func (c *Client) dropAcks(l *link) (dropped []*call) {
+	c.acks = slices.DeleteFunc(c.acks, func(b *ackBatch) bool {
+		if b.call.link == l.no {
+			b.q.open = nil
+			dropped = append(dropped, &b.call)
+		}
+		return b.call.link == l.no
+	})
+	return dropped
+}
+
 // sweep takes out of the lines that have not been sent those that mean nothing
 // to another connection, and those that nobody waits for. c.mu is held.
 func (c *Client) sweep() {
@@ -242,7 +256,7 @@ func (c *Client) sweep() {
 		digits, _, _ := bytes.Cut(line[len(`{"id":`):], []byte(","))
 		id, _ := parseID(digits)
 		cl := c.pending.get(id)
-		if cl == nil {
+		if cl == nil || cl.link != 0 { // detach fails the latter
 			continue
 		}
 		if cl.kind == callUnsubscribe || cl.kind == callPing || cl.left {

@@ -28,6 +28,13 @@
 // settles it, [Message.Nack] gives it back, and doing neither until the lease
 // is over gives it back as well. [Queue.Work] does all that for a handler.
 //
+// # Topics
+//
+// A message that is published to a [Topic] is copied into every queue that is
+// bound to it ([Queue.Bind]), into all of them or none. Who only wants to hear
+// what is said from now on, subscribes to the topic ([Topic.Messages]). And
+// [Queue.Request] waits for the answer to a message, which [Message.Reply] gives.
+//
 // # How it works
 //
 // Callers encode their request into one shared buffer; a writer takes whatever
@@ -42,6 +49,8 @@
 //	message.go       what arrives; ack.go settles it
 //	subscription.go  Messages and Receive
 //	work.go          Work
+//	topic.go         topics: publishing, subscribing, binding
+//	request.go       requests and replies
 //	manage.go        queues and the server
 //	inspect.go       single messages: looking at them, explaining and moving them
 package gmq

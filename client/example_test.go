@@ -224,3 +224,98 @@ func ExampleQueue_Redrive() {
 	}
 	fmt.Println(moved, "messages went back")
 }
+
+func ExampleQueue_Bind() {
+	ctx := context.Background()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	// Whatever is added, in any region, is to get a thumbnail; every worker takes a part of it.
+	if err := c.CreateQueue(ctx, "thumbnails", gmq.Settings{}); err != nil {
+		log.Fatal(err)
+	}
+	if err := c.Queue("thumbnails").Bind(ctx, "files.*.added"); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func ExampleTopic_Send() {
+	ctx := context.Background()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	sent, err := c.Topic("files.eu.added").Send(ctx, map[string]string{"name": "cat.png"})
+	switch {
+	case errors.Is(err, gmq.ErrQueueFull):
+		fmt.Println("one of the queues is full, so none has it")
+	case err != nil:
+		log.Fatal(err)
+	default:
+		fmt.Println(sent.Queues, "queues have it")
+	}
+}
+
+func ExampleTopic_Messages() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	for m, err := range c.Topic("files.>").Messages(ctx, gmq.AutoAck()) {
+		if err != nil {
+			log.Print(err)
+			break
+		}
+		if m.Dropped > 0 {
+			fmt.Println("too slow:", m.Dropped, "messages were dropped")
+		}
+		fmt.Println(m.Topic, m.Text())
+	}
+}
+
+func ExampleQueue_Request() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	reply, err := c.Queue("resize").Request(ctx, "cat.png")
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		fmt.Println("nobody has answered within ten seconds")
+	case err != nil:
+		log.Fatal(err)
+	default:
+		fmt.Println("resized to", reply.Text())
+	}
+}
+
+func ExampleMessage_Reply() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	c, err := gmq.Dial(ctx, "localhost:4567")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	err = c.Queue("resize").Work(ctx, 4, func(ctx context.Context, m *gmq.Message) error {
+		_, err := m.Reply(ctx, "small-"+m.Text())
+		return err // a reply that was not given is tried again
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+}

@@ -21,6 +21,7 @@ type Peeked struct {
 	Published time.Time
 	Headers   map[string]string // nil where there are none
 	Key       string
+	Topic     string          // what it was published to, if not to the queue
 	Body      json.RawMessage // byte for byte as it was published
 	Base64    bool            // it was sent as []byte
 
@@ -40,6 +41,7 @@ func (p *Peeked) UnmarshalJSON(raw []byte) error {
 		Published time.Time         `json:"published"`
 		Headers   map[string]string `json:"headers"`
 		Key       string            `json:"key"`
+		Topic     string            `json:"topic"`
 		Encoding  string            `json:"encoding"`
 		Body      json.RawMessage   `json:"body"`
 	}
@@ -48,7 +50,7 @@ func (p *Peeked) UnmarshalJSON(raw []byte) error {
 	}
 	*p = Peeked{
 		Seq: in.Seq, State: in.State, Until: in.Until, Attempts: in.Attempt, Published: in.Published,
-		Headers: in.Headers, Key: in.Key, Body: in.Body, Base64: in.Encoding == "base64",
+		Headers: in.Headers, Key: in.Key, Topic: in.Topic, Body: in.Body, Base64: in.Encoding == "base64",
 		Raw: bytes.Clone(raw), queue: in.Queue,
 	}
 	return nil

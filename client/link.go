@@ -210,7 +210,7 @@ func (l *link) handle(f *wire.Frame) {
 		// One that comes for a subscription that has just ended has been given
 		// back by the server.
 		if s := l.subs[f.Message.Sub]; s != nil {
-			s.deliver(newMessage(s.q, &f.Message, l.no, s.cfg.autoAck))
+			s.deliver(newMessage(s.source(l, f.Message.Queue), &f.Message, l.no, s.cfg.autoAck))
 		}
 	case f.Op == "unsubscribed":
 		if s := l.subs[f.Sub]; s != nil {
@@ -272,10 +272,10 @@ func (cl *call) take(f *wire.Frame, linkNo uint64) {
 	switch cl.kind {
 	case callPing:
 	case callPublish:
-		cl.published = Published{Seq: f.Seq, Stored: f.Stored, Duplicate: f.Duplicate}
+		cl.published = Published{Seq: f.Seq, Stored: f.Stored, Duplicate: f.Duplicate, Queues: int(f.Queues)}
 	case callBatch:
 		cl.seqs = append([]uint64(nil), f.Seqs...)
-		cl.published.Stored = f.Stored
+		cl.published = Published{Stored: f.Stored, Duplicate: f.Duplicate, Queues: int(f.Queues)}
 	case callReceive:
 		cl.messages = make([]*Message, len(f.Messages))
 		for i := range f.Messages {

@@ -58,6 +58,7 @@ type QueueInfo struct {
 	OldestAge time.Duration // of the oldest message that is ready
 	Consumers int
 	Paused    bool
+	Bindings  []string        // the patterns of topics that it is bound to; see [Queue.Bind]
 	Raw       json.RawMessage // the whole reply, for what this version does not know
 }
 
@@ -157,6 +158,7 @@ func (c *Client) QueueInfo(ctx context.Context, name string) (QueueInfo, error) 
 		OldestAge jsonDuration    `json:"oldest_age"`
 		Consumers json.RawMessage `json:"consumers"`
 		Paused    bool            `json:"paused"`
+		Bindings  []string        `json:"bindings"`
 	}
 	if err := json.Unmarshal(raw, &reply); err != nil {
 		return QueueInfo{}, fmt.Errorf("gmq: the info of %s: %w", name, err)
@@ -167,6 +169,7 @@ func (c *Client) QueueInfo(ctx context.Context, name string) (QueueInfo, error) 
 		OldestAge: time.Duration(reply.OldestAge),
 		Consumers: countOf(reply.Consumers),
 		Paused:    reply.Paused,
+		Bindings:  reply.Bindings,
 		Raw:       raw,
 	}, nil
 }

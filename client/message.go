@@ -21,6 +21,7 @@ type Message struct {
 	Headers     map[string]string // nil where there are none
 	Key         string
 	Topic       string          // what it was published to, if not to the queue
+	Dropped     uint64          // how many messages before it a subscription to a topic has lost, being too slow
 	Body        json.RawMessage // byte for byte as it was published
 
 	base64  bool
@@ -44,6 +45,7 @@ func newMessage(q *Queue, in *wire.Inbound, linkNo uint64, auto bool) *Message {
 		Published:   in.Published,
 		Key:         string(in.Key),
 		Topic:       string(in.Topic),
+		Dropped:     in.Dropped,
 		Body:        body,
 		base64:      in.Base64,
 		auto:        auto,
@@ -105,7 +107,8 @@ func (m *Message) Text() string {
 }
 
 // Nack gives the message back: it will be delivered again, after the queue's
-// wait or the one that [Delay] says, or go to the dead-letter queue.
+// wait or the one that [Delay] says, or go to the dead-letter queue. That of a
+// subscription to a [Topic] has none: [Dead] drops the message.
 func (m *Message) Nack(ctx context.Context, opts ...NackOption) error {
 	if m.auto {
 		return nil
@@ -113,6 +116,9 @@ func (m *Message) Nack(ctx context.Context, opts ...NackOption) error {
 	var o nackOptions
 	for _, opt := range opts {
 		opt.applyNack(&o)
+	}
+	if o.dead && m.q.link != 0 {
+		return m.Ack(ctx) // an ephemeral queue has no dead-letter queue; given back, it would only come again
 	}
 	b := m.request("nack")
 	if o.hasDelay {
@@ -125,7 +131,11 @@ func (m *Message) Nack(ctx context.Context, opts ...NackOption) error {
 	if o.noCount {
 		b = append(b, `,"count":false`...)
 	}
-	return m.q.c.roundTrip(ctx, &call{}, append(b, "}\n"...), true, admitSettle)
+	err := m.ask(ctx, b, true)
+	if ctx.Err() == nil && m.q.over(err) {
+		return nil
+	}
+	return err
 }
 
 // Extend makes the lease end d from now.
@@ -137,8 +147,17 @@ func (m *Message) Extend(ctx context.Context, d time.Duration) error {
 }
 
 func (m *Message) extend(ctx context.Context, d time.Duration, keep bool) error {
-	b := appendDuration(m.request("extend"), "lease", d)
-	return m.q.c.roundTrip(ctx, &call{}, append(b, "}\n"...), keep, admitSettle)
+	err := m.ask(ctx, appendDuration(m.request("extend"), "lease", d), keep)
+	if ctx.Err() == nil && m.q.over(err) {
+		return &Error{Code: wire.CodeLeaseLost, Message: "the ephemeral queue has ended with its connection"}
+	}
+	return err
+}
+
+// ask sends a request about this delivery and waits for the reply. With keep, it is asked again after a
+// lost connection, unless that was the queue's end.
+func (m *Message) ask(ctx context.Context, fields []byte, keep bool) error {
+	return m.q.c.roundTrip(ctx, &call{link: m.q.link}, append(fields, "}\n"...), keep, admitSettle)
 }
 
 // request begins a request about this delivery.

@@ -22,6 +22,7 @@ type Queue struct {
 	c    *Client
 	name string
 	head []byte    // how every publish to it begins
+	link uint64    // the connection with which an ephemeral queue ends; 0 for all others
 	open *ackBatch // gathers acks; guarded by Client.mu
 }
 
@@ -45,9 +46,10 @@ func (q *Queue) request(op string) []byte {
 
 // Published is what the server says of a message that it has taken.
 type Published struct {
-	Seq       uint64 // the message's number in its queue
+	Seq       uint64 // the message's number in its queue; 0 of a publish to a topic
 	Stored    string // what the confirm stands for: memory, written, disk, mysql, memory_quorum, quorum
 	Duplicate bool   // it was there already, under this Seq
+	Queues    int    // of a publish to a topic: how many queues took it
 }
 
 // A Future is a publish on its way.
@@ -67,13 +69,18 @@ func (f *Future) Wait(ctx context.Context) (Published, error) {
 // Send publishes a message and waits until the server has stored it. The
 // package comment says what becomes of the body.
 func (q *Queue) Send(ctx context.Context, body any, opts ...PublishOption) (Published, error) {
+	return q.c.send(ctx, q.head, body, opts)
+}
+
+// send publishes to what head names.
+func (c *Client) send(ctx context.Context, head []byte, body any, opts []PublishOption) (Published, error) {
 	e := getEncoder()
 	defer e.release()
-	if err := e.publish(q.head, body, opts); err != nil {
+	if err := e.publish(head, body, opts); err != nil {
 		return Published{}, err
 	}
 	cl := &call{kind: callPublish}
-	err := q.c.roundTrip(ctx, cl, e.buf, e.opts.retry, admitOpen)
+	err := c.roundTrip(ctx, cl, e.buf, e.opts.retry, admitOpen)
 	if err != nil {
 		return Published{}, publishError(err, cl)
 	}
@@ -85,12 +92,16 @@ func (q *Queue) Send(ctx context.Context, body any, opts ...PublishOption) (Publ
 // flight, and gives up when ctx ends. Messages that one goroutine sends to one
 // queue are stored in the order of its calls.
 func (q *Queue) SendAsync(ctx context.Context, body any, opts ...PublishOption) *Future {
+	return q.c.sendAsync(ctx, q.head, body, opts)
+}
+
+func (c *Client) sendAsync(ctx context.Context, head []byte, body any, opts []PublishOption) *Future {
 	f := &Future{call: call{kind: callPublish}}
 	e := getEncoder()
 	defer e.release()
-	err := e.publish(q.head, body, opts)
+	err := e.publish(head, body, opts)
 	if err == nil {
-		err = q.c.submit(ctx, &f.call, e.buf, e.opts.retry, admitOpen)
+		err = c.submit(ctx, &f.call, e.buf, e.opts.retry, admitOpen)
 	}
 	if err != nil {
 		f.call.fail(err)
@@ -120,12 +131,18 @@ type Msg struct {
 // none. It gives their numbers. The options apply to every message; those of a
 // single message come after them.
 func (q *Queue) SendBatch(ctx context.Context, msgs []Msg, opts ...PublishOption) ([]uint64, error) {
+	cl, err := q.c.sendBatch(ctx, q.head, msgs, opts)
+	return cl.seqs, err
+}
+
+func (c *Client) sendBatch(ctx context.Context, head []byte, msgs []Msg, opts []PublishOption) (*call, error) {
+	cl := &call{kind: callBatch}
 	if len(msgs) == 0 {
-		return nil, nil
+		return cl, nil
 	}
 	e := getEncoder()
 	defer e.release()
-	e.buf = append(append(e.buf, q.head...), `,"messages":[`...)
+	e.buf = append(append(e.buf, head...), `,"messages":[`...)
 	retry := false
 	for i, m := range msgs {
 		sep := byte('{')
@@ -139,17 +156,16 @@ func (q *Queue) SendBatch(ctx context.Context, msgs []Msg, opts ...PublishOption
 		retry = retry || e.opts.retry
 		start := len(e.buf)
 		if err := e.message(m.Body); err != nil {
-			return nil, fmt.Errorf("message %d: %w", i, err)
+			return cl, fmt.Errorf("message %d: %w", i, err)
 		}
 		e.buf[start] = sep // message begins with a comma
 		e.buf = append(e.buf, '}')
 	}
 	e.buf = append(e.buf, "]}\n"...)
-	cl := &call{kind: callBatch}
-	if err := q.c.roundTrip(ctx, cl, e.buf, retry, admitOpen); err != nil {
-		return nil, publishError(err, cl)
+	if err := c.roundTrip(ctx, cl, e.buf, retry, admitOpen); err != nil {
+		return &call{}, publishError(err, cl)
 	}
-	return cl.seqs, nil
+	return cl, nil
 }
 
 // An encoder is the memory of one publish; a pool keeps them.
@@ -242,10 +258,18 @@ type publishOptions struct {
 	dedupID  string
 	stored   string
 	retry    bool
+	replyTo  string
 }
 
 func (e *encoder) options() error {
 	o := &e.opts
+	if o.replyTo != "" {
+		o.headers = maps.Clone(o.headers)
+		if o.headers == nil {
+			o.headers = make(map[string]string, 1)
+		}
+		o.headers[ReplyTo] = o.replyTo
+	}
 	if len(o.headers) > 0 {
 		e.buf = append(e.buf, `,"headers":`...)
 		sep := byte('{')

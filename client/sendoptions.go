@@ -101,10 +101,11 @@ func Dead() NackOption { return nackOption(func(o *nackOptions) { o.dead = true 
 func Uncounted() NackOption { return nackOption(func(o *nackOptions) { o.noCount = true }) }
 
 type consumeConfig struct {
-	credit  int
-	lease   time.Duration
-	autoAck bool
-	grace   time.Duration // of Work; negative is without end
+	credit   int
+	lease    time.Duration
+	autoAck  bool          // settled by the server on delivery
+	ackTaken bool          // settled by the client on being taken
+	grace    time.Duration // of Work; negative is without end
 }
 
 type consumeOption func(*consumeConfig)
@@ -120,18 +121,20 @@ func newConsumeConfig(base consumeConfig, opts []ConsumeOption) consumeConfig {
 
 // Credit is how many messages may be delivered and not yet settled at a time.
 // [Queue.Messages] has 1 where nothing is said, [Queue.Work] one for each
-// handler, and never fewer.
+// handler, and never fewer. Subscriptions to a [Topic] have 64.
 func Credit(n int) ConsumeOption {
 	return consumeOption(func(o *consumeConfig) { o.credit = max(n, 1) })
 }
 
 // Lease is how long a message is promised to the one who took it. Where
-// nothing is said the queue's setting counts; [Queue.Work] has 30 s.
+// nothing is said the queue's setting counts; [Queue.Work] has 30 s, and a
+// subscription to a [Topic], whose messages are for nobody else, a day.
 func Lease(d time.Duration) ConsumeOption {
 	return consumeOption(func(o *consumeConfig) { o.lease = d })
 }
 
-// AutoAck settles messages on delivery: at most once.
+// AutoAck settles messages on delivery: at most once. Those of a [Topic] are
+// settled when they are taken, so that a slow reader is not flooded.
 func AutoAck() ConsumeOption { return consumeOption(func(o *consumeConfig) { o.autoAck = true }) }
 
 // Grace bounds how long handlers of [Queue.Work] may go on when it is told to

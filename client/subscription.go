@@ -11,11 +11,18 @@ import (
 	"github.com/gmq/gmq/wire"
 )
 
-// A subscription is an open hand for the messages of a queue. It outlives
-// connections: the client asks for it anew over each.
+// A subscription is an open hand for the messages of a queue, or of topics. It
+// outlives connections: the client asks for it anew over each.
 type subscription struct {
-	q   *Queue
-	cfg consumeConfig
+	c    *Client
+	name string // of the queue, or the pattern of topics
+	head []byte // how the request for it begins
+	cfg  consumeConfig
+	sink func(*Message) // takes the messages in place of buf, unless it is nil
+	// topic says that messages come out of an ephemeral queue, and each
+	// connection has another one.
+	topic bool
+	q     *Queue // where messages come from; of a topic it is the reader's
 
 	// The following are guarded by Client.mu.
 	call  *call  // the last request for it
@@ -25,30 +32,45 @@ type subscription struct {
 	wait  time.Duration
 
 	mu  sync.Mutex // guards the following
-	buf []*Message // delivered and not taken; at most credit of them
+	buf []*Message // delivered and not taken; at most credit of them of one connection
 	err error      // why it ended
 
 	ready chan struct{} // holds a token while there may be something in buf or err
+	over  chan struct{} // closed when err is there
 }
 
-// subscribe asks for messages. A refusal comes out of next.
-func (c *Client) subscribe(q *Queue, cfg consumeConfig) (*subscription, error) {
-	s := &subscription{q: q, cfg: cfg, ready: make(chan struct{}, 1)}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing || c.closed {
-		return nil, ErrClosed
+func newSubscription(c *Client, name string, head []byte, cfg consumeConfig) *subscription {
+	return &subscription{c: c, name: name, head: head, cfg: cfg, ready: make(chan struct{}, 1), over: make(chan struct{})}
+}
+
+func (q *Queue) subscription(cfg consumeConfig) *subscription {
+	s := newSubscription(q.c, q.name, q.request("subscribe"), cfg)
+	s.q = q
+	return s
+}
+
+// begin asks for messages. A refusal comes out of next.
+func (s *subscription) begin() error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.c.closing || s.c.closed {
+		return ErrClosed
 	}
+	s.c.addSubscription(s)
+	return nil
+}
+
+// addSubscription takes one in. c.mu is held.
+func (c *Client) addSubscription(s *subscription) {
 	c.subs[s] = struct{}{}
 	if c.link != nil {
 		c.askSubscribe(s)
 	}
-	return s, nil
 }
 
 // askSubscribe writes the request. c.mu is held.
 func (c *Client) askSubscribe(s *subscription) {
-	b := appendInt(s.q.request("subscribe"), "credit", int64(s.cfg.credit))
+	b := appendInt(slices.Clip(s.head), "credit", int64(s.cfg.credit))
 	b = append(s.cfg.appendTo(b), "}\n"...)
 	s.call = &call{kind: callSubscribe, sub: s}
 	s.asked = true
@@ -75,7 +97,7 @@ func (l *link) subscribed(s *subscription, f *wire.Frame) {
 			c.dropSubscription(s, err)
 			return
 		}
-		c.cfg.log.Warn("gmq: cannot subscribe", "queue", s.q.name, "error", err)
+		c.cfg.log.Warn("gmq: cannot subscribe", "from", s.name, "error", err)
 		c.mu.Lock()
 		s.wait = min(max(2*s.wait, c.cfg.backoffMin), c.cfg.backoffMax)
 		time.AfterFunc(s.wait, func() { c.resubscribe(s, l) })
@@ -89,6 +111,17 @@ func (l *link) subscribed(s *subscription, f *wire.Frame) {
 	if s.shut {
 		c.askUnsubscribe(s)
 	}
+	if s.sink != nil {
+		c.broadcast() // requests wait for it
+	}
+}
+
+// source is the queue that a message came from which l has read.
+func (s *subscription) source(l *link, name []byte) *Queue {
+	if s.topic && (s.q == nil || s.q.link != l.no) {
+		s.q = &Queue{c: s.c, name: string(name), link: l.no}
+	}
+	return s.q
 }
 
 // resubscribe asks once more after a refusal, unless there has been a new
@@ -137,8 +170,8 @@ func (c *Client) askUnsubscribe(s *subscription) {
 // server delivers it again. Client.mu is held.
 func (s *subscription) lostLink() {
 	s.num = 0
-	if s.cfg.autoAck {
-		return // settled on delivery: it comes once
+	if s.cfg.autoAck || s.topic {
+		return // settled on delivery, or of a queue that is gone: it comes once
 	}
 	s.mu.Lock()
 	s.buf = nil
@@ -147,6 +180,10 @@ func (s *subscription) lostLink() {
 
 // deliver puts m into the buffer; the credit bounds it.
 func (s *subscription) deliver(m *Message) {
+	if s.sink != nil {
+		s.sink(m)
+		return
+	}
 	s.mu.Lock()
 	s.buf = append(s.buf, m)
 	s.mu.Unlock()
@@ -168,6 +205,7 @@ func (s *subscription) finish(err error) {
 	s.mu.Lock()
 	if s.err == nil {
 		s.err = err
+		close(s.over)
 	}
 	s.mu.Unlock()
 	s.signal()
@@ -189,6 +227,10 @@ func (s *subscription) next(ctx context.Context) (*Message, error) {
 		m, err, more := s.pop()
 		if more {
 			s.signal() // for others who wait
+		}
+		if m != nil && s.cfg.ackTaken {
+			m.AckAsync()
+			m.auto = true
 		}
 		if m != nil || err != nil {
 			return m, err
@@ -232,13 +274,18 @@ func (s *subscription) pop() (m *Message, err error, more bool) {
 //	}
 func (q *Queue) Messages(ctx context.Context, opts ...ConsumeOption) iter.Seq2[*Message, error] {
 	cfg := newConsumeConfig(consumeConfig{credit: 1}, opts)
+	return messages(ctx, func() *subscription { return q.subscription(cfg) })
+}
+
+// messages subscribes, anew for each use of the iterator, and gives what comes.
+func messages(ctx context.Context, subscription func() *subscription) iter.Seq2[*Message, error] {
 	return func(yield func(*Message, error) bool) {
-		s, err := q.c.subscribe(q, cfg)
-		if err != nil {
+		s := subscription()
+		if err := s.begin(); err != nil {
 			yield(nil, err)
 			return
 		}
-		defer q.c.unsubscribe(s)
+		defer s.c.unsubscribe(s)
 		for {
 			m, err := s.next(ctx)
 			if !yield(m, err) || err != nil {

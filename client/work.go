@@ -39,7 +39,7 @@ const workLease = 30 * time.Second
 
 // A worker is one call of Work.
 type worker struct {
-	q       *Queue
+	c       *Client
 	sub     *subscription
 	handler Handler
 	lease   time.Duration
@@ -60,17 +60,22 @@ func (q *Queue) Work(ctx context.Context, n int, handler Handler, opts ...Consum
 	n = max(n, 1)
 	cfg := newConsumeConfig(consumeConfig{lease: workLease, grace: -1}, opts)
 	cfg.credit = max(cfg.credit, n)
-	sub, err := q.c.subscribe(q, cfg)
-	if err != nil {
+	return work(ctx, n, handler, q.subscription(cfg))
+}
+
+// work is Work on any subscription, which has not begun.
+func work(ctx context.Context, n int, handler Handler, sub *subscription) error {
+	if err := sub.begin(); err != nil {
 		return err
 	}
+	c, cfg := sub.c, &sub.cfg
 	w := &worker{
-		q: q, sub: sub, handler: handler, lease: cfg.lease,
+		c: c, sub: sub, handler: handler, lease: cfg.lease,
 		running: make(map[*Message]context.CancelCauseFunc),
 	}
-	q.c.addWork(1)
-	defer q.c.addWork(-1)
-	defer q.c.unsubscribe(sub)
+	c.addWork(1)
+	defer c.addWork(-1)
+	defer c.unsubscribe(sub)
 
 	alive, stop := w.lifetime(ctx, cfg.grace)
 	defer stop()
@@ -86,7 +91,7 @@ func (q *Queue) Work(ctx context.Context, n int, handler Handler, opts ...Consum
 	handlers.Wait()
 	close(done)
 	extender.Wait()
-	err = <-errs
+	err := <-errs
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -106,7 +111,7 @@ func (c *Client) addWork(n int) {
 // outlives it by the grace.
 func (w *worker) lifetime(ctx context.Context, grace time.Duration) (context.Context, func()) {
 	alive, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stopClosed := context.AfterFunc(w.q.c.life, func() { cancel(ErrClosed) })
+	stopClosed := context.AfterFunc(w.c.life, func() { cancel(ErrClosed) })
 	end := func() { stopClosed(); cancel(errDone) }
 	if grace < 0 {
 		return alive, end
@@ -151,7 +156,7 @@ func (w *worker) loop(ctx, alive context.Context) error {
 		switch {
 		case lost || m.auto:
 			if herr != nil {
-				w.q.c.cfg.log.Warn("gmq: handler failed", "queue", w.q.name, "seq", m.Seq, "error", herr)
+				w.c.cfg.log.Warn("gmq: handler failed", "from", w.sub.name, "seq", m.Seq, "error", herr)
 			}
 		case herr != nil:
 			w.refuse(ctx, alive, m, herr)
@@ -170,24 +175,24 @@ func (w *worker) loop(ctx, alive context.Context) error {
 func (w *worker) confirm(ctx, alive context.Context, a Acking) {
 	if a.batch != nil && a.batch.call.opened() != nil {
 		var stop func()
-		alive, stop = outlive(ctx, alive, w.q.c.cfg.closeTimeout)
+		alive, stop = outlive(ctx, alive, w.c.cfg.closeTimeout)
 		defer stop()
 	}
 	if err := a.Wait(alive); err != nil {
-		w.q.c.cfg.log.Warn("gmq: ack failed", "queue", w.q.name, "seq", a.seq, "error", err)
+		w.c.cfg.log.Warn("gmq: ack failed", "from", w.sub.name, "seq", a.seq, "error", err)
 	}
 }
 
 // refuse gives a message back with the handler's reason.
 func (w *worker) refuse(ctx, alive context.Context, m *Message, herr error) {
-	alive, stop := outlive(ctx, alive, w.q.c.cfg.closeTimeout)
+	alive, stop := outlive(ctx, alive, w.c.cfg.closeTimeout)
 	defer stop()
 	opts := []NackOption{Reason(herr.Error())}
 	if v, ok := errors.AsType[*verdict](herr); ok {
 		opts = append(opts, v.opts...)
 	}
 	if err := m.Nack(alive, opts...); err != nil {
-		w.q.c.cfg.log.Warn("gmq: nack failed", "queue", w.q.name, "seq", m.Seq, "error", err)
+		w.c.cfg.log.Warn("gmq: nack failed", "from", w.sub.name, "seq", m.Seq, "error", err)
 	}
 }
 
@@ -205,8 +210,8 @@ func (w *worker) handle(alive context.Context, m *Message) (err error, lost bool
 		w.mu.Unlock()
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic: %v", p)
-			w.q.c.cfg.log.Error("gmq: handler panicked",
-				"queue", w.q.name, "seq", m.Seq, "panic", p, "stack", string(debug.Stack()))
+			w.c.cfg.log.Error("gmq: handler panicked",
+				"from", w.sub.name, "seq", m.Seq, "panic", p, "stack", string(debug.Stack()))
 		}
 		lost = errors.Is(context.Cause(ctx), ErrLeaseLost)
 	}()
@@ -234,13 +239,13 @@ func (w *worker) extend(alive context.Context, done <-chan struct{}) {
 // a handler. A message that came over a lost connection has no lease any more;
 // its ack may still count, so its handler is left alone.
 func (w *worker) due(now time.Time) []*Message {
-	c := w.q.c
+	c := w.c
 	c.mu.Lock()
 	link := c.linkNo
 	c.mu.Unlock()
 	var due []*Message
 	add := func(m *Message) {
-		if m.link == link && now.Sub(m.leased) >= w.lease/2 {
+		if m.link == link && !m.auto && now.Sub(m.leased) >= w.lease/2 {
 			m.leased = now
 			due = append(due, m)
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 
 	"github.com/spf13/cobra"
@@ -21,12 +22,12 @@ import (
 func newJournal(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "journal",
-		Short: "Look into a stopped server's data directory",
-		Long: `These commands read the data directory of a server that is not running, and change
-nothing in it. While a server holds the directory they refuse and say who it is:
-its log is being written, and what is half there would look like damage.`,
+		Short: "Look into a data directory, or repair it",
+		Long: `Check, dump and replay read a data directory and change nothing in it, take no lock and need no
+right to write: they work beside a running server and on a copy that is read-only. What a server
+writes meanwhile they tell from damage by looking twice. Repair needs the server to be stopped.`,
 	}
-	cmd.AddCommand(newJournalCheck(g), newJournalDump(g))
+	cmd.AddCommand(newJournalCheck(g), newJournalDump(g), newJournalReplay(g), newJournalRepair(g))
 	return cmd
 }
 
@@ -46,9 +47,14 @@ func newJournalCheck(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Verify every record and snapshot",
-		Long: `Check reads the whole journal and verifies every checksum. It changes nothing. Damage is
+		Long: `Check reads the whole journal and verifies every checksum; then it restores the queues as a
+start would, and looks whether every message's record is there. It changes nothing. Damage is
 told with its file and offset, and makes the exit code 1. A torn end is no damage: it was being
-written when the machine stopped, and nobody was told that it is kept.`,
+written when the machine stopped, and nobody was told that it is kept.
+
+Beside a running server it checks what was there when it began. The queues are then restored
+too, but whether all their records are there can only be said of a log that nobody writes.
+It needs about the memory that a server needs for the state of its messages.`,
 		Example: `  gmq journal check
   gmq journal check --data /var/lib/gmq -o json`,
 		Args:              cobra.NoArgs,
@@ -67,7 +73,7 @@ func checkJournal(cmd *cobra.Command, g *globals, dir string) error {
 		n := watched.read.Load()
 		return fmt.Sprintf("%s of %s (%d %%)", bytesText(n), bytesText(total), min(100, n*100/max(total, 1)))
 	})
-	r, err := filejournal.Check(watched, dir)
+	r, err := filejournal.Check(watched, dir, func(int) filejournal.State { return newShardState() })
 	stop()
 	if err != nil {
 		return journalError(dir, err)
@@ -88,8 +94,11 @@ func printReport(cmd *cobra.Command, r *filejournal.Report) error {
 		fmt.Fprintln(cmd.ErrOrStderr(), "gmq:", d)
 	}
 	if r.Torn > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "gmq: %s at offset %d: the last %s were being written when the server stopped; the next start cuts them off\n",
+		fmt.Fprintf(cmd.ErrOrStderr(), "gmq: %s at offset %d: the last %s are not whole: they were being written when the server stopped, and the next start cuts them off; or a server is writing them now\n",
 			r.TornFile, r.TornOffset, plural(r.Torn, "byte"))
+	}
+	if r.Growing {
+		fmt.Fprintf(cmd.ErrOrStderr(), "gmq: a server was writing meanwhile: this is what was there up to %s\n", placeText(r.End))
 	}
 	verdict := "ok"
 	if len(r.Damage) > 0 {
@@ -121,9 +130,11 @@ func reportJSON(r *filejournal.Report) any {
 		Records   int     `json:"records"`
 		Bytes     int64   `json:"bytes"`
 		Snapshots int     `json:"snapshots"`
+		End       string  `json:"end"`
+		Growing   bool    `json:"growing"`
 		Torn      *place  `json:"torn,omitempty"`
 		Damage    []place `json:"damage"`
-	}{r.Shards, r.Segments, r.Frames, r.Records, r.Bytes, r.Snapshots, torn, damage}
+	}{r.Shards, r.Segments, r.Frames, r.Records, r.Bytes, r.Snapshots, placeText(r.End), r.Growing, torn, damage}
 }
 
 func newJournalDump(g *globals) *cobra.Command {
@@ -133,7 +144,9 @@ func newJournalDump(g *globals) *cobra.Command {
 		Use:   "dump",
 		Short: "Print every record for people",
 		Long: `Dump prints what the log's segments hold, in order, a line each: the place, the shard, and what the
-record does. Records that are garbage by now are among them. It ends at the first damage.`,
+record does. Records that are garbage by now are among them. The shard is - where no shard has the
+record: it is a message to a topic, which the records of its copies refer to. Dump ends at the first
+damage; beside a running server it ends where the segment does that is the last one when it begins.`,
 		Example: `  gmq journal dump --data /var/lib/gmq | less
   gmq journal dump --shard 3 -o json`,
 		Args:              cobra.NoArgs,
@@ -154,8 +167,8 @@ record does. Records that are garbage by now are among them. It ends at the firs
 
 func dumpJournal(cmd *cobra.Command, g *globals, dir string, only int) error {
 	out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
-	err := filejournal.Dump(vfs.OS(), dir, func(ref journal.Ref, shard uint8, payload []byte) error {
-		if only >= 0 && int(shard) != only {
+	err := filejournal.Dump(vfs.OS(), dir, func(ref journal.Ref, shard int, payload []byte) error {
+		if only >= 0 && shard != only {
 			return nil
 		}
 		text, err := queue.Describe(payload)
@@ -163,21 +176,35 @@ func dumpJournal(cmd *cobra.Command, g *globals, dir string, only int) error {
 			text = "not understood: " + err.Error()
 		}
 		if g.json() {
+			owner := &shard
+			if shard == journal.Nobody {
+				owner = nil
+			}
 			return printJSON(out, struct {
 				Segment uint32 `json:"segment"`
 				Offset  uint32 `json:"offset"`
-				Shard   uint8  `json:"shard"`
+				Shard   *int   `json:"shard"`
 				Bytes   int    `json:"bytes"`
 				Record  string `json:"record"`
-			}{ref.Segment(), ref.Offset(), shard, len(payload), text})
+			}{ref.Segment(), ref.Offset(), owner, len(payload), text})
 		}
-		_, err = fmt.Fprintf(out, "%d:%d shard=%d %s\n", ref.Segment(), ref.Offset(), shard, text)
+		_, err = fmt.Fprintf(out, "%s shard=%s %s\n", placeText(ref), shardText(shard), text)
 		return err
 	})
 	if flushed := out.Flush(); err == nil {
 		err = flushed
 	}
 	return journalError(dir, err)
+}
+
+// placeText is a place in the log as people write it: the segment, and the offset in it.
+func placeText(ref journal.Ref) string { return fmt.Sprintf("%d:%d", ref.Segment(), ref.Offset()) }
+
+func shardText(shard int) string {
+	if shard == journal.Nobody {
+		return "-"
+	}
+	return strconv.Itoa(shard)
 }
 
 func journalError(dir string, err error) error {

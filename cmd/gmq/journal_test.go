@@ -15,14 +15,15 @@ func TestJournalCommands(t *testing.T) {
 	s := startServer(t)
 	s.must("one\ntwo\nthree\n", "pub", "orders")
 	s.must("", "sub", "orders", "-n", "1")
-	for _, what := range []string{"check", "dump"} {
-		r := s.run("", "journal", what, "--data", s.dir)
-		equal(t, what+" beside a server", r.code, 1)
-		contains(t, "stderr", r.err, fmt.Sprintf("is locked by process %d ", s.cmd.Process.Pid), "stop that server first")
-	}
+	contains(t, "check beside a server", s.must("", "journal", "check", "--data", s.dir), "ok: ")
+	contains(t, "dump beside a server", s.must("", "journal", "dump", "--data", s.dir), `body="three"`)
+	contains(t, "replay beside a server", s.must("", "journal", "replay", "--data", s.dir), "up to the end of the log:")
+	r := s.run("", "journal", "repair", "--data", s.dir)
+	equal(t, "code of repair beside a server", r.code, 1)
+	contains(t, "stderr", r.err, fmt.Sprintf("is locked by process %d ", s.cmd.Process.Pid), "stop that server first")
 	s.stop()
 
-	r := gmqRun(t, []string{"GMQ_DATA=" + s.dir}, "", "journal", "check")
+	r = gmqRun(t, []string{"GMQ_DATA=" + s.dir}, "", "journal", "check")
 	equal(t, "code", r.code, 0)
 	contains(t, "check", r.out, "ok: ", " records (")
 	var report struct {
@@ -48,7 +49,7 @@ func TestJournalCommands(t *testing.T) {
 	}
 	equal(t, "lines of all shards", lines, report.Records)
 
-	damage(t, s.dir)
+	overwrite(t, s.dir, `"one"`, 0, `"onf"`)
 	r = gmqRun(t, nil, "", "journal", "check", "--data", s.dir)
 	equal(t, "code where there is damage", r.code, 1)
 	contains(t, "stderr", r.err, filepath.Join(s.dir, "wal"), "is damaged at offset ", "damaged in 1 place")
@@ -60,8 +61,9 @@ func TestJournalCommands(t *testing.T) {
 	contains(t, "stderr", r.err, "holds no journal", "--data")
 }
 
-// damage changes a byte of the first message's body.
-func damage(t *testing.T, dir string) {
+// overwrite finds some bytes in the log and overwrites what is a number of bytes behind their beginning. It returns the
+// file and the offset.
+func overwrite(t *testing.T, dir, find string, behind int, with string) (file string, offset int) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "wal", "*"))
 	if err != nil {
@@ -72,13 +74,76 @@ func damage(t *testing.T, dir string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i := bytes.Index(data, []byte(`"one"`)); i >= 0 {
-			data[i+1] ^= 1
+		if i := bytes.Index(data, []byte(find)); i >= 0 {
+			copy(data[i+behind:], with)
 			if err := os.WriteFile(name, data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			return
+			return name, i + behind
 		}
 	}
-	t.Fatal("no file holds the message")
+	t.Fatalf("no file holds %q", find)
+	return "", 0
+}
+
+func TestJournalReplay(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	s.must("one\ntwo\nthree\n", "pub", "orders")
+	s.must("", "sub", "orders", "-n", "1")
+	s.must("four\n", "pub", "bills", "--delay", "1h")
+	s.stop()
+	var whole struct {
+		Records int64
+		Last    string
+		End     bool
+		Queues  []replayedQueue
+	}
+	replay := func(args ...string) {
+		t.Helper()
+		r := gmqRun(t, nil, "", append([]string{"journal", "replay", "--data", s.dir, "-o", "json"}, args...)...)
+		whole.Queues = nil
+		if err := json.Unmarshal([]byte(r.out), &whole); err != nil || r.code != 0 {
+			t.Fatalf("replay %v: %d, %s, %s, %v", args, r.code, r.out, r.err, err)
+		}
+	}
+	replay()
+	all, last := whole.Records, whole.Last
+	if !whole.End || len(whole.Queues) != 2 || whole.Queues[1].Ready != 2 || whole.Queues[1].Acked != 1 || whole.Queues[0].Delayed != 1 {
+		t.Errorf("all of it: %+v", whole)
+	}
+	replay("--until", "0")
+	if whole.End || whole.Records != 0 || len(whole.Queues) != 0 {
+		t.Errorf("the snapshots, of which there are none: %+v", whole)
+	}
+	published := uint64(0)
+	for n := range all {
+		replay("--until", fmt.Sprint(n+1))
+		sum := uint64(0)
+		for _, q := range whole.Queues {
+			sum += q.Published
+		}
+		if whole.Records != n+1 || sum < published {
+			t.Errorf("until %d: %+v", n+1, whole)
+		}
+		published = sum
+	}
+	replay("--until", last)
+	if whole.Records != all-1 || whole.End {
+		t.Errorf("up to the last record: %+v", whole)
+	}
+	sum := int64(0)
+	for shard := range 16 {
+		replay("--shard", fmt.Sprint(shard))
+		sum += whole.Records
+	}
+	equal(t, "records of all shards", sum, all)
+	text := gmqRun(t, nil, "", "journal", "replay", "--data", s.dir, "--until", last).out
+	contains(t, "replay", text, "0 snapshots and ", "QUEUE ", "orders ")
+
+	overwrite(t, s.dir, `"two"`, 1, "???")
+	r := gmqRun(t, nil, "", "journal", "replay", "--data", s.dir)
+	equal(t, "code where there is damage", r.code, 1)
+	contains(t, "stderr", r.err, "is damaged at offset ")
+	contains(t, "stdout", r.out, " up to ")
 }

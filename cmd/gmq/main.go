@@ -69,7 +69,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newServe(),
 		newPub(g), newSub(g), newPeek(g), newQueue(g), newPing(g),
-		newConfig(g), newJournal(g), newVersion(g),
+		newConfig(g), newJournal(g), newBackup(g), newRestore(g), newVersion(g),
 	)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -77,14 +77,15 @@ type daemon struct {
 	cmd    *exec.Cmd
 	dir    string
 	addr   string
+	admin  string
 	lines  chan logLine // what it logs; closed at its end
 	log    strings.Builder
 	exited bool
 }
 
 type logLine struct {
-	Msg, Listen, Err string
-	raw              string
+	Msg, Listen, Admin, Err string
+	raw                     string
 }
 
 func startServer(t *testing.T, args ...string) *daemon {
@@ -114,7 +115,8 @@ func startServerWith(t *testing.T, dir, listen string, env []string, args ...str
 		}
 	}()
 	t.Cleanup(func() { s.signal(syscall.SIGKILL); s.wait() })
-	s.addr = s.await("ready").Listen
+	ready := s.await("ready")
+	s.addr, s.admin = ready.Listen, ready.Admin
 	return s
 }
 

@@ -67,7 +67,7 @@ func (f *peekFlags) printJSON(ctx context.Context, cmd *cobra.Command, q *gmq.Qu
 }
 
 func (f *peekFlags) printTable(ctx context.Context, cmd *cobra.Command, q *gmq.Queue) error {
-	rows := [][]string{{"SEQ", "STATE", "UNTIL", "ATTEMPTS", "PUBLISHED", "KEY", "DIED OF", "BODY"}}
+	rows := [][]string{{"SEQ", "STATE", "UNTIL", "ATTEMPTS", "PUBLISHED", "KEY", "TOPIC", "DIED OF", "BODY"}}
 	for m, err := range q.Peek(ctx, f.state.value, f.after, f.limit) {
 		if err != nil {
 			return err
@@ -78,7 +78,7 @@ func (f *peekFlags) printTable(ctx context.Context, cmd *cobra.Command, q *gmq.Q
 		}
 		rows = append(rows, []string{
 			strconv.FormatUint(m.Seq, 10), m.State, until, strconv.Itoa(m.Attempts), m.Published.Format(time.RFC3339),
-			shown(m.Key, 30), shown(m.Headers[wire.HeaderDeadReason], 40), shown(string(m.Body), 60),
+			shown(m.Key, 30), shown(m.Topic, 40), shown(m.Headers[wire.HeaderDeadReason], 40), shown(string(m.Body), 60),
 		})
 	}
 	if err := table(cmd.OutOrStdout(), len(rows[0]), withoutEmpty(rows)); err != nil {

@@ -33,15 +33,19 @@ fast as the server confirms them. A body is a string unless --json says that it 
 then it arrives byte for byte, and blank lines are passed over. --base64 and --file send bytes
 as one message, whatever they are.
 
+With --topic messages go to a topic, and from there into every queue that is bound to it (see gmq
+queue bind), in all of them or in none. Where no queue is, they are nobody's, and that is no error.
+
 What the server refuses is reported with its line and not sent again; pub then ends with an
 exit code other than 0. A refusal that the next message would meet as well ends it at once.
 It is silent in a pipe. With -o json there is a line for each message, in their order:
-{"seq":1,"stored":"disk"}, or {"line":7,"error":{…}}.`,
+{"seq":1,"stored":"disk"}, for a topic {"queues":2,"stored":"disk"}, or {"line":7,"error":{…}}.`,
 		Example: `  gmq pub orders 'hello'
   gmq pub orders --json '{"id":17}' --header source=shop
   tail -f access.log | gmq pub lines
   jq -c '.[]' orders.json | gmq pub orders --json
   gmq pub pictures --file cat.png
+  gmq pub --topic files.eu.added --json '{"name":"cat.png"}'
   gmq pub reminders 'tea is ready' --delay 4m --priority 9
   gmq pub mails 'order 17 is on its way' --key customer-4 --dedup-id shipped-17`,
 		Args:        cobra.MaximumNArgs(2),
@@ -117,14 +121,15 @@ func publish(cmd *cobra.Command, g *globals, f *pubFlags, queue string, args []s
 	if err != nil {
 		return err
 	}
-	if f.topic != "" {
-		return publishTopic(ctx, cmd, g, f, src, headers)
-	}
 	opts := f.message.options()
 	if len(headers) > 0 {
 		opts = append(opts, gmq.Headers(maps.Clone(headers)))
 	}
-	p := newPublisher(cmd, g, c.Queue(queue), many, opts)
+	to := destination(c.Queue(queue))
+	if f.topic != "" {
+		to = c.Topic(f.topic)
+	}
+	p := newPublisher(cmd, g, to, many, opts)
 	return p.run(ctx, src)
 }
 
@@ -142,6 +147,13 @@ func (r *refusal) Error() string {
 }
 
 func (r *refusal) Unwrap() error { return r.err }
+
+func unwrapRefusal(err error) error {
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return r.err
+	}
+	return err
+}
 
 // tooLarge is the server's own refusal, told before it is asked.
 func tooLarge(limit int) error {

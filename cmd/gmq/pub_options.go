@@ -108,28 +108,3 @@ func (f *messageFlags) options() (opts []gmq.PublishOption) {
 	}
 	return opts
 }
-
-// appendTo appends them as the fields of a request, each with a comma before it.
-func (f *messageFlags) appendTo(b []byte) []byte {
-	text := func(name, value string) {
-		if value != "" {
-			b = wire.AppendString(append(append(append(b, `,"`...), name...), `":`...), value)
-		}
-	}
-	if f.delay > 0 {
-		text("delay", f.delay.String())
-	}
-	if !f.at.IsZero() {
-		text("at", f.at.UTC().Format(time.RFC3339Nano))
-	}
-	if f.ttl > 0 {
-		text("ttl", f.ttl.String())
-	}
-	if f.given("priority") {
-		b = append(append(b, `,"priority":`...), byte('0'+f.priority)) // one digit
-	}
-	text("key", f.key)
-	text("dedup_id", f.dedupID)
-	text("stored", f.stored.value)
-	return b
-}

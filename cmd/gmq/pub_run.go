@@ -31,12 +31,19 @@ type outcome struct {
 	err    error
 }
 
+// A destination is a queue or a topic.
+type destination interface {
+	Name() string
+	SendAsync(ctx context.Context, body any, opts ...gmq.PublishOption) *gmq.Future
+}
+
 // A publisher sends the bodies of a source without waiting for each. One goroutine feeds, the
 // other collects the confirms in order; the channel between them bounds what is on its way.
 type publisher struct {
 	cmd   *cobra.Command
 	g     *globals
-	queue *gmq.Queue
+	to    destination
+	topic bool // to is one
 	many  bool
 	opts  []gmq.PublishOption
 	out   *bufio.Writer
@@ -48,14 +55,14 @@ type publisher struct {
 	unknown   int64 // sent, and no word came
 	first     error // the first refusal
 	stop      error // why everything ends early
-	stored    string
-	lastSeq   uint64
+	last      gmq.Published
 	known     int64 // duplicates among the confirmed
 }
 
-func newPublisher(cmd *cobra.Command, g *globals, q *gmq.Queue, many bool, opts []gmq.PublishOption) *publisher {
+func newPublisher(cmd *cobra.Command, g *globals, to destination, many bool, opts []gmq.PublishOption) *publisher {
+	_, topic := to.(*gmq.Topic)
 	return &publisher{
-		cmd: cmd, g: g, queue: q, many: many, opts: opts,
+		cmd: cmd, g: g, to: to, topic: topic, many: many, opts: opts,
 		out: bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10), way: make(chan outcome, inFlight),
 	}
 }
@@ -104,7 +111,7 @@ func (p *publisher) feed(feeding context.Context, src source) {
 		}
 		o := outcome{line: line, err: err}
 		if err == nil {
-			o.future = p.queue.SendAsync(feeding, body, p.opts...)
+			o.future = p.to.SendAsync(feeding, body, p.opts...)
 		}
 		select {
 		case p.way <- o:
@@ -168,7 +175,7 @@ func (p *publisher) take(waiting context.Context, o outcome) error {
 		var sent gmq.Published
 		if sent, err = o.future.Wait(waiting); err == nil {
 			p.confirmed.Add(1)
-			p.stored, p.lastSeq = sent.Stored, sent.Seq
+			p.last = sent
 			if sent.Duplicate {
 				p.known++
 			}
@@ -208,8 +215,15 @@ func (p *publisher) refuse(r *refusal, err error) error {
 }
 
 func (p *publisher) printSent(sent gmq.Published) error {
-	b := strconv.AppendUint(append(p.line[:0], `{"seq":`...), sent.Seq, 10)
-	b = wire.AppendString(append(b, `,"stored":`...), sent.Stored)
+	var b []byte
+	if p.topic {
+		b = strconv.AppendInt(append(p.line[:0], `{"queues":`...), int64(sent.Queues), 10)
+	} else {
+		b = strconv.AppendUint(append(p.line[:0], `{"seq":`...), sent.Seq, 10)
+	}
+	if sent.Stored != "" { // no queue, or none that outlives its subscriber
+		b = wire.AppendString(append(b, `,"stored":`...), sent.Stored)
+	}
 	if sent.Duplicate {
 		b = append(b, `,"duplicate":true`...)
 	}
@@ -269,16 +283,25 @@ func (p *publisher) verdict(waiting context.Context) error {
 }
 
 func (p *publisher) summary(w io.Writer, took time.Duration) {
-	n := p.confirmed.Load()
+	n, name := p.confirmed.Load(), p.to.Name()
+	where := fmt.Sprintf("seq %d", p.last.Seq)
+	if p.topic {
+		where = "into " + plural(p.last.Queues, "queue")
+	}
+	stored := ""
+	if p.last.Stored != "" {
+		stored = ", stored: " + p.last.Stored
+	}
 	switch {
-	case p.known > 0: // there is a dedup id for one message only
-		fmt.Fprintf(w, "not published again: %s has it as seq %d, stored: %s\n", p.queue.Name(), p.lastSeq, p.stored)
+	case p.known > 0 && p.topic: // there is a dedup id for one message only
+		fmt.Fprintf(w, "not published again: all queues bound to %s have it%s\n", name, stored)
+	case p.known > 0:
+		fmt.Fprintf(w, "not published again: %s has it as %s%s\n", name, where, stored)
 	case !p.many:
-		fmt.Fprintf(w, "published to %s, seq %d, stored: %s\n", p.queue.Name(), p.lastSeq, p.stored)
+		fmt.Fprintf(w, "published to %s, %s%s\n", name, where, stored)
 	case n == 0:
 		fmt.Fprintln(w, "nothing to publish: stdin was empty")
 	default:
-		fmt.Fprintf(w, "%s published to %s in %s (%s), stored: %s\n",
-			plural(n, "message"), p.queue.Name(), short(took), perSecond(n, took), p.stored)
+		fmt.Fprintf(w, "%s published to %s in %s (%s)%s\n", plural(n, "message"), name, short(took), perSecond(n, took), stored)
 	}
 }

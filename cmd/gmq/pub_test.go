@@ -102,9 +102,10 @@ func TestRefusalsAreReported(t *testing.T) {
 	equal(t, "stderr", r.err, "gmq: not JSON; without --json it is sent as a string\n")
 	r = s.run("\xff\n", "pub", "one")
 	contains(t, "stderr", r.err, "not UTF-8; send it as bytes")
+	s.must("", "queue", "bind", "small", "a.*")
 	r = s.run("a\nb\n", "pub", "--topic", "a.b")
 	equal(t, "code of a topic", r.code, 1)
-	contains(t, "stderr", r.err, "topic")
+	contains(t, "stderr", r.err, "gmq: line 1: queue_full:", "gmq: line 2: queue_full:", "gmq: 0 published, 2 refused\n")
 }
 
 // What stdin has given so far is sent at once, and not when there is more.

@@ -17,12 +17,13 @@ func newQueue(g *globals) *cobra.Command {
 		Example: `  gmq queue ls
   gmq queue info orders
   gmq queue create orders --max-messages 100000 --overflow reject
+  gmq queue bind orders 'shop.*.ordered'
   gmq queue peek orders.dlq
   gmq queue explain orders 17`,
 	}
 	cmd.AddCommand(
 		newQueueLs(g), newQueueInfo(g), newQueueCreate(g), newQueueUpdate(g),
-		newQueueRm(g), newQueuePurge(g), newQueuePause(g), newQueueResume(g),
+		newQueueRm(g), newQueuePurge(g), newQueuePause(g), newQueueResume(g), newQueueBind(g), newQueueUnbind(g),
 		newPeek(g), newQueueExplain(g), newQueueCancel(g), newQueueReschedule(g), newQueueRedrive(g),
 	)
 	return cmd

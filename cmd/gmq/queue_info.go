@@ -54,6 +54,9 @@ func printInfo(cmd *cobra.Command, name string, info *gmq.QueueInfo) error {
 	if err != nil {
 		return err
 	}
+	if err := printBindings(cmd, info.Bindings); err != nil {
+		return err
+	}
 	n := &info.Counts
 	rows := [][]string{}
 	for _, f := range []struct {
@@ -80,6 +83,15 @@ func printInfo(cmd *cobra.Command, name string, info *gmq.QueueInfo) error {
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), "\nsettings")
 	return table(cmd.OutOrStdout(), 2, settingRows(&info.Settings))
+}
+
+// printBindings shows the topics of which the queue gets the messages, if there are any.
+func printBindings(cmd *cobra.Command, patterns []string) error {
+	if len(patterns) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "\nbound to\n  %s\n", strings.Join(patterns, "\n  "))
+	return err
 }
 
 // settingRows writes settings as their flags take them.

@@ -197,11 +197,13 @@ func (in *instance) listen() error {
 		return fmt.Errorf("%w (another address: --listen)", err)
 	}
 	in.server = server.New(server.Options{Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic})
-	if in.cfg.Admin != config.AdminOff {
+	adminAddr := in.cfg.Admin
+	if adminAddr != config.AdminOff {
 		al, err := net.Listen("tcp", in.cfg.Admin)
 		if err != nil {
 			return errors.Join(fmt.Errorf("%w (another address, or off: --admin)", err), l.Close())
 		}
+		adminAddr = al.Addr().String()
 		in.admin = admin.New(in, in.log)
 		go func() {
 			if err := in.admin.Serve(al); err != nil {
@@ -214,7 +216,7 @@ func (in *instance) listen() error {
 			in.log.Error("client address", "err", err)
 		}
 	}()
-	in.log.Info("ready", "version", version, "listen", l.Addr().String(), "admin", in.cfg.Admin, "data", in.cfg.Data, "storage", in.cfg.QueueDefaults.Storage)
+	in.log.Info("ready", "version", version, "listen", l.Addr().String(), "admin", adminAddr, "data", in.cfg.Data, "storage", in.cfg.QueueDefaults.Storage)
 	notify("READY=1")
 	return nil
 }

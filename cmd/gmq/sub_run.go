@@ -20,13 +20,17 @@ import (
 type subscriber struct {
 	g    *globals
 	f    *subFlags
-	q    *gmq.Queue
+	from supply
 	out  *deliveryWriter
 	told io.Writer
 
-	acks   []gmq.Acking // of the batch before
-	lost   int          // printed, and acked too late
-	paused bool         // that nothing comes has been told
+	acks []gmq.Acking // of the batch before
+	lost int          // printed, and acked too late
+}
+
+// A supply gives the next messages, at most want; none where there are none.
+type supply interface {
+	receive(taking context.Context, want int) ([]*gmq.Message, error)
 }
 
 // errPipe says that nobody reads any more.
@@ -59,7 +63,7 @@ func (s *subscriber) take(taking, acking context.Context) error {
 		if s.f.n > 0 {
 			want = min(want, left)
 		}
-		ms, err := s.receive(taking, want)
+		ms, err := s.from.receive(taking, want)
 		if err != nil && taking.Err() != nil && context.Cause(acking) == nil {
 			return nil // a signal
 		}
@@ -87,8 +91,16 @@ func (s *subscriber) take(taking, acking context.Context) error {
 	}
 }
 
-// receive takes the next messages; none where there are none.
-func (s *subscriber) receive(taking context.Context, want int) ([]*gmq.Message, error) {
+// A taker is the supply of a queue.
+type taker struct {
+	g      *globals
+	f      *subFlags
+	q      *gmq.Queue
+	told   io.Writer
+	paused bool // that nothing comes has been told
+}
+
+func (s *taker) receive(taking context.Context, want int) ([]*gmq.Message, error) {
 	opts := []gmq.ConsumeOption{gmq.Lease(subLease)}
 	if s.f.ack.value == "auto" {
 		opts = append(opts, gmq.AutoAck())
@@ -231,6 +243,9 @@ func appendDelivery(b []byte, m *gmq.Message) []byte {
 	}
 	if m.Topic != "" {
 		b = wire.AppendString(append(b, `,"topic":`...), m.Topic)
+	}
+	if m.Dropped > 0 {
+		b = strconv.AppendUint(append(b, `,"dropped":`...), m.Dropped, 10)
 	}
 	if isBase64(m) {
 		b = append(b, `,"encoding":"base64"`...)

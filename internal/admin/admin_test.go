@@ -21,11 +21,14 @@ import (
 type fake struct {
 	stats    Stats
 	notReady atomic.Pointer[error]
+	backup   func(ctx context.Context, w io.Writer) error
 	block    chan struct{} // where not nil, Ready waits for it
 	asked    chan struct{}
 }
 
 func (f *fake) Stats() Stats { return f.stats }
+
+func (f *fake) Backup(ctx context.Context, w io.Writer) error { return f.backup(ctx, w) }
 
 func (f *fake) Ready() error {
 	if f.block != nil {

@@ -23,13 +23,16 @@ const (
 	scrapeTimeout    = 20 * time.Second
 	maxHeaderBytes   = 16 << 10
 	scrapesAtATime   = 4
-	pageList         = "/livez\n/readyz\n/metrics\n"
+	pageList         = "/livez\n/readyz\n/metrics\n/backup\n"
 	plainText        = "text/plain; charset=utf-8"
 	misdirectedReply = "this address is for this machine only: ask for it as localhost or by its IP address\n"
 )
 
 // A Server answers on the admin address.
-type Server struct{ http http.Server }
+type Server struct {
+	http http.Server
+	stop context.CancelFunc // ends the requests that would go on for long
+}
 
 // New makes a server that tells what source knows.
 func New(source Source, logger *slog.Logger) *Server {
@@ -51,10 +54,13 @@ func New(source Source, logger *slog.Logger) *Server {
 		MaxRequestsInFlight: scrapesAtATime,
 		Timeout:             scrapeTimeout,
 	}))
+	mux.HandleFunc("/backup", backup(source))
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusNotFound, pageList)
 	})
-	return &Server{http: http.Server{
+	ctx, stop := context.WithCancel(context.Background())
+	return &Server{stop: stop, http: http.Server{
+		BaseContext:       func(net.Listener) context.Context { return ctx },
 		Handler:           guard(mux),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
@@ -73,9 +79,10 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
-// Shutdown lets running requests finish for as long as ctx allows, then cuts
+// Shutdown lets running requests finish for as long as ctx allows, but for a backup, then cuts
 // them off: nothing that is asked here is worth a late stop.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.stop()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		return errors.Join(err, s.http.Close())

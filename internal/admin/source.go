@@ -1,17 +1,24 @@
 // Package admin is the HTTP side of a server, for operators and their tools:
-// whether it lives, whether it is ready, and its metrics.
+// whether it lives, whether it is ready, its metrics, and a backup of it.
 //
 // It knows HTTP and metric names. It does not know the broker: what there is
 // to tell comes through Source, which cmd/gmq puts in front of it.
 package admin
 
-// A Source is whatever has something to tell. Both methods are called from
+import (
+	"context"
+	"io"
+)
+
+// A Source is whatever has something to tell. Its methods are called from
 // many goroutines, once per HTTP request.
 type Source interface {
 	// Ready is nil where the server takes work, else the reason why not.
 	Ready() error
 	// Stats is how things stand now.
 	Stats() Stats
+	// Backup writes a backup of all that is on the disk. It may take long; ctx ends it.
+	Backup(ctx context.Context, w io.Writer) error
 }
 
 // Stats is one look at a server. What only grows is counted since the server

@@ -56,6 +56,16 @@ type Options struct {
 	Seed     uint64       // of the jitter
 	Fail     func(error)  // called once, when nothing can be promised any more
 	Now      func() int64 // unix ns
+	// Scheduler runs the shards in a simulation, and whatever waits for them; nil leaves it to Go.
+	Scheduler Scheduler
+}
+
+// A Scheduler stands in for Go's own: what it begins runs one at a time, and it says whose turn it is. So a
+// simulation can run a broker from a seed, with the code that runs without it.
+type Scheduler interface {
+	Go(f func())
+	// Await waits for c, and no longer than d where d is not negative.
+	Await(c <-chan struct{}, d time.Duration)
 }
 
 // A Broker is the shards and what they share.
@@ -76,7 +86,6 @@ type Broker struct {
 	working  atomic.Int64  // requests taken in and not answered yet
 	draining atomic.Bool
 	failed   atomic.Bool
-	done     sync.WaitGroup
 
 	requests [ops]atomic.Uint64 // by op
 	errorsMu sync.Mutex         // guards the following
@@ -112,13 +121,34 @@ func Start(opt Options) (*Broker, error) {
 		sh.indexAll()
 	}
 	for _, sh := range b.shards {
-		b.done.Go(sh.run)
+		if s := opt.Scheduler; s != nil {
+			s.Go(sh.run)
+		} else {
+			go sh.run()
+		}
 	}
 	return b, nil
 }
 
+// await waits for c.
+func (b *Broker) await(c <-chan struct{}) {
+	if s := b.opt.Scheduler; s != nil {
+		s.Await(c, -1)
+		return
+	}
+	<-c
+}
+
 // replay restores all shards, a few at a time: reading and checking the log keeps a core busy.
 func (b *Broker) replay() error {
+	if b.opt.Scheduler != nil { // one at a time
+		for _, sh := range b.shards {
+			if err := sh.replay(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	var wg sync.WaitGroup
 	errs := make([]error, Shards)
 	slots := make(chan struct{}, 4)
@@ -190,9 +220,13 @@ func (b *Broker) fail(err error) {
 func (b *Broker) Drain(ctx context.Context) error {
 	b.draining.Store(true)
 	b.each(func(sh *shard) { sh.endWaits() })
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(drainTick)
 	defer tick.Stop()
 	for b.working.Load() > 0 {
+		if s := b.opt.Scheduler; s != nil {
+			s.Await(nil, drainTick)
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%d requests were not finished: %w", b.working.Load(), ctx.Err())
@@ -201,6 +235,9 @@ func (b *Broker) Drain(ctx context.Context) error {
 	}
 	return nil
 }
+
+// drainTick is how often Drain looks whether anything is left.
+const drainTick = 5 * time.Millisecond
 
 // Draining reports whether new work is refused.
 func (b *Broker) Draining() bool { return b.draining.Load() }
@@ -213,7 +250,9 @@ func (b *Broker) Close() error {
 	for _, sh := range b.shards {
 		sh.stop()
 	}
-	b.done.Wait()
+	for _, sh := range b.shards {
+		b.await(sh.over)
+	}
 	var errs []error
 	for _, sh := range b.shards {
 		for _, st := range sh.stores {

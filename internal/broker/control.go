@@ -55,6 +55,7 @@ type waiter struct {
 	max  int
 	c    *queue.Consumer
 	work *work
+	n    uint64 // the how-manieth of its shard
 }
 
 // maxSubs is how many subscriptions one connection may have.
@@ -165,6 +166,11 @@ func (sh *shard) admitControl(w *work) bool {
 		sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "queue %q does not exist", c.name))
 		return true
 	}
+	return sh.control(w, c, t)
+}
+
+// control carries out a control request about a queue that is there. It is false where the request ends later.
+func (sh *shard) control(w *work, c *control, t target) bool {
 	switch c.op {
 	case wire.OpSubscribe:
 		sh.subscribe(w, c, t)
@@ -476,9 +482,9 @@ func (sh *shard) detach(s *Session) {
 	if m == nil {
 		return
 	}
-	for c := range m.waits {
-		sh.storeOf(c.Queue).state.Unsubscribe(c)
-		sh.finish(c.Tag.(*waiter).work)
+	for _, wt := range m.waiters() {
+		sh.storeOf(wt.c.Queue).state.Unsubscribe(wt.c)
+		sh.finish(wt.work)
 	}
 	for _, w := range m.later {
 		sh.finish(w)
@@ -501,12 +507,14 @@ func (sh *shard) detach(s *Session) {
 
 // endWaits answers every receive that waits: nothing more will come.
 func (sh *shard) endWaits() {
-	for _, m := range sh.members {
-		for c := range m.waits {
-			st := sh.storeOf(c.Queue)
-			st.state.Unsubscribe(c)
-			sh.answerReceive(st, c.Tag.(*waiter))
-			sh.drop(c.Tag.(*waiter))
+	sessions := slices.SortedFunc(maps.Keys(sh.members), func(a, b *Session) int { return cmp.Compare(a.number, b.number) })
+	for _, s := range sessions {
+		m := sh.members[s]
+		for _, wt := range m.waiters() {
+			st := sh.storeOf(wt.c.Queue)
+			st.state.Unsubscribe(wt.c)
+			sh.answerReceive(st, wt)
+			sh.drop(wt)
 		}
 		for _, w := range m.later {
 			if sh.admitControl(w) {
@@ -517,6 +525,16 @@ func (sh *shard) endWaits() {
 	}
 }
 
+// waiters are the receives that wait, in the order in which they came.
+func (m *member) waiters() []*waiter {
+	var wts []*waiter
+	for c := range m.waits {
+		wts = append(wts, c.Tag.(*waiter))
+	}
+	slices.SortFunc(wts, func(a, b *waiter) int { return cmp.Compare(a.n, b.n) })
+	return wts
+}
+
 // resume lets a session whose reader was slow have deliveries again.
 func (sh *shard) resume(s *Session) {
 	m := sh.members[s]
@@ -524,7 +542,8 @@ func (sh *shard) resume(s *Session) {
 		return
 	}
 	m.blocked = false
-	for _, c := range m.subs {
+	for _, sub := range slices.Sorted(maps.Keys(m.subs)) {
+		c := m.subs[sub]
 		sh.storeOf(c.Queue).state.Unblock(c)
 	}
 	later := m.later

@@ -204,6 +204,8 @@ func (sh *shard) receive(w *work, c *control, t target) bool {
 		sh.answerReceive(t.store, wt)
 		return true
 	}
+	sh.waited++
+	wt.n = sh.waited
 	m.waits[wt.c] = struct{}{}
 	t.store.state.Subscribe(wt.c)
 	return false

@@ -24,12 +24,14 @@ import (
 type fanout struct {
 	s      *Session
 	units  []unit
-	sheets []sheet
+	sheets []queue.Source // messages
+	at     []int32        // where their records are in bodies
 	goals  []goal
 	parts  [Shards][]int32 // indices of goals, by shard
 	bodies []byte          // records, one behind the other
 	text   []byte          // ids
 	cost   int
+	copies int
 	shards uint32       // bits of those that have goals
 	stores uint32       // bits of the storages whose copies are still to be proposed
 	left   atomic.Int32 // shards that have not made room yet; then those that have not applied the stage under way
@@ -49,17 +51,12 @@ type unit struct {
 	repeated atomic.Int32               // those that knew all of it already
 }
 
-// A sheet is one message: where its record is in the bodies.
-type sheet struct {
-	at     int32
-	source queue.Source
-}
-
 // A goal is a queue to which a unit goes.
 type goal struct {
 	unit int32
 	to   *bound
 	void bool  // the queue is gone, or an ephemeral one has no room
+	miss bool  // it has no room, which its subscriber is told
 	at   int32 // of its copies in the stage's data; 0 while there are none
 	room room
 }
@@ -74,6 +71,10 @@ func (in *Intake) publishTopic(r *wire.Request) {
 		in.s.refuseOrDone(r)
 		return
 	}
+	if n := len(goals) * len(r.Messages); n > maxCopies {
+		in.s.Refuse(r.ID, wire.Errorf(wire.CodeBadRequest, "%d messages to %d queues would be %d copies; one request makes %d at most", len(r.Messages), len(goals), n, maxCopies))
+		return
+	}
 	if in.fan == nil {
 		for i := range in.open {
 			in.post(i) // what was sent before goes before
@@ -81,7 +82,7 @@ func (in *Intake) publishTopic(r *wire.Request) {
 		in.fan = &fanout{s: in.s}
 	}
 	f := in.fan
-	f.units = append(f.units, unit{from: int32(len(f.sheets)), n: int32(len(r.Messages)), quiet: r.Quiet})
+	f.units = append(f.units, unit{from: int32(len(f.at)), n: int32(len(r.Messages)), quiet: r.Quiet})
 	u := &f.units[len(f.units)-1]
 	u.id = span{uint32(len(f.text)), uint32(len(f.text) + len(r.ID))}
 	f.text = append(f.text, r.ID...)
@@ -89,7 +90,7 @@ func (in *Intake) publishTopic(r *wire.Request) {
 		m := &r.Messages[i]
 		start := len(f.bodies)
 		f.bodies = appendMessage(f.bodies, m, r.Topic, false)
-		f.sheets = append(f.sheets, sheet{at: int32(start)})
+		f.at = append(f.at, int32(start))
 		u.bytes += int64(len(m.Body))
 		if len(m.DedupID) > 0 {
 			u.ids++
@@ -102,13 +103,13 @@ func (in *Intake) publishTopic(r *wire.Request) {
 		f.shards |= 1 << b.shard
 		f.stores |= 1 << b.store
 	}
-	if len(f.bodies) >= workBytes || len(f.goals) >= maxGoals {
+	if f.copies += len(goals) * len(r.Messages); len(f.bodies) >= workBytes || f.copies >= fanCopies {
 		in.postFan()
 	}
 }
 
-// maxGoals is how many goals a fanout has before it is posted though more may follow.
-const maxGoals = 4096
+// maxCopies is how many copies one request may make, and fanCopies how many a fanout has before it is posted though more may follow.
+const maxCopies, fanCopies = 200_000, 10_000
 
 // match is topics.match, remembered from one publish to the next.
 func (in *Intake) match(topic []byte) []*bound {
@@ -137,12 +138,12 @@ func (in *Intake) postFan() {
 	}
 	in.s.awaitLaunched()
 	in.fan = nil
-	for i := range f.sheets {
-		sh := &f.sheets[i]
-		payload, next := journal.NextRecord(f.bodies, int(sh.at))
-		sh.source, _ = queue.ParseSource(payload, next-int(sh.at)) // written just now
+	for _, at := range f.at {
+		payload, next := journal.NextRecord(f.bodies, int(at))
+		s, _ := queue.ParseSource(payload, next-int(at)) // written just now
+		f.sheets = append(f.sheets, s)
 	}
-	f.cost = len(f.bodies) + len(f.text) + 64*len(f.units) + 32*len(f.goals)
+	f.cost = len(f.bodies) + len(f.text) + 64*len(f.units) + 64*len(f.goals) + 48*f.copies
 	in.s.working.Add(int64(f.cost))
 	in.s.b.working.Add(int64(len(f.units)))
 	in.s.launching.Add(1)
@@ -183,32 +184,42 @@ func (sh *shard) claim(f *fanout, g *goal, u *unit) *wire.Error {
 		g.void = true
 		return nil
 	}
-	if st.Room != nil && !st.Room(u.bytes) {
+	full := st.Room != nil && !st.Room(u.bytes)
+	switch {
+	case full && g.to.ephemeral:
+		g.void, g.miss = true, true
+		return nil
+	case full:
 		return st.full(journal.ErrMemoryFull)
-	}
-	if !g.to.ephemeral {
+	case !g.to.ephemeral:
 		if err := st.unmet(u.demands, q.Name); err != nil {
 			return err
 		}
 	}
-	if u.ids > 0 && !q.MayRemember(u.ids, sh.now) {
-		return tooManyIDs(q)
+	n, bytes := int(u.n), u.bytes
+	if u.ids > 0 {
+		ids := 0
+		if n, bytes, ids = q.Fresh(f.sources(u), sh.now); !q.MayRemember(ids, sh.now) {
+			return tooManyIDs(q)
+		}
 	}
-	room, ok := sh.shield(st, q, int(u.n), u.bytes)
-	if ok {
-		q.Promised += int(u.n)
-		room.promised = int(u.n)
+	room, ok := sh.shield(st, q, n, bytes)
+	if ok || n == 0 {
+		q.Promised += n
+		room.promised = n
 		g.room = room
 		return nil
 	}
 	sh.unshield(st, &room)
-	if g.to.ephemeral { // its subscriber misses it, and is told
-		g.to.missed += uint64(u.n)
-		g.void = true
+	if g.to.ephemeral {
+		g.void, g.miss = true, true
 		return nil
 	}
-	return queueFull(q, int(u.n))
+	return queueFull(q, n)
 }
+
+// sources are the messages of a unit.
+func (f *fanout) sources(u *unit) []queue.Source { return f.sheets[u.from : u.from+u.n] }
 
 // advance proposes the copies of the next storage, or answers when there is none.
 func (sh *shard) advance(f *fanout) {
@@ -262,8 +273,8 @@ func (f *fanout) compose(k int, now int64) *stage {
 	if f.stores != 0 { // the next storage needs them too
 		data = append(make([]byte, 0, 2*len(data)), data...)
 	}
-	for i := range f.sheets {
-		payload, _ := journal.NextRecord(data, int(f.sheets[i].at))
+	for _, at := range f.at {
+		payload, _ := journal.NextRecord(data, int(at))
 		queue.Address(payload, 0, now)
 	}
 	st.batch.Parts = append(st.batch.Parts, journal.Part{Shard: journal.Nobody, End: len(data)})
@@ -293,8 +304,7 @@ func (f *fanout) appendCopies(data []byte, g *goal, copies int, now int64) []byt
 	u := &f.units[g.unit]
 	for i := u.from; i < u.from+u.n; i++ {
 		start := len(data)
-		s := &f.sheets[i]
-		data = queue.AppendCopy(journal.BeginRecord(data), g.to.queue.ID, now, &s.source, start-int(s.at), copies, i+1 < u.from+u.n)
+		data = queue.AppendCopy(journal.BeginRecord(data), g.to.queue.ID, now, &f.sheets[i], start-int(f.at[i]), copies, i+1 < u.from+u.n)
 		journal.EndRecord(data, start)
 	}
 	return data
@@ -380,6 +390,11 @@ func (sh *shard) answerFanout(f *fanout) {
 				c.b = append(c.b, `,"duplicate":true`...)
 			}
 			c.b = append(c.b, "}\n"...)
+		}
+	}
+	for i := range f.goals {
+		if g := &f.goals[i]; g.miss && f.units[g.unit].refusal.Load() == nil {
+			g.to.missed.Add(uint64(f.units[g.unit].n))
 		}
 	}
 	sh.unclaim(f)

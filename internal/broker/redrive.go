@@ -65,6 +65,7 @@ type journey struct {
 	queue   *queue.Queue
 	seqs    []uint64 // those that are still to go; kept from consumers
 	moved   int
+	begun   bool // the destination has been asked
 	failure *wire.Error
 
 	batch journal.Batch // of the part under way
@@ -92,10 +93,11 @@ func (sh *shard) emigrate(j *journey) {
 			return
 		}
 	}
-	if len(j.part) == 0 {
+	if len(j.part) == 0 && j.begun {
 		sh.endJourney(j)
 		return
 	}
+	j.begun = true
 	w := sh.newWork()
 	w.call = func(dest *shard) { dest.immigrate(j) }
 	sh.b.shards[shardOf(j.control.to)].post(w)
@@ -153,7 +155,7 @@ func (sh *shard) immigrate(j *journey) {
 	t.store.journal.Propose(&j.batch)
 }
 
-// settled notes which messages of a part have been stored.
+// applyJourney notes which messages of a part have been stored.
 func (sh *shard) applyJourney(st *store, j *journey) error {
 	for i, off := 0, 0; off < len(j.batch.Data) && j.batch.Err == nil; i++ {
 		out, next, err := st.apply(&j.batch, off)

@@ -23,6 +23,8 @@ func TestRedriveToAnotherShardAndStorage(t *testing.T) {
 		if shardOf([]byte("q")) == shardOf([]byte("there")) {
 			t.Fatal("the test wants two shards")
 		}
+		p.want(`{"op":"queue.create","queue":"q.dlq"}`, "ok", true)
+		p.want(`{"op":"queue.redrive","queue":"q.dlq","to":"nowhere"}`, "error.code", "not_found")
 		p.deadLetters("q", 5)
 		p.want(`{"op":"queue.redrive","queue":"q.dlq","to":"nowhere"}`, "error.code", "not_found")
 		p.want(`{"op":"queue.redrive","queue":"q.dlq","to":"q.dlq"}`, "error.code", "bad_request")

@@ -138,7 +138,7 @@ func (s *Session) Outgoing(into []*chunk) ([]*chunk, bool) {
 		if ended {
 			return into, false
 		}
-		<-s.readable
+		s.b.await(s.readable)
 	}
 }
 
@@ -174,7 +174,7 @@ func (s *Session) Sent(cs []*chunk) {
 // been taken and its requests have been dealt with.
 func (s *Session) Await() {
 	for !s.gone.Load() && (s.pending.Load() >= OutLimit || s.working.Load() >= workLimit) {
-		<-s.writable
+		s.b.await(s.writable)
 	}
 }
 
@@ -187,7 +187,7 @@ func (s *Session) awaitLaunched() { s.awaitNone(&s.launching) }
 // awaitNone waits until n is 0; who brings it there calls signal(writable). Only the session's reader may call it.
 func (s *Session) awaitNone(n *atomic.Int64) {
 	for n.Load() > 0 && !s.b.failed.Load() {
-		<-s.writable
+		s.b.await(s.writable)
 	}
 }
 

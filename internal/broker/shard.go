@@ -62,6 +62,7 @@ type shard struct {
 	stopped  bool
 
 	wake chan struct{} // there is something new; holds one
+	over chan struct{} // closed when run has ended
 
 	stores    []*store
 	byName    map[string]*store
@@ -73,6 +74,7 @@ type shard struct {
 	now       int64                   // of this turn, unix ns
 	chance    uint64                  // state of the jitter's generator
 	leased    int                     // as last added to Broker.inFlight
+	waited    uint64                  // receives that have waited
 	works     []*work
 	finished  []*work // since the turn began
 	committed []*journal.Batch
@@ -87,7 +89,7 @@ type shard struct {
 
 func newShard(b *Broker, index int) *shard {
 	sh := &shard{
-		b: b, index: index, wake: make(chan struct{}, 1),
+		b: b, index: index, wake: make(chan struct{}, 1), over: make(chan struct{}),
 		byName: map[string]*store{}, making: map[string]*making{}, updates: map[*queue.Queue]*update{}, members: map[*Session]*member{},
 		bounds: map[*queue.Queue]*bound{},
 		chance: b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
@@ -113,8 +115,7 @@ func (sh *shard) replay() error {
 		if err != nil {
 			return err
 		}
-		st.state.Resume()
-		sh.account(st)
+		st.state.Resume(func(spans []queue.Span) { st.journal.Retain(sh.convert(spans)) })
 	}
 	return nil
 }
@@ -213,7 +214,7 @@ func (sh *shard) call(f func(*shard)) bool {
 	sh.inbox = append(sh.inbox, w)
 	sh.mu.Unlock()
 	signal(sh.wake)
-	<-done
+	sh.b.await(done)
 	return true
 }
 
@@ -227,6 +228,7 @@ func (sh *shard) stop() {
 
 // run is the shard's goroutine: one turn after another, each dealing with all that has come up.
 func (sh *shard) run() {
+	defer close(sh.over)
 	timer := time.NewTimer(time.Hour)
 	for {
 		sh.turn()
@@ -241,16 +243,28 @@ func (sh *shard) run() {
 			}
 			return
 		}
-		next := sh.next()
-		if next == 0 {
-			timer.Stop()
-		} else {
-			timer.Reset(max(time.Duration(next-sh.b.opt.Now()), 0))
-		}
-		select {
-		case <-sh.wake:
-		case <-timer.C:
-		}
+		sh.rest(timer)
+	}
+}
+
+// rest waits until there is something to do.
+func (sh *shard) rest(timer *time.Timer) {
+	next, wait := sh.next(), time.Duration(-1)
+	if next != 0 {
+		wait = max(time.Duration(next-sh.b.opt.Now()), 0)
+	}
+	if s := sh.b.opt.Scheduler; s != nil {
+		s.Await(sh.wake, wait)
+		return
+	}
+	if next == 0 {
+		timer.Stop()
+	} else {
+		timer.Reset(wait)
+	}
+	select {
+	case <-sh.wake:
+	case <-timer.C:
 	}
 }
 

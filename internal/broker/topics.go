@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// maxBindings is how many bindings there may be in a broker.
-	maxBindings = 1_000_000
+	// maxBoundWords is how many words the patterns may have together that are bound in a broker: each takes about 100 bytes.
+	maxBoundWords = 3_000_000
 	// maxEphemeral is how many ephemeral queues there may be in a broker, and maxOwnEphemeral how many of one session.
 	maxEphemeral, maxOwnEphemeral = 100_000, 1_000
 	// ephemeralMessages and ephemeralBytes are what an ephemeral queue holds for a subscriber that is slow.
@@ -29,7 +29,7 @@ type bound struct {
 	store     int // index in Options.Storages
 	queue     *queue.Queue
 	ephemeral bool
-	missed    uint64 // messages for which an ephemeral queue had no room; its shard's
+	missed    atomic.Uint64 // messages for which an ephemeral queue had no room
 }
 
 // topics is the index of what is bound in all shards. A shard changes it when a binding has been kept.
@@ -37,7 +37,7 @@ type topics struct {
 	mu      sync.RWMutex // guards tree
 	tree    queue.Topics[*bound]
 	version atomic.Uint64 // of tree
-	n       atomic.Int64  // its length
+	words   atomic.Int64  // of its patterns
 }
 
 func (t *topics) bind(pattern string, b *bound, on bool) {
@@ -48,7 +48,7 @@ func (t *topics) bind(pattern string, b *bound, on bool) {
 	} else {
 		t.tree.Unbind(pattern, b)
 	}
-	t.n.Store(int64(t.tree.Len()))
+	t.words.Store(int64(t.tree.Words()))
 	t.version.Add(1)
 }
 
@@ -101,18 +101,9 @@ func (sh *shard) unindex(q *queue.Queue) {
 
 // bind proposes a binding of a queue, or the end of one.
 func (sh *shard) bind(w *work, c *control, t target) bool {
-	q, pattern := t.queue, string(c.topic)
-	_, there := slices.BinarySearch(q.Bindings, pattern)
-	off := c.op == wire.OpQueueUnbind
-	var err *wire.Error
-	switch {
-	case off && !there:
-		err = wire.Errorf(wire.CodeNotFound, "queue %q is not bound to %q", q.Name, pattern)
-	case !off && !there && sh.b.topics.n.Load() >= maxBindings:
-		err = wire.Errorf(wire.CodeOverloaded, "there are %d bindings, as many as there may be", sh.b.topics.n.Load())
-	}
-	if err != nil {
-		sh.fail(w.s, c.id, err)
+	q, pattern, off := t.queue, string(c.topic), c.op == wire.OpQueueUnbind
+	if n := sh.b.topics.words.Load(); !off && n >= maxBoundWords {
+		sh.fail(w.s, c.id, wire.Errorf(wire.CodeOverloaded, "the patterns that are bound have %d words, as many as there may be", n))
 		return true
 	}
 	t.store.record(task{op: c.op, s: w.s, control: c}).write(func(dst []byte) []byte {
@@ -131,6 +122,8 @@ func (sh *shard) bindingKept(st *store, t *task, out queue.Outcome) bool {
 		sh.fail(t.s, c.id, st.full(journal.ErrMemoryFull))
 	case out.Refusal == queue.NoQueue:
 		sh.fail(t.s, c.id, wire.Errorf(wire.CodeNotFound, "queue %q has been deleted", c.name))
+	case t.op == wire.OpQueueUnbind && out.N == 0:
+		sh.fail(t.s, c.id, wire.Errorf(wire.CodeNotFound, "queue %q is not bound to %q", q.Name, c.topic))
 	case out.Refusal == queue.TooManyBindings:
 		sh.fail(t.s, c.id, wire.Errorf(wire.CodeOverloaded, "queue %q is bound to %d patterns, as many as it may", q.Name, queue.MaxBindings))
 	default:
@@ -205,7 +198,7 @@ func (sh *shard) dropped(t *tag, q *queue.Queue) uint64 {
 		return 0
 	}
 	b := sh.bounds[q]
-	n := q.Counts.Dropped + b.missed - t.told
+	n := q.Counts.Dropped + b.missed.Load() - t.told
 	t.told += n
 	return n
 }

@@ -179,6 +179,80 @@ func TestEphemeralSubscription(t *testing.T) {
 	})
 }
 
+// A known message needs no room, in each queue for itself.
+func TestTopicDuplicateIntoFullQueue(t *testing.T) {
+	withRig(t, func(l *Limits) { l.Defaults.DedupWindow = 1e12 }, func(r *rig, p *peer) {
+		p.bindAll("memory", "t", "a")
+		p.want(`{"op":"queue.update","queue":"a","max_messages":1}`, "ok", true)
+		p.want(`{"op":"publish","topic":"t","dedup_id":"x","body":1}`, "queues", 1)
+		p.want(`{"op":"publish","topic":"t","dedup_id":"x","body":1}`, "duplicate", true)
+		p.want(`{"op":"publish","topic":"t","messages":[{"dedup_id":"x","body":1},{"dedup_id":"y","body":2}]}`, "error.code", "queue_full")
+	})
+}
+
+func TestBindingsInOrder(t *testing.T) {
+	withRig(t, nil, func(r *rig, p *peer) {
+		p.send(`{"op":"queue.create","queue":"q","storage":"file"}`, `{"op":"queue.bind","queue":"q","topic":"a.*"}`,
+			`{"op":"queue.unbind","queue":"q","topic":"a.*"}`, `{"op":"queue.unbind","queue":"q","topic":"a.*"}`, `{"op":"publish","topic":"a.b","body":1}`)
+		got := p.take()
+		if len(got) != 5 || got[2] != `{"ok":true}` || !strings.Contains(got[3], "not_found") || got[4] != `{"ok":true,"queues":0}` {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// One line is bounded by what it makes the server do.
+func TestTopicCopiesAreBounded(t *testing.T) {
+	withRig(t, nil, func(r *rig, p *peer) {
+		var queues []string
+		for i := range 90 {
+			queues = append(queues, fmt.Sprintf("q%d", i))
+		}
+		p.bindAll("memory", "t", queues...)
+		many := strings.Repeat(`{"body":1},`, maxCopies/90)
+		p.send(`{"op":"publish","topic":"t","messages":[` + many + `{"body":1}]}`)
+		if got := p.take(); len(got) != 1 || !strings.Contains(got[0], "bad_request") {
+			t.Errorf("got %.300q", got)
+		}
+		p.want(`{"op":"queue.info","queue":"q7"}`, "counts.published", 0)
+	})
+}
+
+// A subscriber that is slow while memory is full misses messages; the queues that are not in memory do not.
+func TestTopicWithoutMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		defer r.close()
+		full := false
+		r.b.opt.Storages[0].Room = func(int64) bool { return !full }
+		for _, sh := range r.b.shards {
+			sh.stores[0].Room = r.b.opt.Storages[0].Room
+		}
+		p, pub := r.peer(), r.peer()
+		pub.bindAll("file", "t", "durable")
+		p.want(`{"op":"subscribe","topic":"t","credit":10}`, "sub", 1)
+		full = true
+		pub.want(`{"op":"publish","topic":"t","body":1}`, "queues", 1)
+		full = false
+		pub.want(`{"op":"publish","topic":"t","body":2}`, "queues", 2)
+		if got := p.take(); len(got) != 1 || !strings.Contains(got[0], `"dropped":1`) {
+			t.Errorf("got %q", got)
+		}
+		pub.bindAll("memory", "t", "kept")
+		full = true
+		pub.want(`{"op":"publish","topic":"t","body":3}`, "error.code", "overloaded")
+		full = false
+		pub.want(`{"op":"publish","topic":"t","body":4}`, "queues", 3)
+		if got := p.take(); len(got) != 1 || strings.Contains(got[0], `"dropped"`) { // what was refused was not missed
+			t.Errorf("got %q", got)
+		}
+		pub.wantBodies("durable", "1 2 4")
+		p.s.Close()
+		pub.s.Close()
+		synctest.Wait()
+	})
+}
+
 // A power cut leaves each publish to a topic in all queues or in none, and what was confirmed in all.
 func TestTopicPowerCuts(t *testing.T) {
 	for seed := range uint64(30) {

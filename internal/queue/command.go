@@ -323,7 +323,12 @@ func AppendCopy(dst []byte, queue uint32, at int64, s *Source, back, copies int,
 	dst = binary.AppendUvarint(dst, uint64(back))
 	dst = binary.AppendUvarint(dst, uint64(s.size))
 	dst = binary.AppendUvarint(dst, uint64(s.body))
-	return binary.AppendUvarint(dst, uint64(min(bits.Len(uint(max(copies, 1)-1)), maxShares)))
+	n := uint(max(copies, 1))
+	shares := bits.Len(n) - 1
+	if n > 3<<shares/2 { // the nearest power of two
+		shares++
+	}
+	return binary.AppendUvarint(dst, uint64(min(shares, maxShares)))
 }
 
 // AppendBind appends that a queue is to have what is published to the topics that match a pattern, or (off) no longer.

@@ -23,7 +23,7 @@ func bounded(t *testing.T, n int, f func()) {
 
 // use does what an owner does with a state, whatever is in it.
 func use(st *State) {
-	st.Resume()
+	st.Resume(func([]Span) {})
 	st.Spans()
 	now := st.now + 1
 	st.Due(now)

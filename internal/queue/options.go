@@ -230,6 +230,13 @@ func (q *Queue) MayRemember(n int, now int64) bool {
 	return q.Settings.DedupWindow <= 0 || len(d.seqs)-over+n <= MaxDedupIDs
 }
 
+// knows reports whether an id is known, whether or not those have been forgotten whose time is over.
+func (d *dedup) knows(id string, now int64) bool {
+	seq, ok := d.seqs[id]
+	i, found := slices.BinarySearchFunc(d.order[d.first:], seq, func(e remembered, seq uint64) int { return cmp.Compare(e.seq, seq) })
+	return ok && found && d.order[d.first+i].expires > now
+}
+
 // forget drops the ids whose window is over.
 func (d *dedup) forget(now int64) {
 	for d.first < len(d.order) && d.order[d.first].expires <= now {

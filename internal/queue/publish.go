@@ -117,6 +117,26 @@ func (st *State) recognize(q *Queue, group []piece) (known []bool, fresh int, by
 	return known, fresh, bytes
 }
 
+// Fresh is how many messages of a publish to a topic q does not know by their ids yet, the size of their bodies, and how many of
+// them have an id to be remembered.
+func (q *Queue) Fresh(sources []Source, now int64) (n int, bytes int64, ids int) {
+	seen := map[string]bool{}
+	for i := range sources {
+		s := &sources[i]
+		o, _ := parseOptions(s.options, now) // read before
+		if id := string(o.dedup); id != "" && q.Settings.DedupWindow > 0 {
+			if seen[id] || q.dedup.knows(id, now) {
+				continue
+			}
+			seen[id] = true
+			ids++
+		}
+		n++
+		bytes += int64(s.body)
+	}
+	return n, bytes, ids
+}
+
 // storeUnknown stores the messages of a group that are not known, and returns the seqs of all.
 func (st *State) storeUnknown(q *Queue, group []piece, known []bool) []uint64 {
 	seqs := make([]uint64, len(group))

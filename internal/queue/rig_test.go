@@ -74,10 +74,16 @@ func (r *rig) restart(snapshot bool) {
 			r.Fatalf("replay: %v", err)
 		}
 	}
-	st.Resume()
 	clear(r.live)
 	r.st = st
-	r.spans()
+	st.Resume(func(spans []Span) {
+		for _, s := range spans {
+			if _, twice := r.live[s.Ref]; twice {
+				r.Fatalf("record %d is retained twice", s.Ref>>6)
+			}
+			r.live[s.Ref] = s.Size
+		}
+	})
 	st.Due(r.now)
 }
 

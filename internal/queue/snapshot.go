@@ -321,17 +321,25 @@ func (d *dedup) load(r *reader, n uint64) {
 	}
 }
 
-// Resume ends a replay: everything that is there may have been delivered before, and the
-// next Spans retains all of it.
-func (st *State) Resume() {
+// resumeSpans is how much Resume says at a time.
+const resumeSpans = 4096
+
+// Resume ends a replay: everything that is there may have been delivered before. retain is called with all that
+// the state refers to, some of it at a time; the slice is its own during the call only.
+func (st *State) Resume(retain func([]Span)) {
 	st.retained, st.released, st.removed = st.retained[:0], st.released[:0], nil
 	st.ends.keep(func(t timer) bool { return t.about != endsNow })
 	for _, q := range st.Queues() {
 		q.restored, q.Returned, q.Shielded = q.last, 0, len(q.shield) > 0
 		q.view(func(_ uint64, _ *chunk, m *msg) bool {
-			st.retained = append(st.retained, m.stake())
+			if st.retained = append(st.retained, m.stake()); len(st.retained) == resumeSpans {
+				retain(st.retained)
+				st.retained = st.retained[:0]
+			}
 			m.flags &^= msgEnding // whatever was on its way never came to be; what is packed is on no way
 			return true
 		})
 	}
+	retain(st.retained)
+	st.retained = st.retained[:0]
 }

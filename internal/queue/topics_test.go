@@ -24,7 +24,7 @@ func matches(pattern, topic string) bool {
 
 func TestTopicsAgreeWithTheMeaningOfPatterns(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	words := func(wild bool) string {
+	random := func(wild bool) string {
 		alphabet := []string{"a", "b", "c"}
 		if wild {
 			alphabet = append(alphabet, "*", "*")
@@ -45,7 +45,7 @@ func TestTopicsAgreeWithTheMeaningOfPatterns(t *testing.T) {
 	var topics Topics[int]
 	bound := map[binding]bool{}
 	for range 20_000 {
-		b := binding{words(true), rng.IntN(20)}
+		b := binding{random(true), rng.IntN(20)}
 		switch rng.IntN(3) {
 		case 0:
 			topics.Bind(b.pattern, b.x)
@@ -54,7 +54,7 @@ func TestTopicsAgreeWithTheMeaningOfPatterns(t *testing.T) {
 			topics.Unbind(b.pattern, b.x)
 			delete(bound, b)
 		default:
-			topic := words(false)
+			topic := random(false)
 			var want []int
 			for b := range bound {
 				if matches(b.pattern, topic) {
@@ -68,6 +68,13 @@ func TestTopicsAgreeWithTheMeaningOfPatterns(t *testing.T) {
 				t.Fatalf("%s: %v, want %v", topic, got, want)
 			}
 		}
+		count := 0
+		for b := range bound {
+			count += words(b.pattern)
+		}
+		if topics.Words() != count {
+			t.Fatalf("%d words, want %d", topics.Words(), count)
+		}
 		if topics.Len() != len(bound) {
 			t.Fatalf("%d bindings, want %d", topics.Len(), len(bound))
 		}
@@ -75,7 +82,7 @@ func TestTopicsAgreeWithTheMeaningOfPatterns(t *testing.T) {
 	for b := range bound {
 		topics.Unbind(b.pattern, b.x)
 	}
-	if !topics.root.empty() {
+	if !topics.root.empty() || topics.Words() != 0 {
 		t.Error("unbinding leaves something behind")
 	}
 }
@@ -96,7 +103,7 @@ func TestTopicsVisitFew(t *testing.T) {
 			if node.any != nil {
 				n++
 			}
-			node, rest = node.words[word], after
+			node, rest = node.at([]byte(word)), after
 		}
 		if got := topics.Match([]byte("files.x.pdf"), nil); len(got) != 10 {
 			t.Errorf("%d matches of %d patterns, want 10", len(got), patterns)

@@ -56,6 +56,18 @@ func (s *Short) Error() string { return s.Err.Error() }
 // Unwrap gives the error that the writer gets.
 func (s *Short) Unwrap() error { return s.Err }
 
+// Pretend, returned by the Fault hook for a Sync or SyncDir, lets it do nothing and succeed: a disk that lies.
+var Pretend = errors.New("nothing was synced, and nobody is told")
+
+// Lost, returned by the Fault hook for a Sync, lets it fail with Err and forgets that anything was to be written: reads
+// still find it, no later sync does. That is what Linux makes of a failed fsync.
+type Lost struct{ Err error }
+
+func (l *Lost) Error() string { return l.Err.Error() }
+
+// Unwrap gives the error that the caller gets.
+func (l *Lost) Unwrap() error { return l.Err }
+
 // sector is the unit that a disk writes whole.
 const sector = 512
 
@@ -83,6 +95,20 @@ type Mem struct {
 type nameOp struct {
 	from, to string // to is "" unless it is a rename
 	inode    *memInode
+	half     string // of a rename into another directory: the one of the two that was synced
+}
+
+// sync says that a directory is synced, and reports whether the change is kept with that.
+func (op *nameOp) sync(dir string) bool {
+	source, target := filepath.Dir(op.from), filepath.Dir(op.from)
+	if op.to != "" {
+		target = filepath.Dir(op.to)
+	}
+	if source == target || dir != source && dir != target || op.half != "" && op.half != dir {
+		return dir == source || dir == target
+	}
+	op.half = dir
+	return false
 }
 
 // memInode is a file's bytes, guarded by the Mem's mu.
@@ -108,6 +134,16 @@ func (m *Mem) SetCapacity(bytes int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.capacity = bytes
+}
+
+// Used is the bytes of all files together.
+func (m *Mem) Used() (n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, i := range m.names {
+		n += i.room()
+	}
+	return n
 }
 
 // Ops is how many operations there have been.
@@ -340,6 +376,15 @@ func (m *Mem) Remove(name string) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.dirs[name] {
+		for n := range m.names {
+			if strings.HasPrefix(n, name+"/") {
+				return &fs.PathError{Op: "remove", Path: name, Err: syscall.ENOTEMPTY}
+			}
+		}
+		delete(m.dirs, name)
+		return nil
+	}
 	f := m.names[name]
 	if f == nil {
 		return notExist("remove", name)
@@ -348,7 +393,7 @@ func (m *Mem) Remove(name string) error {
 	return nil
 }
 
-// Rename implements FS. Both names must be in one directory, as they are in ours.
+// Rename implements FS. From one directory into another it is kept once both are synced.
 func (m *Mem) Rename(from, to string) error {
 	from, to = filepath.Clean(from), filepath.Clean(to)
 	if err := m.begin(Op{Kind: OpRename, Path: from, To: to}); err != nil {
@@ -360,8 +405,8 @@ func (m *Mem) Rename(from, to string) error {
 	if f == nil {
 		return notExist("rename", from)
 	}
-	if filepath.Dir(from) != filepath.Dir(to) {
-		return errors.New("vfs: rename from one directory into another")
+	if !m.dirs[filepath.Dir(to)] {
+		return notExist("rename", to)
 	}
 	m.change(nameOp{from: from, to: to, inode: f})
 	return nil
@@ -421,14 +466,16 @@ func (m *Mem) ReadDir(dir string) ([]string, error) {
 // SyncDir implements FS.
 func (m *Mem) SyncDir(dir string) error {
 	dir = filepath.Clean(dir)
-	if err := m.begin(Op{Kind: OpSyncDir, Path: dir}); err != nil {
+	if err := m.begin(Op{Kind: OpSyncDir, Path: dir}); err == Pretend {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rest := m.pending[:0]
 	for _, op := range m.pending {
-		if filepath.Dir(op.from) == dir {
+		if op.sync(dir) {
 			op.apply(m.stable)
 		} else {
 			rest = append(rest, op)

@@ -124,15 +124,23 @@ func (f *memFile) Truncate(size int64) error {
 }
 
 func (f *memFile) Sync() error {
-	if err := f.m.begin(Op{Kind: OpSync, Path: f.name}); err != nil {
-		return err
+	err := f.m.begin(Op{Kind: OpSync, Path: f.name})
+	if err == Pretend {
+		return nil
 	}
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
+	i := f.inode
+	if lost := (*Lost)(nil); errors.As(err, &lost) {
+		clear(i.dirty)
+		return lost.Err
+	}
+	if err != nil {
+		return err
+	}
 	if err := f.use("sync"); err != nil {
 		return err
 	}
-	i := f.inode
 	i.stable = resize(i.stable, int64(len(i.data)))
 	for s := range i.dirty {
 		from, to := s*sector, min((s+1)*sector, int64(len(i.data)))

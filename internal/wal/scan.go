@@ -185,20 +185,30 @@ type Beyond struct {
 // Beyond looks for frames at or behind offset.
 func (r *Reader) Beyond(offset int64) (Beyond, error) {
 	b := Beyond{End: offset}
+	err := r.headers(offset, func(at int64, h frameHeader) bool {
+		b.Frames++
+		b.End = min(r.size, at+FrameSize(int(h.length)))
+		b.Synced = max(b.Synced, h.synced)
+		return true
+	})
+	return b, err
+}
+
+// headers calls fn for each header of a frame at or behind offset that belongs
+// where it is, whatever lies around it, until fn returns false.
+func (r *Reader) headers(offset int64, fn func(at int64, h frameHeader) bool) error {
 	for at := offset; at+FrameBytes <= r.size; {
 		chunk, err := r.peek(at, chunkBytes)
 		if err != nil {
-			return b, err
+			return err
 		}
 		if len(chunk) < FrameBytes {
 			break
 		}
 		for i := bytes.Index(chunk, frameMagic[:]); i >= 0; {
-			pos := MakePos(r.number, at+int64(i))
-			if h, ok := decodeFrameHeader(chunk[i:], pos); ok {
-				b.Frames++
-				b.End = min(r.size, pos.Offset()+FrameSize(int(h.length)))
-				b.Synced = max(b.Synced, h.synced)
+			place := at + int64(i)
+			if h, ok := decodeFrameHeader(chunk[i:], MakePos(r.number, place)); ok && !fn(place, h) {
+				return nil
 			}
 			k := bytes.Index(chunk[i+1:], frameMagic[:])
 			if k < 0 {
@@ -209,5 +219,5 @@ func (r *Reader) Beyond(offset int64) (Beyond, error) {
 		// A header that the chunk's end cuts is seen whole by the next one.
 		at += int64(len(chunk)) - FrameBytes + 1
 	}
-	return b, nil
+	return nil
 }

@@ -28,6 +28,7 @@ type Server struct {
 	t      testing.TB
 	config string
 	cmd    *exec.Cmd
+	ready  chan string   // gives the address when the process serves
 	exited chan struct{} // closed when the process has ended
 
 	mu  sync.Mutex // guards the following
@@ -38,7 +39,13 @@ type Server struct {
 // directory are the harness's. It is killed when the test ends.
 func Start(t testing.TB, config string) *Server {
 	t.Helper()
-	s := &Server{Data: filepath.Join(t.TempDir(), "data"), t: t}
+	return StartOn(t, filepath.Join(t.TempDir(), "data"), config)
+}
+
+// StartOn is Start on a data directory that the test has chosen.
+func StartOn(t testing.TB, data, config string) *Server {
+	t.Helper()
+	s := &Server{Data: data, t: t, config: filepath.Join(t.TempDir(), "gmq.yaml")}
 	s.Configure(config)
 	if err := s.Up(); err != nil {
 		t.Fatal(err)
@@ -50,7 +57,6 @@ func Start(t testing.TB, config string) *Server {
 // Configure replaces the configuration; it holds from the next start.
 func (s *Server) Configure(config string) {
 	s.t.Helper()
-	s.config = filepath.Join(filepath.Dir(s.Data), "gmq.yaml")
 	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
@@ -67,6 +73,21 @@ func (s *Server) end() {
 // Up starts the process and waits until it says that it is ready. Unlike the
 // other methods it may be called from any goroutine, as it fails no test.
 func (s *Server) Up() error {
+	if err := s.Spawn(); err != nil {
+		return err
+	}
+	select {
+	case s.Addr = <-s.ready:
+		return nil
+	case <-s.exited:
+	case <-time.After(Patience):
+		s.Kill()
+	}
+	return fmt.Errorf("the server was not ready; its log:\n%s", strings.Join(s.Log(), "\n"))
+}
+
+// Spawn starts the process and does not wait for anything. Addr is not known.
+func (s *Server) Spawn() error {
 	cmd := exec.Command(Exe(s.t), "serve", "--config", s.config, "--data", s.Data, "--listen", "127.0.0.1:0", "--admin", "off")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -75,17 +96,9 @@ func (s *Server) Up() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	s.cmd, s.exited = cmd, make(chan struct{})
-	ready := make(chan string, 1)
-	go s.read(stderr, ready, s.exited)
-	select {
-	case s.Addr = <-ready:
-		return nil
-	case <-s.exited:
-	case <-time.After(Patience):
-		s.Kill()
-	}
-	return fmt.Errorf("the server was not ready; its log:\n%s", strings.Join(s.Log(), "\n"))
+	s.cmd, s.ready, s.exited = cmd, make(chan string, 1), make(chan struct{})
+	go s.read(stderr, s.ready, s.exited)
+	return nil
 }
 
 // read takes the server's log until it ends, and reaps the process.
@@ -128,6 +141,18 @@ func (s *Server) Running() bool {
 		return true
 	}
 }
+
+// Exited is closed when the process of now has ended.
+func (s *Server) Exited() <-chan struct{} { return s.exited }
+
+// ExitCode is that of the process that has ended, -1 where a signal ended it.
+func (s *Server) ExitCode() int {
+	<-s.exited
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// PID is that of the process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
 
 // Restart kills the process and starts it again on the same data.
 func (s *Server) Restart() {

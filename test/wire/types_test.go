@@ -115,7 +115,8 @@ func TestWrongValues(t *testing.T) {
 		"priority": append(integers, `10`), "state": {`"gone"`, `"READY"`}, "stored": {`"tape"`, `""`}, "to": {`""`, `"a b"`, `".a"`},
 		"at":  {`""`, `"tomorrow"`, `"2190-01-02"`, `"2190-13-02T03:04:05Z"`, `"1969-12-31T23:59:59Z"`, `"2200-01-01T00:00:00Z"`},
 		"key": {`"` + strings.Repeat("k", 256) + `"`}, "dedup_id": {`"` + strings.Repeat("d", 256) + `"`},
-		"ack": {`"yes"`, `""`, `"AUTO"`}, "storage": {`"disk"`, `""`, `"File"`}, "overflow": {`"drop"`, `""`},
+		"topic": {`""`, `"a..b"`, `".a"`, `"a."`, `"a.>.b"`, `"a*"`, `"a b"`, `"` + strings.Repeat("t", 256) + `"`},
+		"ack":   {`"yes"`, `""`, `"AUTO"`}, "storage": {`"disk"`, `""`, `"File"`}, "overflow": {`"drop"`, `""`},
 		"receipt": {`[1]`, `[null]`}, "prefix": {`"a b"`, `"\u0000"`, `"ü"`},
 		"retry": {`{"min":"x"}`, `{"max":1}`, `{"min":"2s","max":"1s"}`, `{"factor":"2"}`, `{"factor":0.5}`, `{"jitter":2}`, `{"jitter":-0.1}`, `{"factor":1e400}`, `{"min":"-1s"}`},
 	}

@@ -43,7 +43,6 @@ func (c *committer) pos() wal.Pos { return wal.MakePos(c.seg.number, c.off) }
 // commitLoop is the committer: whatever was proposed during one sync is
 // written and synced together.
 func (l *Log) commitLoop() {
-	defer l.done.Done()
 	c := &l.committer
 	for l.take() {
 		for c.head < len(c.queue) {

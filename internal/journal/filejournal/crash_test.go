@@ -161,7 +161,7 @@ func confirmedAfterFailure(t *testing.T, r *rig) {
 		_ = s.collect() // what was confirmed before the failure
 		s.propose(false, command{id: 1})
 	}
-	r.log.done.Wait() // the log's goroutines end by themselves
+	r.log.awaitLoops() // they end by themselves
 	for i, s := range r.state {
 		if got := s.j.Committed(nil); len(got) > 0 {
 			t.Errorf("shard %d: %d batches were confirmed after the failure", i, len(got))

@@ -148,7 +148,7 @@ func flipPart(t *testing.T, s sample, clean bool, part int) {
 		for _, at := range s.places(t, name, part) {
 			mem := s.mem.Clone()
 			must(t, mem.Flip(name, at, 1<<(at/2%8)))
-			report, err := Check(mem, "/data")
+			report, err := Check(mem, "/data", nil)
 			must(t, err)
 			detected, cut, wrong := s.outcome(t, mem)
 			switch {
@@ -202,14 +202,14 @@ func TestEveryTruncation(t *testing.T) {
 
 func TestCheckAndDump(t *testing.T) {
 	s := makeSample(t, true)
-	report, err := Check(s.mem, "/data")
+	report, err := Check(s.mem, "/data", nil)
 	must(t, err)
 	if len(report.Damage) > 0 || report.Torn != 0 || report.Snapshots != 2 || report.Shards != 2 || report.Segments < 3 {
 		t.Errorf("%+v", report)
 	}
 	records := 0
 	last := journal.Ref(0)
-	must(t, Dump(s.mem, "/data", func(ref journal.Ref, shard uint8, payload []byte) error {
+	must(t, Dump(s.mem, "/data", func(ref journal.Ref, shard int, payload []byte) error {
 		if ref <= last || shard > 1 || len(payload) < 9 {
 			t.Errorf("ref %d after %d, shard %d, %d bytes", ref, last, shard, len(payload))
 		}
@@ -221,11 +221,11 @@ func TestCheckAndDump(t *testing.T) {
 		t.Errorf("%d and %d records, want %d", records, report.Records, want)
 	}
 	stop := errors.New("enough")
-	if err := Dump(s.mem, "/data", func(journal.Ref, uint8, []byte) error { return stop }); !errors.Is(err, stop) {
+	if err := Dump(s.mem, "/data", func(journal.Ref, int, []byte) error { return stop }); !errors.Is(err, stop) {
 		t.Error(err)
 	}
 	must(t, s.mem.Flip("/data/wal/0000000001.seg", wal.PageBytes+60, 1))
-	err = Dump(s.mem, "/data", func(journal.Ref, uint8, []byte) error { return nil })
+	err = Dump(s.mem, "/data", func(journal.Ref, int, []byte) error { return nil })
 	if d := (*wal.Damage)(nil); !errors.As(err, &d) || d.Offset != wal.PageBytes {
 		t.Errorf("%v", err)
 	}
@@ -239,7 +239,7 @@ func TestTwoOpeners(t *testing.T) {
 	if locked := (*vfs.LockedError)(nil); !errors.As(err, &locked) || locked.PID == 0 || !errors.Is(err, vfs.ErrLocked) {
 		t.Errorf("%v", err)
 	}
-	if _, err := Check(vfs.OS(), dir); !errors.Is(err, vfs.ErrLocked) {
+	if _, err := Check(vfs.OS(), dir, nil); err != nil {
 		t.Errorf("%v", err)
 	}
 	must(t, l.Close())

@@ -18,7 +18,6 @@ const (
 // keepLoop is the keeper: it prepares segments ahead of their use, gives back
 // dead ones, and wishes for compactions.
 func (l *Log) keepLoop() {
-	defer l.done.Done()
 	for {
 		l.mu.Lock()
 		for !l.spareWant && !l.reclaim && !l.wishWanted && !l.keeperEnds() {
@@ -146,11 +145,14 @@ func (l *Log) reclaimDead() error {
 	if int(l.settled.Load()) < len(l.shards) {
 		return nil // a shard may not have retained yet what it replayed
 	}
-	needed := uint32(l.needed.Load() >> 32)
+	held := l.beginGiving()
+	defer l.endGiving()
+	needed := min(uint32(l.needed.Load()>>32), held)
 	dead := l.segs.sorted(func(s *segment) bool {
 		return s.sealed.Load() && s.live.Load() == 0 && s.number < needed
 	})
-	if dead = l.releasedForGood(dead); len(dead) == 0 {
+	dead = slices.DeleteFunc(l.releasedForGood(dead), func(s *segment) bool { return s.number >= held })
+	if len(dead) == 0 {
 		return nil
 	}
 	l.segs.remove(dead)

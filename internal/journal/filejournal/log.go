@@ -44,6 +44,10 @@ type Options struct {
 	CompactEvery int64
 	// Logf is told what an operator should know; nil tells nobody.
 	Logf func(format string, args ...any)
+	// Scheduler runs the log's loops in a simulation; nil leaves it to Go.
+	Scheduler Scheduler
+	// Random is what a new log's id is taken from; nil is crypto/rand.
+	Random io.Reader
 
 	// indexBytes bounds the memory of all runs (replay.go), 64 MiB. Segments
 	// that are scanned after it is used up are skimmed by every shard instead.
@@ -103,7 +107,7 @@ type Log struct {
 	mu sync.Mutex
 	// All on mu: work wakes the committer, keep the keeper, snap the
 	// snapshotter; idle those who wait for one of them.
-	work, keep, snap, idle *sync.Cond
+	work, keep, snap, idle Cond
 	// What follows is guarded by mu.
 	pending    []item
 	proposed   uint64 // batches
@@ -122,8 +126,11 @@ type Log struct {
 	ended      bool          // the committer has
 	snapEnded  bool          // the snapshotter has
 	closing    bool
+	holding    bool   // a backup is being made (backup.go)
+	held       uint32 // segments from here on are not given back meanwhile
+	giving     bool   // the keeper gives back what it may
 
-	done sync.WaitGroup
+	loops []chan struct{} // closed when the committer, the keeper and the snapshotter have ended
 }
 
 // item is a batch on its way to the disk.
@@ -193,7 +200,7 @@ func (l *Log) Close() error {
 	l.closing = true
 	l.wakeAll()
 	l.mu.Unlock()
-	l.done.Wait()
+	l.awaitLoops()
 	if again {
 		return l.Failed()
 	}

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/vfs"
@@ -74,7 +74,7 @@ func Open(fsys vfs.FS, dir string, opt Options) (*Log, error) {
 		return nil, fmt.Errorf("filejournal: %d shards, at most %d are possible", opt.Shards, nobody)
 	}
 	l := &Log{fs: fsys, dir: dir, opt: opt}
-	l.work, l.keep, l.snap, l.idle = sync.NewCond(&l.mu), sync.NewCond(&l.mu), sync.NewCond(&l.mu), sync.NewCond(&l.mu)
+	l.work, l.keep, l.snap, l.idle = l.cond(), l.cond(), l.cond(), l.cond()
 	if err := makeDirs(fsys, dir); err != nil {
 		return nil, err
 	}
@@ -86,10 +86,9 @@ func Open(fsys vfs.FS, dir string, opt Options) (*Log, error) {
 	if err := l.open(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	l.done.Add(3)
-	go l.commitLoop()
-	go l.keepLoop()
-	go l.snapLoop()
+	l.begin(l.commitLoop)
+	l.begin(l.keepLoop)
+	l.begin(l.snapLoop)
 	return l, nil
 }
 
@@ -103,6 +102,9 @@ func makeDirs(fsys vfs.FS, dir string) error {
 }
 
 func (l *Log) open() error {
+	if err := unfinished(l.fs, l.dir); err != nil {
+		return err
+	}
 	l.wal = wal.Dir{FS: l.fs, Path: filepath.Join(l.dir, "wal")}
 	id, err := readIdentity(l.fs, l.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -128,7 +130,11 @@ func (l *Log) open() error {
 func (l *Log) create() (identity, error) {
 	id := identity{shards: max(l.opt.Shards, 1)}
 	var b [8]byte
-	if _, err := rand.Read(b[:]); err != nil {
+	random := l.opt.Random
+	if random == nil {
+		random = rand.Reader
+	}
+	if _, err := io.ReadFull(random, b[:]); err != nil {
 		return id, err
 	}
 	id.id = binary.LittleEndian.Uint64(b[:])

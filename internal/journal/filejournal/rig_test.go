@@ -66,8 +66,10 @@ func newRig(t testing.TB, rnd *rand.Rand, opt Options) *rig {
 }
 
 // open opens the log and replays it; the error is that of either.
-func (r *rig) open(fs vfs.FS) error {
-	l, err := Open(fs, "/data", r.opt)
+func (r *rig) open(fs vfs.FS) error { return r.openAt(fs, "/data") }
+
+func (r *rig) openAt(fs vfs.FS, dir string) error {
+	l, err := Open(fs, dir, r.opt)
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,13 @@
 package filejournal
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"maps"
 	"path/filepath"
+	"slices"
 
 	"github.com/gmq/gmq/internal/vfs"
 	"github.com/gmq/gmq/internal/wal"
@@ -64,7 +67,6 @@ func (l *Log) toSnapshotter(f func(), w *snapWriter) {
 
 // snapLoop is the snapshotter: it writes what there is of each snapshot in turn.
 func (l *Log) snapLoop() {
-	defer l.done.Done()
 	open := map[*snapWriter]struct{}{}
 	for {
 		l.mu.Lock()
@@ -75,7 +77,10 @@ func (l *Log) snapLoop() {
 			l.snapEnded = true
 			l.wakeAll()
 			l.mu.Unlock()
-			for w := range open { // will never be whole
+			unfinished := slices.SortedFunc(maps.Keys(open), func(a, b *snapWriter) int {
+				return cmp.Or(cmp.Compare(a.shard.number, b.shard.number), cmp.Compare(a.pos, b.pos))
+			})
+			for _, w := range unfinished { // will never be whole
 				_ = w.abandon()
 			}
 			return

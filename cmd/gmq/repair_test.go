@@ -1,0 +1,245 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// brokenDir is a copy of a stopped server's directory, to be damaged.
+func brokenDir(t *testing.T, dir string) string {
+	t.Helper()
+	broken := filepath.Join(t.TempDir(), "data")
+	if err := os.CopyFS(broken, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return broken
+}
+
+// mend repairs a directory: check finds the damage, repair only says what it would do, then does it, and
+// check finds none.
+func mend(t *testing.T, dir string) (report repair) {
+	t.Helper()
+	equal(t, "code of check", gmqRun(t, nil, "", "journal", "check", "--data", dir).code, 1)
+	before := names(t, dir)
+	r := gmqRun(t, nil, "", "journal", "repair", "--data", dir)
+	equal(t, "code without --yes", r.code, 1)
+	contains(t, "stderr", r.err, "nothing has been changed")
+	if after := names(t, dir); !slices.Equal(before, after) {
+		t.Errorf("without --yes: the files were\n%v and are\n%v", before, after)
+	}
+	would := r.out
+	r = gmqRun(t, nil, "", "journal", "repair", "--data", dir, "--yes")
+	if r.code != 0 || r.err != "" {
+		t.Fatalf("repair: %d, %s", r.code, r.err)
+	}
+	if !strings.HasPrefix(r.out, would) {
+		t.Errorf("repair said it would do\n%s and did\n%s", would, r.out)
+	}
+	contains(t, "check", gmqRun(t, nil, "", "journal", "check", "--data", dir).out, "ok: ")
+	kept, err := filepath.Glob(filepath.Join(dir, "damaged-*", "report.json"))
+	if err != nil || len(kept) != 1 {
+		t.Fatalf("%v %v", kept, err)
+	}
+	text, err := os.ReadFile(kept[0])
+	if err == nil {
+		err = json.Unmarshal(text, &report)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, moved := range report.Moved {
+		if _, err := os.Stat(filepath.Join(dir, moved)); err != nil {
+			t.Errorf("moved: %v", err)
+		}
+	}
+	contains(t, "a second repair", gmqRun(t, nil, "", "journal", "repair", "--data", dir, "--yes").out, "Nothing is damaged")
+	return report
+}
+
+func names(t *testing.T, dir string) (all []string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// left are the messages of a queue as a server shows them: their numbers and bodies.
+func left(t *testing.T, s *daemon, queue string) string {
+	t.Helper()
+	var out []string
+	for line := range strings.Lines(s.must("", "peek", queue, "-o", "json")) {
+		var m struct {
+			Seq  int
+			Body string
+		}
+		if err := json.Unmarshal([]byte(line), &m); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, fmt.Sprintf("%d %.20s", m.Seq, m.Body))
+	}
+	return strings.Join(out, ", ")
+}
+
+func TestRepairOfRecords(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	s.must("one\ntwo\nthree\nfour\n", "pub", "orders")
+	s.must("one\ntwo\n", "pub", "invoices")
+	for _, q := range []string{"eu", "br"} {
+		s.must("", "queue", "create", q)
+		s.must("", "queue", "bind", q, "news.>")
+	}
+	s.must("news to all\n", "pub", "--topic", "news.all")
+	s.must("", "sub", "orders", "-n", "1") // and acked
+	s.must("five\n", "pub", "orders")
+	s.stop()
+
+	for _, test := range []struct {
+		what   string
+		damage func(dir string)
+		lost   string // by queue: the numbers
+		cut    bool
+		orders string
+		others string // the messages of invoices, eu and br
+	}{
+		{"a bit of a body", func(dir string) { overwrite(t, dir, `"three"`, 1, "u") },
+			"", false, "2 two, 3 three, 4 four, 5 five", "1 one, 2 two; 1 news to all; 1 news to all"},
+		{"a body", func(dir string) { overwrite(t, dir, `"three"`, 1, "?????") },
+			"orders 3", false, "2 two, 4 four, 5 five", "1 one, 2 two; 1 news to all; 1 news to all"},
+		{"the body of a topic's message", func(dir string) { overwrite(t, dir, `"news to all"`, 1, "???????????") },
+			"br 1, eu 1", false, "2 two, 3 three, 4 four, 5 five", "1 one, 2 two; ; "},
+		{"a whole record", func(dir string) { overwrite(t, dir, `"three"`, -28, strings.Repeat("\xa5", 35)) },
+			"", true, "1 one, 2 two", ""},
+		{"a record of which only the body can be read", func(dir string) { overwrite(t, dir, `"three"`, -16, strings.Repeat("\xa5", 16)) },
+			"", true, "1 one, 2 two", "1 one, 2 two; 1 news to all; 1 news to all"},
+	} {
+		dir := brokenDir(t, s.dir)
+		test.damage(dir)
+		report := mend(t, dir)
+		var lost []string
+		for _, l := range report.Lost {
+			lost = append(lost, l.Queue+" "+strings.Join(l.Seqs, " "))
+		}
+		equal(t, test.what+": lost", strings.Join(lost, ", "), test.lost)
+		if (len(report.Left) > 0) != test.cut {
+			t.Errorf("%s: left out %+v", test.what, report.Left)
+		}
+		again := startServerWith(t, dir, "127.0.0.1:0", nil)
+		equal(t, test.what+": orders", left(t, again, "orders"), test.orders)
+		if test.others != "" {
+			equal(t, test.what+": the others", strings.Join([]string{left(t, again, "invoices"), left(t, again, "eu"), left(t, again, "br")}, "; "), test.others)
+		}
+		if n := again.counts("orders"); n["published"] != n["ready"]+n["acked"]+n["cancelled"] {
+			t.Errorf("%s: the counts do not add up: %v", test.what, n)
+		}
+		again.must("six\n", "pub", "orders")
+		again.stop()
+	}
+}
+
+// What is left out is told by queue.
+func TestRepairTellsWhatIsLeftOut(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	s.must("one\ntwo\n", "pub", "orders")
+	s.must("", "queue", "pause", "orders") // the record to be lost: what it was, nobody can say
+	s.must("", "queue", "resume", "orders")
+	s.must("three\nfour\n", "pub", "orders")
+	s.must("", "sub", "orders", "-n", "1")
+	s.stop()
+	dump := gmqRun(t, nil, "", "journal", "dump", "--data", s.dir).out
+	var segment, offset int
+	for line := range strings.Lines(dump) {
+		if strings.Contains(line, " pause ") && segment == 0 {
+			if _, err := fmt.Sscanf(line, "%d:%d", &segment, &offset); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f, err := os.OpenFile(filepath.Join(s.dir, "wal", fmt.Sprintf("%010d.seg", segment)), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{0xa5, 0xa5, 0xa5}, int64(offset)+12); err != nil {
+		t.Fatal(err)
+	}
+	report := mend(t, s.dir)
+	if len(report.Left) != 1 || len(report.Left[0].Queues) != 1 || report.Left[0].From != fmt.Sprintf("%d:%d", segment, offset) {
+		t.Fatalf("%+v", report.Left)
+	}
+	if q := report.Left[0].Queues[0]; q != (repairLeftover{"orders", 2, 3, 2}) || report.Left[0].Records != 4 {
+		t.Errorf("%+v", report.Left)
+	}
+	again := startServerWith(t, s.dir, "127.0.0.1:0", nil)
+	equal(t, "orders", left(t, again, "orders"), "1 one, 2 two")
+	again.stop()
+	moved, err := filepath.Glob(filepath.Join(s.dir, "damaged-*"))
+	if err != nil || len(moved) != 1 {
+		t.Fatal(moved, err)
+	}
+	// What was moved can be looked at as far as it is whole.
+	r := gmqRun(t, nil, "", "journal", "dump", "--data", moved[0])
+	contains(t, "dump of what was moved", r.out, `body="two"`)
+}
+
+// Segments and snapshots of a journal of some size.
+func TestRepairOfFiles(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	big := strings.Repeat("x", 900_000)
+	for i := range 60 { // four segments
+		s.must(fmt.Sprintf("%d %s\n", i+1, big), "pub", "big")
+	}
+	s.must("small\n", "pub", "small")
+	s.stop()
+	file := func(sub, name string) func(string) string {
+		return func(dir string) string { return filepath.Join(dir, sub, name) }
+	}
+	second := file("wal", "0000000002.seg")
+	for _, test := range []struct {
+		what   string
+		damage func(dir string) error
+		min    int // messages left in big
+		small  bool
+	}{
+		{"a segment's header", func(dir string) error { return writeAt(second(dir), 0, make([]byte, 512)) }, 60, true},
+		{"a segment is missing", func(dir string) error { return os.Remove(second(dir)) }, 15, false},
+		{"a segment is cut short", func(dir string) error { return os.Truncate(second(dir), 5<<20) }, 20, false},
+		{"a megabyte of a segment", func(dir string) error { return writeAt(second(dir), 3<<20, make([]byte, 1<<20)) }, 19, false},
+		{"VERSION", func(dir string) error { return writeAt(filepath.Join(dir, "VERSION"), 0, []byte("???")) }, 60, true},
+		{"VERSION is missing", func(dir string) error { return os.Remove(filepath.Join(dir, "VERSION")) }, 60, true},
+	} {
+		dir := brokenDir(t, s.dir)
+		if err := test.damage(dir); err != nil {
+			t.Fatal(err)
+		}
+		report := mend(t, dir)
+		again := startServerWith(t, dir, "127.0.0.1:0", nil)
+		n := again.counts("big")["ready"]
+		if n < test.min || n < 60 && len(report.Left)+len(report.Lost) == 0 || n == 60 && len(report.Left)+len(report.Lost) > 0 {
+			t.Errorf("%s: %d messages are left; left out %+v, lost %+v", test.what, n, report.Left, report.Lost)
+		}
+		if small := again.run("", "peek", "small").code == 0; small != test.small {
+			t.Errorf("%s: the other queue is there: %v", test.what, small)
+		}
+		again.stop()
+	}
+}
+
+func writeAt(name string, offset int64, b []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteAt(b, offset)
+	return err
+}

@@ -1,0 +1,88 @@
+package powercut_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"github.com/gmq/gmq/test/harness"
+)
+
+var required = flag.Bool("required", false, "fail where a test would be skipped because of the machine")
+
+// inside is set in the process that runs the tests: it has its own mounts and processes, which the
+// kernel takes away when it ends, however it ends. So nothing is left behind, not even by a SIGKILL.
+const inside = "GMQ_TEST_POWERCUT_INSIDE"
+
+// outside says why this process may not mount anything; nil where it may.
+var outside error
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv(inside) != "" {
+		if err := settle(); err != nil {
+			outside = err
+		}
+		os.Exit(harness.Main(m))
+	}
+	code, err := again()
+	if err != nil {
+		outside = fmt.Errorf("clone with namespaces for mounts and processes: %w", err)
+		code = harness.Main(m)
+	}
+	os.Exit(code)
+}
+
+// again runs this program in namespaces of its own and gives its exit code.
+func again() (int, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(exe, os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
+	if os.Getuid() != 0 { // a user namespace allows a tmpfs at least
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	runtime.LockOSThread() // Pdeathsig is about the thread
+	defer runtime.UnlockOSThread()
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); errors.As(err, &exit) {
+		return max(exit.ExitCode(), 1), nil // a signal has none
+	} else if err != nil {
+		return 1, nil
+	}
+	return 0, nil
+}
+
+// settle makes the namespaces fit to live in: nobody outside sees the mounts, and /proc is about the processes here.
+func settle() error {
+	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("mount / as private: %w", err)
+	}
+	if err := syscall.Mount("proc", "/proc", "proc", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	return nil
+}
+
+// cannot skips the test because of what the machine does not allow.
+func cannot(t *testing.T, err error) {
+	t.Helper()
+	if *required {
+		t.Fatal(err)
+	}
+	t.Skipf("this machine does not allow it: %v", err)
+}
