@@ -99,7 +99,7 @@ func (sh *shard) promise(s *Session, size int) {
 func (sh *shard) crowded(s *Session) bool {
 	n := s.pending.Load()
 	if c := s.open[sh.index]; c != nil {
-		n += int64(len(c.b) + c.promised)
+		n += int64(c.ahead + len(c.b) + c.promised)
 	}
 	return n >= OutLimit
 }

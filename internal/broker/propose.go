@@ -449,7 +449,20 @@ func (sh *shard) giveBackNow(st *store, q *queue.Queue, seqs []uint64, reason st
 	}
 }
 
-// expire lets time pass: retries that are due, leases that are over, receives that have waited long enough.
+// ripen lets time pass for what nobody has: what is due is ready, and what has outlived its time goes. It comes before all
+// requests: a receive must not be given what is over, though the shard was busy, or the clock moved, when its time came.
+func (sh *shard) ripen(st *store) {
+	if next := st.state.Next(); next == 0 || next > sh.now {
+		return
+	}
+	st.state.Due(sh.now)
+	st.state.Outlived(sh.now, func(q *queue.Queue, seq uint64) {
+		st.record(task{queue: q}).write(func(dst []byte) []byte { return queue.AppendExpire(dst, q.ID, sh.now, []uint64{seq}) })
+	})
+}
+
+// expire lets time pass for the others: leases that are over, receives that have waited long enough. It comes behind the
+// acks that have come up.
 func (sh *shard) expire(st *store) {
 	for len(st.owed) > 0 && st.owed[0].at <= sh.now {
 		o := st.owed[0]
@@ -461,12 +474,8 @@ func (sh *shard) expire(st *store) {
 	if next := st.state.Next(); next == 0 || next > sh.now {
 		return
 	}
-	st.state.Due(sh.now)
 	st.state.Expired(sh.now, func(q *queue.Queue, seq uint64) {
 		sh.writeReturn(st, st.record(task{queue: q}), q, []uint64{seq}, "the lease ended without an ack", nil)
-	})
-	st.state.Outlived(sh.now, func(q *queue.Queue, seq uint64) {
-		st.record(task{queue: q}).write(func(dst []byte) []byte { return queue.AppendExpire(dst, q.ID, sh.now, []uint64{seq}) })
 	})
 	st.state.Waited(sh.now, func(c *queue.Consumer) { sh.answerWait(st, c) })
 }

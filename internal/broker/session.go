@@ -18,17 +18,25 @@ const workLimit = 1 << 20
 // more memory than its bytes, and that is what is counted.
 const smallChunk = 2 << 10
 
+// fullChunk and larger ones are followed by another one: to grow is dearer.
+const fullChunk = 48 << 10
+
 // A chunk is bytes on their way to one session.
 type chunk struct {
 	b        []byte
 	promised int // bytes of deliveries that were taken for it and are not in b yet
+
+	// What a shard has for a session in one turn is a row of chunks: before is the one that was full, ahead
+	// the bytes of all before this one.
+	before *chunk
+	ahead  int
 }
 
 var chunkPool = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, 8<<10)} }}
 
 func (c *chunk) free() {
 	if cap(c.b) <= 128<<10 {
-		c.b, c.promised = c.b[:0], 0
+		c.b, c.promised, c.before, c.ahead = c.b[:0], 0, nil, 0
 		chunkPool.Put(c)
 	}
 }
@@ -79,6 +87,19 @@ func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
+	}
+}
+
+// sendRow sends the chunks of a row, the first one first.
+func (s *Session) sendRow(last *chunk) {
+	if last.before != nil {
+		s.sendRow(last.before)
+		last.before = nil
+	}
+	if len(last.b) > 0 {
+		s.send(last)
+	} else {
+		last.free()
 	}
 }
 

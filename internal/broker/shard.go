@@ -301,6 +301,9 @@ func (sh *shard) turn() {
 		}
 		return
 	}
+	for _, st := range sh.stores {
+		sh.ripen(st)
+	}
 	for _, s := range unblocks {
 		sh.resume(s)
 	}
@@ -340,10 +343,17 @@ func (sh *shard) turn() {
 // reply is the chunk to which replies and deliveries of s are appended in this turn.
 func (sh *shard) reply(s *Session) *chunk {
 	c := s.open[sh.index]
-	if c == nil {
+	switch {
+	case c == nil:
 		c = chunkPool.Get().(*chunk)
 		s.open[sh.index] = c
 		sh.touched = append(sh.touched, s)
+	case len(c.b) >= fullChunk:
+		next := chunkPool.Get().(*chunk)
+		next.before, next.ahead, next.promised = c, c.ahead+len(c.b), c.promised
+		c.promised = 0
+		s.open[sh.index] = next
+		return next
 	}
 	return c
 }
@@ -354,11 +364,7 @@ func (sh *shard) flush() {
 		c := s.open[sh.index]
 		s.open[sh.index] = nil
 		sh.touched[i] = nil
-		if len(c.b) > 0 {
-			s.send(c)
-		} else {
-			c.free()
-		}
+		s.sendRow(c)
 	}
 	sh.touched = sh.touched[:0]
 }

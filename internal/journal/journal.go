@@ -139,7 +139,7 @@ type Journal interface {
 	Recycle(b *Batch) bool
 
 	// Read appends the payloads of the records at refs. They are verbatim, or
-	// there is an error that names the place. They stay valid as long as they are held.
+	// there is an error that names the place. They are valid until the next Committed or Release.
 	Read(refs []Ref, into [][]byte) ([][]byte, error)
 
 	// Retain says that the state refers to these records; Release that it no

@@ -43,11 +43,14 @@ func (b *Budget) take(n int64, forced bool) bool {
 
 const (
 	// granule is the unit of addresses: a window starts at a multiple of it, so
-	// that a ref's window is found by one lookup. It is also the size of the
-	// windows that small batches share.
-	granule = 64 << 10
-	// smallBatch and larger ones are kept as they are, smaller ones are copied.
-	smallBatch = 4 << 10
+	// that a ref's window is found by one lookup. It is also the least size of the
+	// windows that small batches share; the greatest is maxShared.
+	granule, maxShared = 64 << 10, 256 << 10
+	// smallBatch and larger ones are kept as they are, smaller ones are copied: into memory that is used
+	// again and again, which is cheaper than to allocate and collect theirs.
+	smallBatch = 128 << 10
+	// spareBytes is how much of windows that were let go is kept for that.
+	spareBytes = 1 << 20
 	// compactSlack is the garbage that is not worth a compaction.
 	compactSlack = 4 << 20
 )
@@ -74,6 +77,8 @@ type Memory struct {
 	done    []*Batch           // for Committed
 	fresh   []*window          // of the batches that Committed returned last, once for each
 	last    *window            // the one looked up last
+	spare   [][]byte           // of windows that were let go
+	spared  int64              // their sizes
 
 	held, live int64
 	written    int64 // since the last wish
@@ -89,6 +94,7 @@ type window struct {
 	retained int64 // bytes of retained records
 	undone   int   // batches that the owner is not done with
 	open     bool  // batches are still added
+	common   bool  // the bytes are the journal's own
 }
 
 // NewMemory makes a journal whose bytes count against the budget.
@@ -119,14 +125,18 @@ func (m *Memory) Propose(b *Batch) {
 
 // place finds room for a batch; nil where the budget has none.
 func (m *Memory) place(b *Batch) (*window, int) {
-	if len(b.Data) < smallBatch {
-		if m.shared == nil || len(m.shared.data)+len(b.Data) >= granule {
-			if !m.budget.take(granule, b.Essential) {
+	if small(b) {
+		if m.shared == nil || len(m.shared.data)+len(b.Data) >= cap(m.shared.data) {
+			size := int64(granule)
+			for size < maxShared && size < 4*int64(len(b.Data)) {
+				size *= 2
+			}
+			if !m.budget.take(size, b.Essential) {
 				return nil, 0
 			}
 			m.seal()
-			m.shared = m.add(make([]byte, 0, granule), granule)
-			m.shared.open = true
+			m.shared = m.add(m.buffer(size), size)
+			m.shared.open, m.shared.common = true, true
 		}
 		w := m.shared
 		offset := len(w.data)
@@ -151,15 +161,35 @@ func (m *Memory) place(b *Batch) (*window, int) {
 	return m.add(data, size), 0
 }
 
+// small batches go into a window with others. One that several journals share is small where its bytes are few.
+func small(b *Batch) bool {
+	return len(b.Data) < smallBatch && (b.Sharers <= 1 || len(b.Data) < smallBatch/32)
+}
+
 // copied reports whether the batch's bytes are copied: small ones into the
 // shared window, and those in a buffer much too large for them.
 func copied(b *Batch) bool {
-	return len(b.Data) < smallBatch || len(b.Data) < cap(b.Data)-cap(b.Data)/4
+	return small(b) || len(b.Data) < cap(b.Data)-cap(b.Data)/4
+}
+
+// buffer is an empty one of that size.
+func (m *Memory) buffer(size int64) []byte {
+	for i, b := range m.spare {
+		if int64(cap(b)) == size {
+			last := len(m.spare) - 1
+			m.spare[i] = m.spare[last]
+			m.spare[last] = nil
+			m.spare = m.spare[:last]
+			m.spared -= size
+			return b
+		}
+	}
+	return make([]byte, 0, size)
 }
 
 func (m *Memory) add(data []byte, size int64) *window {
 	w := &window{base: m.next, data: data, size: size}
-	for at := int64(0); at < max(int64(len(data)), 1); at += granule {
+	for at := int64(0); at < max(int64(cap(data)), 1); at += granule {
 		m.windows[m.next/granule] = w
 		m.next += granule
 	}
@@ -180,11 +210,15 @@ func (m *Memory) letGo(w *window) {
 	if w.open || w.undone > 0 || w.retained > 0 {
 		return
 	}
-	for at := int64(0); at < max(int64(len(w.data)), 1); at += granule {
+	for at := int64(0); at < max(int64(cap(w.data)), 1); at += granule {
 		delete(m.windows, (w.base+uint64(at))/granule)
 	}
 	if m.last == w {
 		m.last = nil
+	}
+	if w.common && m.spared+w.size <= spareBytes {
+		m.spare = append(m.spare, w.data[:0])
+		m.spared += w.size
 	}
 	w.data = nil
 	m.held -= w.size
@@ -313,7 +347,7 @@ func (m *Memory) Close() error {
 	if !m.closed {
 		m.closed = true
 		m.budget.used.Add(-m.held)
-		m.windows, m.shared, m.last, m.fresh = map[uint64]*window{}, nil, nil, nil
+		m.windows, m.shared, m.last, m.fresh, m.spare = map[uint64]*window{}, nil, nil, nil, nil
 		m.held, m.live = 0, 0
 	}
 	return nil

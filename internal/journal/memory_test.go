@@ -63,7 +63,7 @@ func TestMemoryBudget(t *testing.T) {
 	if got = b.Committed(got[:0]); got[0].Err != nil {
 		t.Fatal(got[0].Err)
 	}
-	if total, live := a.Used(); total != 0 || live != 0 {
+	if total, live := a.Used(); total > 64<<10 || live != 0 { // the window that is being filled
 		t.Errorf("%d bytes, %d live, though nothing is retained", total, live)
 	}
 }
@@ -104,7 +104,7 @@ func TestMemoryRecycle(t *testing.T) {
 	for _, c := range []struct {
 		n, extra int
 		want     bool
-	}{{100, 0, true}, {10000, 0, false}, {10000, 100000, true}} {
+	}{{100, 0, true}, {10000, 0, true}, {200_000, 0, false}, {200_000, 400_000, true}} {
 		b := &journal.Batch{Data: record(make([]byte, 0, c.n+journal.HeaderBytes+c.extra), make([]byte, c.n))}
 		m.Propose(b)
 		m.Committed(nil)
