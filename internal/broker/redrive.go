@@ -68,7 +68,7 @@ type journey struct {
 	begun   bool // the destination has been asked
 	failure *wire.Error
 
-	batch journal.Batch // of the part under way
+	batch *journal.Batch // of the part under way: a new one each, as the journal may still look at the last
 	part  []uint64
 	sizes []int64 // of the part's bodies
 	room  room
@@ -80,7 +80,7 @@ const journeyMessages, journeyBytes = 1000, 1 << 20
 
 // emigrate sends the next part on its way, or ends the journey.
 func (sh *shard) emigrate(j *journey) {
-	j.batch, j.part, j.sizes, j.kept = journal.Batch{Owner: j}, nil, nil, nil
+	j.batch, j.part, j.sizes, j.kept = &journal.Batch{Owner: j}, nil, nil, nil
 	for len(j.seqs) > 0 && j.failure == nil && len(j.part) < journeyMessages && len(j.batch.Data) < journeyBytes {
 		seq := j.seqs[0]
 		j.seqs = j.seqs[1:]
@@ -152,13 +152,13 @@ func (sh *shard) immigrate(j *journey) {
 		off = next
 	}
 	j.batch.Data = j.batch.Data[:off]
-	t.store.journal.Propose(&j.batch)
+	t.store.journal.Propose(j.batch)
 }
 
 // applyJourney notes which messages of a part have been stored.
 func (sh *shard) applyJourney(st *store, j *journey) error {
 	for i, off := 0, 0; off < len(j.batch.Data) && j.batch.Err == nil; i++ {
-		out, next, err := st.apply(&j.batch, off)
+		out, next, err := st.apply(j.batch, off)
 		if err != nil {
 			return err
 		}
