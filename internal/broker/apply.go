@@ -21,6 +21,8 @@ func (sh *shard) collect(st *store) bool {
 			err = sh.applyTasks(st, owner)
 		case *journey:
 			err = sh.applyJourney(st, owner)
+		case *rebased:
+			err = sh.applyRebased(st, owner)
 		case *stage:
 			err = sh.applyStage(st, owner, b)
 		}
@@ -201,6 +203,7 @@ func (sh *shard) dropTask(st *store, ts *tasks, t *task, cause error) {
 		st.owed = append(st.owed, owed{t.queue, t.settled, sh.now + retryAfter})
 	}
 	sh.updateKept(t)
+	sh.spare(st, t)
 	if t.frozen != nil {
 		st.state.Thaw(t.frozen)
 	}
@@ -256,6 +259,7 @@ func (sh *shard) rearm(st *store, ts *tasks) {
 func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 	id := ts.idOf(t)
 	sh.updateKept(t)
+	sh.spare(st, t)
 	switch {
 	case t.barrier != nil:
 		sh.goOn(t.barrier)
@@ -331,6 +335,13 @@ func (sh *shard) answerAck(s *Session, id []byte, op wire.Op, quiet bool, n int,
 		c.b = appendUint(append(c.b, `,"settled":`...), uint64(n))
 	}
 	c.b = append(c.b, "}\n"...)
+}
+
+// spare lets consumers have what was kept from them for a nack.
+func (sh *shard) spare(st *store, t *task) {
+	for _, seq := range t.held {
+		st.state.Spare(t.queue, seq, sh.now)
+	}
 }
 
 // updateKept notes that one of the proposed changes of a queue's settings has been decided.

@@ -15,9 +15,11 @@ const (
 // A compaction is a snapshot that is being written, and the moving of what is left of sparse segments to
 // the log's end.
 type compaction struct {
-	state *queue.Snapshot // nil when it is whole
-	to    journal.Snapshot
-	moves []move
+	round  uint64
+	state  *queue.Snapshot // nil when it is whole
+	to     journal.Snapshot
+	moves  []move
+	shared []move // of moves, those whose record messages of other shards may share
 }
 
 // A move is a message whose record lies in a sparse segment.
@@ -35,7 +37,7 @@ func (sh *shard) compact(st *store) {
 		if !ok {
 			return
 		}
-		c = &compaction{}
+		c = &compaction{round: want.Round}
 		st.compaction = c
 		c.state = st.state.BeginSnapshot(func(r queue.Ref) bool { return want.Sparse(journal.Ref(r)) },
 			func(q *queue.Queue, seq uint64, s queue.Span) { c.moves = append(c.moves, move{q, seq, s.Ref}) })
@@ -58,6 +60,9 @@ func (sh *shard) compact(st *store) {
 	}
 	if c.state == nil && len(c.moves) == 0 {
 		st.compaction = nil
+		if st.Spread != nil {
+			sh.handOver(st, c)
+		}
 		return
 	}
 	sh.signal() // more in the next turn
@@ -68,9 +73,13 @@ func (sh *shard) moveSome(st *store, c *compaction) error {
 	for bytes := 0; len(c.moves) > 0 && bytes < moveStep; {
 		m := c.moves[0]
 		c.moves = c.moves[1:]
-		span, ok := m.queue.Place(m.seq)
+		span, shared, ok := m.queue.Place(m.seq)
 		if !ok || span.Ref != m.ref {
 			continue // settled, or moved, meanwhile
+		}
+		if shared && st.Spread != nil {
+			c.shared = append(c.shared, m)
+			continue
 		}
 		payloads, err := st.journal.Read([]journal.Ref{journal.Ref(m.ref)}, nil)
 		if err != nil {

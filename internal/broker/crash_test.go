@@ -41,7 +41,7 @@ func begin(t *testing.T, fs vfs.FS, boot uint32) *life {
 		Limits: Limits{MaxQueues: 100, MaxMessageBytes: 1 << 20, MaxInFlight: 100_000, AutoCreate: true, Defaults: queue.Settings{
 			Storage: "file", Lease: time.Hour, MaxDeliveries: 4, RetryFactor: 1,
 		}},
-		Storages: []Storage{{Name: "file", Stored: "disk", Spread: log.Spread, Open: func(i int, wake func()) journal.Journal { return log.Shard(i, wake) }}},
+		Storages: []Storage{{Name: "file", Stored: "disk", Shared: true, Spread: log.Spread, Open: func(i int, wake func()) journal.Journal { return log.Shard(i, wake) }}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -23,6 +23,7 @@ type task struct {
 	barrier *work        // that goes on when all that was proposed before has been decided
 	journey *journey     // whose messages the record takes away
 	stale   []uint64
+	held    []uint64 // of a nack: what was delivered by an earlier life, and is kept from consumers until the record is
 	work    *work // of an ack or nack
 	control *control
 	made    *making // queue.create
@@ -388,7 +389,7 @@ func (sh *shard) admitAck(w *work, a *ack) {
 		return
 	}
 	seqs := w.seqs[a.from:a.from] // those that will be recorded, in place
-	var stale []uint64
+	var stale, held []uint64
 	for i := a.from; i < a.to; i++ {
 		seq, r := w.seqs[i], queue.Receipt{}
 		if a.receipts {
@@ -401,6 +402,9 @@ func (sh *shard) admitAck(w *work, a *ack) {
 			if h != queue.Current || !state.Extend(q, seq, sh.now+a.delay) {
 				stale = append(stale, seq)
 			}
+		case h == queue.Unleased && a.op == wire.OpNack: // nobody gets it meanwhile: the return would end that delivery
+			state.Hold(q, seq)
+			seqs, held = append(seqs, seq), append(held, seq)
 		case h == queue.Current, h == queue.Unleased, h == queue.Back && a.op == wire.OpAck:
 			seqs = append(seqs, seq)
 		}
@@ -409,7 +413,7 @@ func (sh *shard) admitAck(w *work, a *ack) {
 		sh.answerAck(w.s, w.str(a.id), a.op, a.quiet, 0, stale, sh.now+a.delay)
 		return
 	}
-	tk := task{op: a.op, s: w.s, quiet: a.quiet, queue: q, stale: stale, work: w}
+	tk := task{op: a.op, s: w.s, quiet: a.quiet, queue: q, stale: stale, held: held, work: w}
 	w.acking++
 	ts := t.store.record(tk)
 	ts.list[len(ts.list)-1].id = ts.put(w.str(a.id))

@@ -84,7 +84,7 @@ func (sh *shard) emigrate(j *journey) {
 	for len(j.seqs) > 0 && j.failure == nil && len(j.part) < journeyMessages && len(j.batch.Data) < journeyBytes {
 		seq := j.seqs[0]
 		j.seqs = j.seqs[1:]
-		span, ok := j.queue.Place(seq)
+		span, _, ok := j.queue.Place(seq)
 		if !ok {
 			continue
 		}

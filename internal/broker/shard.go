@@ -15,11 +15,14 @@ type store struct {
 	gives      uint8 // the demands that a confirm meets
 	state      *queue.State
 	journal    journal.Journal
-	owed       []owed      // settles of what was delivered with ack auto, that could not be recorded
-	tasks      *tasks      // being collected; proposed at the latest at the end of a turn
-	compaction *compaction // nil where there is none
-	counted    int         // queues counted towards the limit when last looked
-	all        int         // all queues, then
+	owed       []owed               // settles of what was delivered with ack auto, that could not be recorded
+	tasks      *tasks               // being collected; proposed at the latest at the end of a turn
+	compaction *compaction          // nil where there is none
+	gathering  *gathering           // shard 0's; nil where there is none
+	gathered   []*gathering         // shard 0's, those that are whole
+	rebased    map[queue.Ref]uint64 // shard 0's: in which round a shared record was proposed anew
+	counted    int                  // queues counted towards the limit when last looked
+	all        int                  // all queues, then
 }
 
 // An owed settle is tried again at that time.
@@ -328,6 +331,7 @@ func (sh *shard) turn() {
 	}
 	for _, st := range sh.stores {
 		sh.compact(st)
+		sh.rebase(st)
 		if err := st.journal.Failed(); err != nil {
 			sh.b.fail(err)
 		}

@@ -310,3 +310,50 @@ func topicPowerCut(t *testing.T, seed uint64) {
 	synctest.Wait()
 	l.end()
 }
+
+// What queues share is still kept once when the log has been compacted.
+func TestSharedRecordsMoveOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := vfs.NewMem()
+		l := begin(t, disk, 1)
+		p := l.peer()
+		var queues []string
+		for i := range 20 {
+			queues = append(queues, fmt.Sprintf("q%d", i))
+		}
+		p.bindAll("file", "t", queues...)
+		const shared, size = 40, 4000
+		body := strings.Repeat("s", size)
+		for i := range shared { // each among much that is garbage soon
+			p.want(fmt.Sprintf(`{"op":"publish","topic":"t","body":"%d %s"}`, i, body), "queues", 20)
+			for range 20 {
+				p.want(`{"op":"publish","queue":"garbage","body":"`+body+`"}`, "ok", true)
+			}
+			p.bodies("garbage")
+		}
+		synctest.Wait()
+		live := l.b.Usage()[0].Live
+		if live > 3*shared*size {
+			t.Errorf("%d bytes are counted for %d messages of %d bytes", live, shared, size)
+		}
+		if total := l.b.Usage()[0].Total; total > 8*shared*size+256<<10 {
+			t.Errorf("the log takes %d bytes for %d that are needed", total, live)
+		}
+		cut := disk.Crash(rand.New(rand.NewPCG(1, 1)))
+		p.s.Close()
+		synctest.Wait()
+		l.end()
+		l = begin(t, cut, 2)
+		p = l.peer()
+		for _, q := range queues {
+			for i, got := range strings.Split(strings.ReplaceAll(p.bodies(q), " "+body, ""), " ") {
+				if got != fmt.Sprint(i) {
+					t.Fatalf("queue %s: message %d is %.20s", q, i, got)
+				}
+			}
+		}
+		p.s.Close()
+		synctest.Wait()
+		l.end()
+	})
+}

@@ -116,6 +116,8 @@ type Span struct {
 type Compaction struct {
 	// Sparse reports whether the record's segment is to be given up.
 	Sparse func(Ref) bool
+	// Round tells wishes apart; journals that are one log wish together, with the same round and the same segments.
+	Round uint64
 }
 
 // A Journal keeps one shard's records. All methods are called by the shard's

@@ -31,7 +31,9 @@ const (
 	kindBody     = 17 // a message published to a topic: what its copies refer to
 	kindCopy     = 18 // a message in one queue whose bytes are those of a kindBody before it
 
-	lastKind = kindCopy
+	kindRebase = 19 // as kindRelocate for a kindCopy: the kindBody lies before it once more
+
+	lastKind = kindRebase
 )
 
 // Every record begins with these 16 bytes:
@@ -323,12 +325,28 @@ func AppendCopy(dst []byte, queue uint32, at int64, s *Source, back, copies int,
 	dst = binary.AppendUvarint(dst, uint64(back))
 	dst = binary.AppendUvarint(dst, uint64(s.size))
 	dst = binary.AppendUvarint(dst, uint64(s.body))
+	return binary.AppendUvarint(dst, copyShares(copies))
+}
+
+// copyShares is the power of two that is nearest to how many copies there are.
+func copyShares(copies int) uint64 {
 	n := uint(max(copies, 1))
 	shares := bits.Len(n) - 1
-	if n > 3<<shares/2 { // the nearest power of two
+	if n > 3<<shares/2 {
 		shares++
 	}
-	return binary.AppendUvarint(dst, uint64(min(shares, maxShares)))
+	return uint64(min(shares, maxShares))
+}
+
+// AppendRebase appends that the message seq of queue, a copy, refers to another record with the same bytes, of that size
+// with its header: the one that begins back bytes before this one.
+//
+//	head | seq | back | size | log2 of copies (varints)
+func AppendRebase(dst []byte, queue uint32, at int64, seq uint64, back, size, copies int) []byte {
+	dst = binary.AppendUvarint(appendHead(dst, kindRebase, 0, queue, at), seq)
+	dst = binary.AppendUvarint(dst, uint64(back))
+	dst = binary.AppendUvarint(dst, uint64(size))
+	return binary.AppendUvarint(dst, copyShares(copies))
 }
 
 // AppendBind appends that a queue is to have what is published to the topics that match a pattern, or (off) no longer.
@@ -510,6 +528,8 @@ func Describe(record []byte) (string, error) {
 		line = fmt.Sprintf("bind queue=%d pattern=%q", q, r.string())
 	case kindUnbind:
 		line = fmt.Sprintf("unbind queue=%d pattern=%q", q, r.string())
+	case kindRebase:
+		line = fmt.Sprintf("rebase queue=%d seq=%d back=%d size=%d", q, r.uvarint(), r.uvarint(), r.uvarint())
 	case kindCopy:
 		r.bytes(int(binary.LittleEndian.Uint16(record[2:])))
 		line = fmt.Sprintf("copy queue=%d back=%d size=%d more=%v", q, r.uvarint(), r.uvarint(), record[1]&flagMore != 0)

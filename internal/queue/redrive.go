@@ -95,11 +95,12 @@ func (st *State) Redrivable(dq *Queue, limit int, home bool) (seqs []uint64) {
 	return seqs
 }
 
-// Place is where the record of a message is; false where it is no more.
-func (q *Queue) Place(seq uint64) (Span, bool) {
+// Place is where the record of a message is, and whether it may share it with messages of other queues; ok is false where
+// it is no more.
+func (q *Queue) Place(seq uint64) (span Span, shared, ok bool) {
 	_, m := q.find(seq)
 	if m == nil {
-		return Span{}, false
+		return Span{}, false, false
 	}
-	return m.span(), true
+	return m.span(), m.shares() > 0, true
 }

@@ -2,8 +2,10 @@ package queue
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 )
 
@@ -253,7 +255,13 @@ func (st *State) change(q *Queue, span Span, record []byte) (Outcome, error) {
 	case kindReturn:
 		out.N = st.giveBack(q, record[1], &r)
 	case kindRelocate:
-		st.relocate(q, span, r.uint64())
+		st.relocate(q, span, r.uint64(), 0)
+	case kindRebase:
+		seq, back, size, shares := r.uvarint(), r.uvarint(), r.uvarint(), r.uvarint()
+		if r.err != nil || back == 0 || back > uint64(span.Ref) || size > math.MaxUint32 || shares > maxShares {
+			return out, errors.New("record is no new place of a copy")
+		}
+		st.relocate(q, Span{span.Ref - Ref(back), uint32(size)}, seq, uint8(shares))
 	case kindExpire:
 		out.N = st.expire(q, &r)
 	case kindCancel:
@@ -396,7 +404,7 @@ func (st *State) makeReady(q *Queue, seq uint64, m *msg) {
 }
 
 // relocate lets a message refer to its record's new place.
-func (st *State) relocate(q *Queue, span Span, seq uint64) {
+func (st *State) relocate(q *Queue, span Span, seq uint64, shares uint8) {
 	c, m := q.find(seq)
 	if m == nil {
 		return
@@ -405,7 +413,7 @@ func (st *State) relocate(q *Queue, span Span, seq uint64) {
 	st.released = append(st.released, m.stake())
 	body := m.body()
 	m.refer(span, body)
-	m.setShares(0)
+	m.setShares(shares)
 	q.Bytes += m.body() - body
 	st.retained = append(st.retained, m.stake())
 }

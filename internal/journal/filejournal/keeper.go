@@ -25,7 +25,6 @@ func (l *Log) keepLoop() {
 		}
 		spare, reclaim, wish, ends := l.spareWant && len(l.spares) == 0, l.reclaim, l.wishWanted, l.keeperEnds()
 		l.spareWant, l.reclaim, l.wishWanted = spare, false, false
-		k := l.nextSpare
 		l.mu.Unlock()
 		if ends && !reclaim {
 			return
@@ -35,7 +34,7 @@ func (l *Log) keepLoop() {
 			err = l.reclaimDead()
 		}
 		if spare && !ends && err == nil {
-			err = l.prepareSpare(k)
+			err = l.prepareSpare()
 		}
 		if err != nil {
 			l.fail(err)
@@ -51,9 +50,13 @@ func (l *Log) keepLoop() {
 func (l *Log) keeperEnds() bool { return l.Failed() != nil || l.ended && l.snapEnded }
 
 // prepareSpare makes one, unless a dead segment has become one meanwhile.
-func (l *Log) prepareSpare(k int) error {
+func (l *Log) prepareSpare() error {
 	l.mu.Lock()
 	enough := len(l.spares) > 0
+	k := l.nextSpare
+	if !enough {
+		l.nextSpare++ // nothing else ever bears this name: the committer may be using the one before
+	}
 	l.mu.Unlock()
 	err := error(nil)
 	if !enough {
@@ -67,7 +70,6 @@ func (l *Log) prepareSpare(k int) error {
 	l.spareWant, l.full, l.fullSaid = false, err != nil, err != nil
 	if err == nil && !enough {
 		l.spares = append(l.spares, k)
-		l.nextSpare = k + 1
 	}
 	l.scarce.Store(l.full && len(l.spares) == 0)
 	l.idle.Broadcast()
@@ -230,6 +232,12 @@ func (l *Log) enough() int64 { return max(l.opt.CompactEvery, l.snapBytes.Load()
 
 func (l *Log) lookStep() int64 { return min(l.opt.CompactEvery/8, l.opt.SegmentBytes/16) }
 
+// A wish is the segments to be given up, by number.
+type wish struct {
+	round  uint64
+	sparse map[uint32]struct{}
+}
+
 // makeWish asks every shard for a snapshot, and for what lies in sparse
 // segments anew.
 func (l *Log) makeWish() {
@@ -251,8 +259,9 @@ func (l *Log) makeWish() {
 	}
 	l.activity.Store(0)
 	l.looked.Store(0)
+	l.round++
 	for _, s := range l.shards {
-		s.wish.Store(&set)
+		s.wish.Store(&wish{l.round, set})
 		s.callWake()
 	}
 }

@@ -103,6 +103,7 @@ type Log struct {
 	// The keeper's alone: segments to be given back, once the log is synced up to there.
 	dying   []*segment
 	dyingAt wal.Pos
+	round   uint64 // of the latest wish
 
 	mu sync.Mutex
 	// All on mu: work wakes the committer, keep the keeper, snap the

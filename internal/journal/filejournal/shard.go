@@ -43,7 +43,7 @@ type Shard struct {
 	wakeFunc func()
 
 	touched bool // the committer's
-	wish    atomic.Pointer[map[uint32]struct{}]
+	wish    atomic.Pointer[wish]
 
 	// What follows is Open's, then the snapshotter's.
 	snapPos  wal.Pos
@@ -158,12 +158,12 @@ func (s *Shard) count(spans []journal.Span, sign int64) (sum int64) {
 
 // Compact implements journal.Journal.
 func (s *Shard) Compact() (journal.Compaction, bool) {
-	set := s.wish.Swap(nil)
-	if set == nil {
+	w := s.wish.Swap(nil)
+	if w == nil {
 		return journal.Compaction{}, false
 	}
-	return journal.Compaction{Sparse: func(ref journal.Ref) bool {
-		_, ok := (*set)[ref.Segment()]
+	return journal.Compaction{Round: w.round, Sparse: func(ref journal.Ref) bool {
+		_, ok := w.sparse[ref.Segment()]
 		return ok
 	}}, true
 }
