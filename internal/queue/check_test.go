@@ -10,7 +10,7 @@ import (
 func check(st *State) string {
 	leasedN, delayedN, liveN := 0, 0, 0
 	for _, q := range st.Queues() {
-		for _, f := range []func(*State, *Queue) string{checkChunks, checkMessages, checkReturned, checkConsumers, checkOptions, checkDedup} {
+		for _, f := range []func(*State, *Queue) string{checkChunks, checkMessages, checkReturned, checkConsumers, checkOptions, checkDedup, checkLines} {
 			if s := f(st, q); s != "" {
 				return fmt.Sprintf("queue %q: %s", q.Name, s)
 			}
@@ -181,7 +181,7 @@ func checkConsumers(st *State, q *Queue) string {
 		}
 		return true
 	})
-	if q.dirty != slices.Contains(st.dirty, q) || (!q.dirty && q.ring != nil && free > 0 && !q.Paused) {
+	if q.dirty != slices.Contains(st.dirty, q) || (!q.dirty && q.ring != nil && free > 0 && !q.idle()) {
 		return fmt.Sprintf("dirty is %v, listed %v", q.dirty, slices.Contains(st.dirty, q))
 	}
 	return checkLeases(q)

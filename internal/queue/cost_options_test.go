@@ -1,8 +1,6 @@
 package queue
 
 import (
-	"math/rand/v2"
-	"runtime"
 	"testing"
 	"time"
 )
@@ -12,57 +10,6 @@ func (b *bench) record(p Publish) []byte {
 	rec := AppendPublish(nil, &p)
 	Address(rec, 2, b.now)
 	return rec
-}
-
-// delayedBench has n messages, due at random within 30 days.
-func delayedBench(t testing.TB, n int) *bench {
-	b, rnd := newBench(t, 0, 0), rand.New(rand.NewPCG(1, 2))
-	for range n {
-		b.apply(t, b.record(Publish{Priority: DefaultPriority, Delay: time.Duration(rnd.Int64N(int64(30 * 24 * time.Hour)))}))
-	}
-	return b
-}
-
-// TestDelayMemory: a message with a delay costs at most 64 bytes more than one that is ready.
-func TestDelayMemory(t *testing.T) {
-	n := 1_000_000
-	if testing.Short() {
-		n = 100_000
-	}
-	before := heap()
-	plain := newBench(t, 0, 0)
-	plain.publish(t, n)
-	ready := float64(heap()-before) / float64(n)
-	runtime.KeepAlive(plain)
-	plain = nil
-	before = heap()
-	b := delayedBench(t, n)
-	each := float64(heap()-before)/float64(n) - ready
-	t.Logf("%.1f bytes beyond the %.1f of a ready one", each, ready)
-	if each > 64 || b.q.Counts.Delayed != n {
-		t.Errorf("a delay costs %.1f bytes; %+v", each, b.q.Counts)
-	}
-}
-
-// TestCancelCost: cancelling random delayed messages takes as long among many as among few, and their timers go too.
-func TestCancelCost(t *testing.T) {
-	const n = 100_000
-	b, rnd := delayedBench(t, n), rand.New(rand.NewPCG(3, 4))
-	begin := time.Now()
-	for i, k := range rnd.Perm(n)[:n*9/10] {
-		b.buf = AppendCancel(b.buf[:0], 2, b.now, uint64(k+1))
-		b.apply(t, b.buf)
-		if d := time.Since(begin); d > 20*time.Second { // a scan for each would take far longer
-			t.Fatalf("%d cancels take %v", i, d)
-		}
-	}
-	if b.q.Counts.Cancelled != n*9/10 || b.q.Counts.Delayed != n/10 {
-		t.Fatalf("%+v", b.q.Counts)
-	}
-	b.apply(t, b.record(Publish{Priority: DefaultPriority, Delay: time.Hour}))
-	if got := len(b.st.delays.heap); got > n/5+1024 {
-		t.Errorf("%d timers for %d messages", got, b.q.Counts.Delayed)
-	}
 }
 
 // TestMixedPriorities: messages of all priorities cost no allocation in the steady state.
@@ -143,6 +90,7 @@ func TestTTLInOldChunk(t *testing.T) {
 
 // TestTooManyIDs: a queue remembers so many ids; what it knows, and what has none, goes on.
 func TestTooManyIDs(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, 0, 0)
 	id := []byte("12345678")
 	publish := func(id []byte) Outcome {

@@ -7,50 +7,112 @@ import (
 	"time"
 )
 
+// A letter is a message and what was asked for when it was published.
+type letter struct {
+	asked Publish
+	m     *mMessage
+}
+
+// write writes n messages.
+func (h *history) write(n int, at int64) (letters []letter) {
+	for i := range n {
+		p := h.options()
+		h.bodies++
+		p.Body, p.Headers, p.More = make([]byte, h.rnd.IntN(h.body)), bytes.Repeat([]byte("h"), h.rnd.IntN(2)*9), i < n-1
+		copy(p.Body, fmt.Sprint(h.bodies))
+		letters = append(letters, letter{p, &mMessage{body: int64(len(p.Body)), text: textOf(p.Body), sent: at,
+			priority: int(p.Priority), key: string(p.Key), id: string(p.DedupID)}})
+	}
+	return letters
+}
+
+// kept is the message as it is when its record lies at span.
+func (x *letter) kept(span Span, clock int64) *mMessage {
+	m := *x.m
+	m.ref, m.size, m.due = span.Ref, span.Size, x.asked.At
+	if d := x.asked.Delay; d > 0 && m.due == 0 {
+		m.due = clock + int64(d)
+	}
+	if d := x.asked.TTL; d > 0 {
+		m.expires = clock + int64(d)
+	}
+	return &m
+}
+
 func (h *history) publishN(q *mQueue, n int) {
 	if len(q.msgs) > 250 { // the model is slow
 		return
 	}
-	if h.chance(2) { // as the owner does where the queue is nearly full
-		seqs := h.st.ids[q.id].Shield(n)
-		h.propose(h.on(q.id, func(q *mQueue, _ Outcome) { q.shield = seqs }), AppendShield(nil, q.id, h.stamp(), seqs))
-	}
-	at, records, ms := h.stamp(), [][]byte{}, []*mMessage{}
-	var asked []Publish
-	for i := range n {
-		p := h.options()
-		p.Body, p.Headers, p.More = make([]byte, h.rnd.IntN(40)), bytes.Repeat([]byte("h"), h.rnd.IntN(2)*9), i < n-1
-		rec := AppendPublish(nil, &p)
+	at, records, size := h.stamp(), [][]byte{}, int64(0)
+	letters := h.write(n, at)
+	for _, x := range letters {
+		rec := AppendPublish(nil, &x.asked)
 		Address(rec, q.id, at)
-		records, asked = append(records, rec), append(asked, p)
-		ms = append(ms, &mMessage{body: int64(len(p.Body)), priority: int(p.Priority), id: string(p.DedupID)})
+		records, size = append(records, rec), size+x.m.body
 	}
+	condemned := h.makeWay(q, n, size)
 	h.propose(h.on(q.id, func(q *mQueue, out Outcome) {
-		for i, m := range ms {
-			s := spanOf(len(h.log)-n+i, records[i])
-			m.ref, m.size, m.due = s.Ref, s.Size, asked[i].At
-			if d := asked[i].Delay; d > 0 && m.due == 0 {
-				m.due = h.clock + int64(d)
+		h.published(q, out, letters, false)
+		for _, seq := range condemned {
+			if m := q.find(seq); m != nil {
+				h.spare(q, m, h.now)
 			}
-			if d := asked[i].TTL; d > 0 {
-				m.expires = h.clock + int64(d)
-			}
-		}
-		seqs, known, ok := h.model.publish(q, ms)
-		if !ok {
-			if out.Refusal != Full {
-				h.Fatalf("publish %d into the full %q: %+v", n, q.name, out)
-			}
-			return
-		}
-		if !slices.Contains(known, true) {
-			known = nil
-		}
-		if out.Refusal != Done || out.N != n || out.Seq != seqs[0] || !slices.Equal(out.Known, known) || (out.Seqs == nil) != (known == nil) ||
-			known != nil && !slices.Equal(out.Seqs, seqs) {
-			h.Fatalf("publish %d to %q: %+v, seqs should be %v, known %v", n, q.name, out, seqs, known)
 		}
 	}), records...)
+	h.canBeLost(q.id, condemned, func(q *mQueue, m *mMessage, _ int64) { h.spare(q, m, h.now) })
+}
+
+// published compares what a queue has made of messages.
+func (h *history) published(q *mQueue, out Outcome, letters []letter, promised bool) {
+	var ms []*mMessage
+	for i, x := range letters {
+		ms = append(ms, x.kept(h.places[i], h.clock))
+	}
+	seqs, known, ok := h.model.publish(q, ms, promised)
+	if !ok {
+		if out.Refusal != Full {
+			h.Fatalf("publish %d into the full %q: %+v", len(ms), q.name, out)
+		}
+		return
+	}
+	if !slices.Contains(known, true) {
+		known = nil
+	}
+	if out.Refusal != Done || out.N != len(ms) || out.Seq != seqs[0] || !slices.Equal(out.Known, known) || (out.Seqs == nil) != (known == nil) ||
+		known != nil && !slices.Equal(out.Seqs, seqs) {
+		h.Fatalf("publish %d to %q: %+v, seqs should be %v, known %v", len(ms), q.name, out, seqs, known)
+	}
+}
+
+// makeWay does what the owner does where a queue is nearly full: it says what is leased, and keeps from
+// consumers what will be pushed out.
+func (h *history) makeWay(q *mQueue, n int, bytes int64) (condemned []uint64) {
+	if h.chance(2) {
+		return nil
+	}
+	real := h.st.ids[q.id]
+	seqs := real.Shield(n)
+	h.propose(h.on(q.id, func(q *mQueue, _ Outcome) { q.shield = seqs }), AppendShield(nil, q.id, h.stamp(), seqs))
+	if real.Fits(n, bytes) != q.fits(n, bytes) {
+		h.Fatalf("%q: %d more fit: %v", q.name, n, real.Fits(n, bytes))
+	}
+	spared := func(m *mMessage) bool { return m.state == leased }
+	if yields := q.fits(n, bytes) || q.victims(n, bytes, spared) != nil; real.Yields(n, bytes) != yields {
+		h.Fatalf("%q: %d more fit when others have gone: %v", q.name, n, !yields)
+	}
+	if q.fits(n, bytes) {
+		return nil
+	}
+	condemned = h.st.Condemn(real, n, bytes)
+	var want []uint64
+	for _, m := range q.victims(n, bytes, spared) {
+		want = append(want, m.seq)
+		m.ending++
+	}
+	if !slices.Equal(condemned, want) {
+		h.Fatalf("%q: condemned are %v, should be %v", q.name, condemned, want)
+	}
+	return condemned
 }
 
 // options are what a publish asks for, mostly nothing.
@@ -67,6 +129,9 @@ func (h *history) options() Publish {
 	}
 	if h.chance(6) {
 		p.TTL = time.Duration(1+h.rnd.IntN(90_000)) * time.Millisecond
+	}
+	if h.keys > 0 && h.chance(h.keyed) {
+		p.Key = fmt.Appendf(nil, "key %d", h.rnd.IntN(h.keys))
 	}
 	if h.chance(4) {
 		p.DedupID = fmt.Appendf(nil, "id %d", h.rnd.IntN(60))
@@ -156,5 +221,96 @@ func (h *history) move(q *mQueue) {
 			}), AppendMoveTo(nil, q.id, h.stamp(), seq, due+3e9))
 			h.canBeLost(q.id, []uint64{seq}, h.spare)
 		}
+	}
+}
+
+// redrive moves some of a dead-letter queue's messages to where they came from, or to any queue.
+func (h *history) redrive(*mQueue) {
+	var dead []*mQueue
+	for _, q := range h.sorted() {
+		if _, is := SourceName(q.name); is {
+			dead = append(dead, q)
+		}
+	}
+	if len(dead) == 0 {
+		return
+	}
+	d, limit, to := dead[h.rnd.IntN(len(dead))], 1+h.rnd.IntN(30), uint32(0)
+	if h.chance(3) {
+		qs := h.sorted()
+		to = qs[h.rnd.IntN(len(qs))].id
+	}
+	seqs, want := h.st.Redrivable(h.st.ids[d.id], limit, to == 0), []uint64(nil)
+	for _, m := range d.msgs {
+		if len(want) < limit && m.state != leased && m.ending == 0 && (to != 0 || m.dead != nil) {
+			want = append(want, m.seq)
+			m.ending++
+		}
+	}
+	if !slices.Equal(seqs, want) {
+		h.Fatalf("%q: redrivable are %v, should be %v", d.name, seqs, want)
+	}
+	if len(seqs) == 0 {
+		return
+	}
+	rec := AppendRedrive(nil, d.id, h.stamp(), to, seqs)
+	out := h.chance(4)
+	if out {
+		rec = AppendRedriven(nil, d.id, h.stamp(), seqs)
+	}
+	h.propose(h.on(d.id, func(d *mQueue, o Outcome) {
+		n := 0
+		if out {
+			n = h.model.redriven(d, seqs)
+		} else {
+			n = h.model.redrive(d, seqs, to)
+		}
+		if o.N != n {
+			h.Fatalf("redrive %v of %q to %d, out %v: %d, should be %d", seqs, d.name, to, out, o.N, n)
+		}
+		h.redriven += n
+	}), rec)
+	h.canBeLost(d.id, seqs, h.spare)
+}
+
+// purgeState ends the messages that are in one state when it is asked for.
+func (h *history) purgeState(q *mQueue) {
+	real, state := h.st.ids[q.id], h.rnd.IntN(3)+ready
+	p := h.st.Purgeable(real, stateNames[state])
+	var seqs []uint64
+	for _, m := range q.msgs {
+		if (m.state == state) != p.But {
+			seqs = append(seqs, m.seq)
+		}
+		if m.state == state && !p.But && m.state != leased {
+			m.ending++
+		}
+	}
+	if p.But != (state == ready) || p.upTo != q.last || !slices.Equal(p.seqs, seqs) {
+		h.Fatalf("%q: purgeable is %+v, should be %v", q.name, *p, seqs)
+	}
+	thaw := func(q *mQueue) {
+		if p.But && h.st.ids[q.id] == real {
+			h.st.Thaw(real)
+			q.frozen--
+		}
+	}
+	if p.But {
+		q.frozen++
+	}
+	h.propose(h.on(q.id, func(q *mQueue, out Outcome) {
+		if n := h.purgeSome(q, seqs, p.But, p.upTo); out.N != n {
+			h.Fatalf("purge %+v of %q: %d, should be %d", *p, q.name, out.N, n)
+		}
+		thaw(q)
+	}), AppendPurgeState(nil, q.id, h.stamp(), p))
+	last := &h.pending[len(h.pending)-1]
+	last.lost = func() {
+		if q := h.byID(q.id); q != nil {
+			thaw(q)
+		}
+	}
+	if !p.But {
+		h.canBeLost(q.id, seqs, h.spare)
 	}
 }

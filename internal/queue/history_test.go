@@ -1,33 +1,38 @@
 package queue
 
 import (
+	"bytes"
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
-	"testing"
+	"strings"
 	"time"
 )
 
 // A history is a run of random actions on a State and on the model of it,
-// compared after each. GMQ_SEED replays the one that a failure names.
+// compared after each.
 type history struct {
 	*rig
 	model
+	temper
 	rnd       *rand.Rand
+	all       []func(*mQueue) // actions, each as often as it is likely
 	consumers []*mConsumer
 	pending   []proposal // proposed, not yet committed
+	places    []Span     // of the records of the proposal that is being carried out
 	receipts  []mReceipt
-	deliver   int // how many deliveries there were
+	copying   *copying // a snapshot, nil where there is none
+	bodies    int      // how many there were
+
+	deliver, inTurn, redriven, compacted, doubts int // how often it came to that
 }
 
 type proposal struct {
 	records [][]byte
 	at      int64
 	expect  func(Outcome)
-	lost    func() // where it can be lost and the process go on
+	each    func([]Outcome) // instead of expect, where every record has an outcome of its own
+	lost    func()          // where it can be lost and the process go on
 }
 
 type mReceipt struct {
@@ -36,76 +41,46 @@ type mReceipt struct {
 	boot, number uint32
 }
 
-const (
-	historyActions = 2000
-	histories      = 110
-)
+func (h *history) chance(n int) bool { return h.rnd.IntN(n) == 0 }
 
-func TestHistories(t *testing.T) {
-	n, first := histories, rand.Uint64()
-	if testing.Short() {
-		n = 10
-	}
-	if s := os.Getenv("GMQ_SEED"); s != "" {
-		seed, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, first = 1, seed
-	}
-	for i := range n {
-		seed := first + uint64(i)
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			h := &history{rig: newRig(t), rnd: rand.New(rand.NewPCG(seed, 1)), model: model{queues: map[string]*mQueue{}}}
-			defer func() {
-				p := recover()
-				if p != nil || t.Failed() {
-					t.Logf("again: GMQ_SEED=%d go test -run TestHistories ./internal/queue", seed)
-				}
-				if p != nil {
-					panic(p)
-				}
-			}()
-			for step := range historyActions {
-				h.act()
-				h.compare(step)
-			}
-			if h.deliver == 0 {
-				t.Error("nothing was delivered in the whole history")
-			}
-		})
-	}
+type action struct {
+	weight int
+	do     func(*mQueue)
 }
 
-func (h *history) chance(n int) bool { return h.rnd.IntN(n) == 0 }
+func (h *history) actions() (all []func(*mQueue)) {
+	for _, a := range []action{
+		{22, h.publish}, {4, h.batch}, {4, h.publishTopic}, {6, h.subscribe}, {2, h.receive}, {2, h.unsubscribe}, {22, h.take}, {14, h.ack},
+		{9, h.nack}, {2, h.nackAnything}, {3, h.extend}, {9, h.tick}, {3, h.block}, {4, h.relocate}, {3, h.pause},
+		{2, h.update}, {1, h.purge}, {2, h.snap}, {4, h.cancel}, {6, h.move}, {4, h.lose}, {3, h.redrive}, {1, h.purgeState},
+	} {
+		all = append(all, slices.Repeat([]func(*mQueue){a.do}, a.weight)...)
+	}
+	return all
+}
+
+// sorted are the queues in order of their names; they have no others.
+func (h *history) sorted() []*mQueue {
+	qs := make([]*mQueue, 0, 8)
+	for _, name := range [...]string{"a", "a.dlq", "b", "b.dlq", "c", "c.dlq", "d", "d.dlq"} {
+		if q := h.queues[name]; q != nil {
+			qs = append(qs, q)
+		}
+	}
+	return qs
+}
 
 // act does one random thing.
 func (h *history) act() {
-	actions := []struct {
-		weight int
-		do     func(*mQueue)
-	}{
-		{22, h.publish}, {5, h.batch}, {4, h.subscribe}, {2, h.receive}, {2, h.unsubscribe}, {18, h.take}, {14, h.ack},
-		{9, h.nack}, {2, h.nackAnything}, {3, h.extend}, {9, h.tick}, {3, h.block}, {4, h.relocate}, {3, h.pause},
-		{2, h.update}, {1, h.purge}, {2, h.snap}, {4, h.cancel}, {6, h.move}, {4, h.lose},
-	}
-	total := 0
-	for _, a := range actions {
-		total += a.weight
-	}
 	if len(h.queues) < 2 || h.chance(150) {
 		h.create()
 	}
-	names := slices.Sorted(maps.Keys(h.queues))
-	if len(names) > 0 {
-		q := h.queues[names[h.rnd.IntN(len(names))]]
-		pick := h.rnd.IntN(total)
-		for _, a := range actions {
-			if pick -= a.weight; pick < 0 {
-				a.do(q)
-				break
-			}
+	if qs := h.sorted(); len(qs) > 0 {
+		q := qs[h.rnd.IntN(len(qs))]
+		if h.all == nil {
+			h.all = h.actions()
 		}
+		h.all[h.rnd.IntN(len(h.all))](q)
 		if h.chance(250) {
 			h.delete(q)
 		}
@@ -119,27 +94,12 @@ func (h *history) act() {
 }
 
 func (h *history) propose(expect func(Outcome), records ...[]byte) {
-	h.pending = append(h.pending, proposal{records, h.at(records[0]), expect, nil})
+	h.pending = append(h.pending, proposal{records: records, at: h.at(records[0]), expect: expect})
 }
 
 func (h *history) at(record []byte) int64 { return (&reader{b: record[8:]}).int64() }
 
 func (r *reader) int64() int64 { return int64(r.uint64()) }
-
-func (h *history) commit() {
-	for _, p := range h.pending {
-		var out Outcome
-		for i, record := range p.records {
-			out = h.apply(record)
-			if out.Pending != (i < len(p.records)-1) {
-				h.Fatalf("record %d of %d: %+v", i, len(p.records), out)
-			}
-		}
-		h.clock = max(h.clock, p.at)
-		p.expect(out)
-	}
-	h.pending = nil
-}
 
 // stamp is the time of a command: now, or a bit earlier, as clocks are.
 func (h *history) stamp() int64 {
@@ -171,7 +131,7 @@ func (h *history) settings() Settings {
 		s.MaxMessages = h.rnd.Int64N(90)
 	}
 	if h.chance(2) {
-		s.MaxBytes = h.rnd.Int64N(1500)
+		s.MaxBytes = h.rnd.Int64N(40 * int64(h.body))
 	}
 	if h.chance(3) {
 		s.TTL = time.Duration(1+h.rnd.IntN(120)) * time.Second
@@ -258,8 +218,12 @@ func (h *history) giveBack(q *mQueue, seqs []uint64, reason string, delay int64,
 		return
 	}
 	rs := make([]Return, len(seqs))
+	numbered := h.chance(2) // what is not ends any delivery
 	for i, seq := range seqs {
 		rs[i].Seq = seq
+		if m := q.find(seq); numbered && m != nil {
+			rs[i].Number = uint32(m.returns + 1)
+		}
 		if delay > 0 {
 			rs[i].Due = h.now + delay*int64(i+1)
 		}
@@ -332,17 +296,21 @@ func (h *history) take(*mQueue) {
 func (h *history) delivered(c *mConsumer, d Delivery) {
 	q, m := c.q, c.q.firstReady()
 	if m == nil {
-		h.Fatalf("%q delivers message %d, nothing is ready", q.name, d.Seq)
+		h.Fatalf("%q delivers message %d, nothing is ready%s", q.name, d.Seq, h.linesOf(q))
 	}
 	again := m.returns > 0 || m.restored
 	if d.C != c.real || d.Seq != m.seq || d.Span != (Span{m.ref, m.size}) || d.Attempt != uint32(m.attempts+1) ||
 		d.Number != uint32(m.returns+1) || d.Redelivered != again || (m.delivered && !again) {
-		h.Fatalf("%q delivers %+v, should be %+v", q.name, d, *m)
+		h.Fatalf("%q delivers %+v, should be %+v%s", q.name, d, *m, h.linesOf(q))
 	}
 	if (d.Dead == nil) != (m.dead == nil) || m.dead != nil && *d.Dead != *m.dead {
 		h.Fatalf("%q: dead letter %+v, should be %+v", q.name, d.Dead, m.dead)
 	}
+	h.read(d, m)
 	h.deliver++
+	if m.key != "" {
+		h.inTurn++
+	}
 	m.state, m.holder, m.delivered = leased, c, true
 	c.leased++
 	c.turn()
@@ -357,6 +325,29 @@ func (h *history) delivered(c *mConsumer, d Delivery) {
 	h.receipts = append(h.receipts, mReceipt{q, d.Seq, h.boot, d.Number})
 	if len(h.receipts) > 400 {
 		h.receipts = h.receipts[200:]
+	}
+}
+
+// linesOf says of each message that has a key where it stands.
+func (h *history) linesOf(q *mQueue) string {
+	var b strings.Builder
+	for _, m := range q.msgs {
+		if m.waitsInLine() {
+			fmt.Fprintf(&b, "\n%q: message %d, state %d, returned %d times, ending %d", m.key, m.seq, m.state, m.returns, m.ending)
+		}
+	}
+	return b.String()
+}
+
+// textOf is a body without the zeros that make it long.
+func textOf(body []byte) string { return string(bytes.TrimRight(body, "\x00")) }
+
+// read compares what a consumer is given with what was published.
+func (h *history) read(d Delivery, m *mMessage) {
+	e, err := ParseEnvelope(h.recordAt(d.Span.Ref))
+	key, topic := e.Names()
+	if err != nil || string(topic) != m.topic || textOf(e.Body) != m.text || int64(len(e.Body)) != m.body || string(key) != m.key || e.Published != m.sent {
+		h.Fatalf("message %d reads as %.40q of key %q, published %d, %v; should be %.40q of key %q, published %d", d.Seq, e.Body, key, e.Published, err, m.text, m.key, m.sent)
 	}
 }
 
@@ -467,21 +458,20 @@ func (h *history) relocate(q *mQueue) {
 	}
 	m := q.msgs[h.rnd.IntN(len(q.msgs))]
 	seq := m.seq
-	rec, err := AppendRelocate(nil, q.id, seq, h.log[m.ref>>6-1])
+	rec, err := AppendRelocate(nil, q.id, seq, h.recordAt(m.ref))
 	if err != nil {
 		h.Fatal(err)
 	}
 	h.propose(h.on(q.id, func(q *mQueue, _ Outcome) {
 		if m := q.find(seq); m != nil {
-			s := spanOf(len(h.log)-1, rec)
-			m.ref, m.size = s.Ref, s.Size
+			m.ref, m.size, m.shares = h.places[0].Ref, h.places[0].Size, 0
 		}
 	}), rec)
 	h.pending[len(h.pending)-1].at = 0 // it bears the message's time
 }
 
 func (h *history) pause(q *mQueue) {
-	on := h.chance(2)
+	on := h.chance(4)
 	h.propose(h.on(q.id, func(q *mQueue, _ Outcome) { q.paused = on }), AppendPause(nil, q.id, h.stamp(), on))
 }
 
@@ -508,5 +498,3 @@ func (h *history) delete(q *mQueue) {
 		}
 	}), AppendDelete(nil, q.id, h.stamp()))
 }
-
-func (h *history) snap(*mQueue) { h.snapshot() }

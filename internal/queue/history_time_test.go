@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -13,12 +12,14 @@ func (h *history) tick(*mQueue) {
 	if h.chance(60) {
 		h.now += h.rnd.Int64N(30*60_000) * 1e6
 	}
+	if h.chance(400) { // longer than there is room for in a message
+		h.now += int64(4 * 24 * time.Hour)
+	}
 	h.st.Due(h.now)
 	h.dueAt(h.now)
 	got := map[*Queue][]uint64{}
 	h.st.Expired(h.now, func(q *Queue, seq uint64) { got[q] = append(got[q], seq) })
-	for _, name := range slices.Sorted(maps.Keys(h.queues)) {
-		q := h.queues[name]
+	for _, q := range h.sorted() {
 		var want []uint64
 		for _, m := range q.msgs {
 			if m.state == leased && m.end != 0 && m.end <= h.now && !m.returning {
@@ -29,7 +30,7 @@ func (h *history) tick(*mQueue) {
 		seqs := got[h.st.ids[q.id]]
 		slices.Sort(seqs)
 		if !slices.Equal(seqs, want) {
-			h.Fatalf("%q: expired are %v, should be %v", name, seqs, want)
+			h.Fatalf("%q: expired are %v, should be %v", q.name, seqs, want)
 		}
 		h.giveBack(q, seqs, "lease expired", int64(time.Second), true, false)
 	}
@@ -84,12 +85,11 @@ func (h *history) ends() {
 	got := map[*Queue][]uint64{}
 	h.st.Outlived(h.now, func(q *Queue, seq uint64) { got[q] = append(got[q], seq) })
 	h.looked = max(h.looked, h.now)
-	for _, name := range slices.Sorted(maps.Keys(h.queues)) {
-		q := h.queues[name]
+	for _, q := range h.sorted() {
 		seqs, want := got[h.st.ids[q.id]], h.outlived(q, h.now)
 		slices.Sort(seqs)
 		if !slices.Equal(seqs, want) {
-			h.Fatalf("%q: outlived are %v, should be %v", name, seqs, want)
+			h.Fatalf("%q: outlived are %v, should be %v", q.name, seqs, want)
 		}
 		for len(seqs) > 0 {
 			some := seqs[:1+h.rnd.IntN(len(seqs))]

@@ -22,7 +22,12 @@ type mMessage struct {
 	holder    *mConsumer
 	dead      *Dead
 
+	text     string // the body
+	sent     int64  // the time in its record
+	topic    string
+	shares   int // how many messages the record is that of, log2
 	priority int
+	key      string
 	expires  int64 // by its own ttl; 0: never
 	id       string
 	ending   int   // what has been proposed that ends or moves it: nobody gets it meanwhile
@@ -51,6 +56,7 @@ type mQueue struct {
 	name     string
 	s        Settings
 	paused   bool
+	frozen   int // purges on their way that say what stays
 	gone     bool
 	msgs     []*mMessage
 	last     uint64
@@ -102,12 +108,39 @@ func (q *mQueue) bytes() (n int64) {
 }
 
 func (q *mQueue) firstReady() (first *mMessage) {
+	turns := q.turns()
 	for _, m := range q.msgs {
-		if m.state == ready && m.ending == 0 && !q.paused && (first == nil || m.priority > first.priority) {
+		if m.state == ready && m.ending == 0 && !q.paused && q.frozen == 0 && (!m.waitsInLine() || turns[m.key] == m) && (first == nil || m.priority > first.priority) {
 			first = m
 		}
 	}
 	return first
+}
+
+// waitsInLine: dead letters keep their keys and do not wait for each other; what was delayed when it was published
+// does not stand in line before it is due.
+func (m *mMessage) waitsInLine() bool {
+	return m.key != "" && m.dead == nil && (m.state != delayed || m.returns > 0)
+}
+
+// turns says of each key whose turn it is: the one that is leased, else the first of those that have been returned, else the first.
+func (q *mQueue) turns() map[string]*mMessage {
+	turns := map[string]*mMessage{}
+	rank := func(m *mMessage) int {
+		switch {
+		case m.state == leased:
+			return 2
+		case m.returns > 0:
+			return 1
+		}
+		return 0
+	}
+	for _, m := range q.msgs {
+		if first := turns[m.key]; m.waitsInLine() && (first == nil || rank(m) > rank(first)) {
+			turns[m.key] = m
+		}
+	}
+	return turns
 }
 
 // turn puts c into the ring, at its end, or takes it out, as it may have something now.
@@ -138,14 +171,16 @@ func (q *mQueue) fits(n int, bytes int64) bool {
 	return (q.s.MaxMessages == 0 || int64(len(q.msgs)+n) <= q.s.MaxMessages) && (q.s.MaxBytes == 0 || q.bytes()+bytes <= q.s.MaxBytes)
 }
 
-// victims are the fewest of the oldest messages without which the others fit.
-func (q *mQueue) victims(n int, bytes int64) (vs []*mMessage) {
+func (q *mQueue) shielded(m *mMessage) bool { return slices.Contains(q.shield, m.seq) }
+
+// victims are the fewest of the oldest messages without which the others fit, but for those that are spared.
+func (q *mQueue) victims(n int, bytes int64, spared func(*mMessage) bool) (vs []*mMessage) {
 	without := 0
 	for _, m := range q.msgs {
 		if q.fits(n-without, bytes) {
 			return vs
 		}
-		if !slices.Contains(q.shield, m.seq) {
+		if !spared(m) {
 			vs = append(vs, m)
 			without++
 			bytes -= m.body
@@ -157,8 +192,9 @@ func (q *mQueue) victims(n int, bytes int64) (vs []*mMessage) {
 	return nil
 }
 
-// publish stores what is not known by its id, all or none, and says the seqs of all and what was known.
-func (w *model) publish(q *mQueue, ms []*mMessage) (seqs []uint64, known []bool, ok bool) {
+// publish stores what is not known by its id, all or none, and says the seqs of all and what was known. What was
+// promised is stored whether there is room or not.
+func (w *model) publish(q *mQueue, ms []*mMessage, promised bool) (seqs []uint64, known []bool, ok bool) {
 	fresh := w.fresh(q, ms)
 	var bytes int64
 	for _, m := range fresh {
@@ -166,9 +202,12 @@ func (w *model) publish(q *mQueue, ms []*mMessage) (seqs []uint64, known []bool,
 	}
 	if len(fresh) > 0 && !q.fits(len(fresh), bytes) {
 		tooBig := q.s.MaxMessages > 0 && int64(len(fresh)) > q.s.MaxMessages || q.s.MaxBytes > 0 && bytes > q.s.MaxBytes
-		vs := q.victims(len(fresh), bytes)
+		vs := q.victims(len(fresh), bytes, q.shielded)
 		if q.s.Overflow == Reject || tooBig || vs == nil {
-			return nil, nil, false
+			if !promised {
+				return nil, nil, false
+			}
+			vs = nil
 		}
 		for _, m := range vs {
 			if q.s.Overflow == DeadLetterIt && DeadName(q.name) != "" {
@@ -346,12 +385,54 @@ func (w *model) bury(q *mQueue, m *mMessage, reason string) {
 	q.drop(m)
 	q.n.Dead++
 	if !d.fits(1, m.body) && d.s.Overflow == DropOldest {
-		for _, v := range d.victims(1, m.body) {
+		for _, v := range d.victims(1, m.body, d.shielded) {
 			d.drop(v)
 			d.n.Dropped++
 		}
 	}
-	w.store(d, &mMessage{ref: m.ref, size: m.size, body: m.body, priority: m.priority, dead: &Dead{q.name, m.seq, uint32(m.attempts), reason}})
+	x := m.anew()
+	x.dead = &Dead{q.name, m.seq, uint32(m.attempts), reason}
+	w.store(d, x)
+}
+
+// anew is the message as it goes to another queue.
+func (m *mMessage) anew() *mMessage {
+	return &mMessage{ref: m.ref, size: m.size, shares: m.shares, body: m.body, priority: m.priority, key: m.key, topic: m.topic, text: m.text, sent: m.sent}
+}
+
+// redriven takes out dead letters that have been published to a queue of another state.
+func (w *model) redriven(d *mQueue, seqs []uint64) (n int) {
+	for _, seq := range seqs {
+		if m := d.find(seq); m != nil {
+			d.drop(m)
+			n++
+		}
+	}
+	d.n.Redriven += uint64(n)
+	return n
+}
+
+// redrive moves dead letters into the queue to, or, where that is 0, each to where it came from.
+func (w *model) redrive(d *mQueue, seqs []uint64, to uint32) (n int) {
+	for _, seq := range seqs {
+		m := d.find(seq)
+		if m == nil {
+			continue
+		}
+		q := w.byID(to)
+		if to == 0 && m.dead != nil {
+			q = w.queues[m.dead.Queue]
+		}
+		if q == nil || q == d || !q.fits(1, m.body) {
+			w.spare(d, m, w.clock)
+			continue
+		}
+		d.drop(m)
+		d.n.Redriven++
+		w.store(q, m.anew())
+		n++
+	}
+	return n
 }
 
 func (w *model) settle(q *mQueue, seqs []uint64) (n int) {
@@ -368,7 +449,7 @@ func (w *model) settle(q *mQueue, seqs []uint64) (n int) {
 func (w *model) giveBack(q *mQueue, rs []Return, reason string, counted, dead bool) (n int) {
 	for _, r := range rs {
 		m := q.find(r.Seq)
-		if m == nil {
+		if m == nil || r.Number != 0 && int(r.Number) != m.returns+1 {
 			continue
 		}
 		n++
@@ -406,6 +487,18 @@ func (w *model) purge(q *mQueue) (n int) {
 	return n
 }
 
+// purgeSome ends the messages that a list names, or those up to a seq that it does not.
+func (w *model) purgeSome(q *mQueue, list []uint64, but bool, upTo uint64) (n int) {
+	for _, m := range slices.Clone(q.msgs) {
+		if named := slices.Contains(list, m.seq); m.seq <= upTo && named != but {
+			q.drop(m)
+			n++
+		}
+	}
+	q.n.Purged += uint64(n)
+	return n
+}
+
 func (w *model) remove(q *mQueue) {
 	w.purge(q)
 	if src := w.byID(q.id - 1); q.id&1 != 0 && src != nil {
@@ -429,7 +522,7 @@ func (w *model) dueAt(now int64) {
 func (w *model) reborn(now int64) {
 	w.looked = 0
 	for _, q := range w.queues {
-		q.ring = nil
+		q.ring, q.frozen = nil, 0
 		for _, m := range q.msgs {
 			m.restored, m.ending, m.over, m.retry = true, 0, false, 0
 			if m.state == leased {

@@ -13,24 +13,49 @@ type rig struct {
 	st     *State
 	now    int64
 	boot   uint32
+	j      *storage // where records are kept; nil: in log
 	log    [][]byte
+	newest []byte // the record that was carried out last
 	snap   []byte // covers the first snapAt records
 	snapAt int
-	live   map[Ref]uint32 // what is retained: ref to size
+	live   map[Ref]uint32 // what is retained: ref to size, of which several messages may have a part each
+	parts  map[Ref]int
 }
 
 // start is when every test begins: 2026-01-01.
 const start = 1767225600e9
 
 func newRig(t testing.TB) *rig {
-	return &rig{TB: t, st: New(1), boot: 1, now: start, live: map[Ref]uint32{}}
+	return &rig{TB: t, st: New(1), boot: 1, now: start, live: map[Ref]uint32{}, parts: map[Ref]int{}}
 }
 
 func spanOf(i int, record []byte) Span { return Span{Ref(i+1) << 6, uint32(len(record) + 12)} }
 
-func (r *rig) apply(record []byte) Outcome {
-	r.log = append(r.log, slices.Clone(record))
-	out, err := r.st.Apply(spanOf(len(r.log)-1, record), record)
+func (r *rig) apply(record []byte) Outcome { return r.carryOut(r.keep([][]byte{record})[0], record) }
+
+// keep keeps records, all or none, and says where.
+func (r *rig) keep(records [][]byte) (spans []Span) {
+	if r.j != nil {
+		return r.j.keep(records)
+	}
+	for _, record := range records {
+		spans = append(spans, spanOf(len(r.log), record))
+		r.log = append(r.log, slices.Clone(record))
+	}
+	return spans
+}
+
+// recordAt is the record that is kept there.
+func (r *rig) recordAt(ref Ref) []byte {
+	if r.j != nil {
+		return r.j.read(ref)
+	}
+	return r.log[ref>>6-1]
+}
+
+func (r *rig) carryOut(span Span, record []byte) Outcome {
+	r.newest = record
+	out, err := r.st.Apply(span, record)
 	if err != nil {
 		r.Fatalf("Apply: %v", err)
 	}
@@ -38,20 +63,29 @@ func (r *rig) apply(record []byte) Outcome {
 	return out
 }
 
-// spans keeps account of what the state retains. A record is retained once and released once.
+// spans keeps account of what the state retains. What is retained is released once.
 func (r *rig) spans() {
 	retained, released := r.st.Spans()
-	for _, s := range retained {
-		if _, twice := r.live[s.Ref]; twice {
-			r.Fatalf("record %d is retained twice", s.Ref>>6)
-		}
-		r.live[s.Ref] = s.Size
+	if r.j != nil {
+		r.j.refer(retained, released)
 	}
+	r.retain(retained)
 	for _, s := range released {
-		if size, ok := r.live[s.Ref]; !ok || size != s.Size {
-			r.Fatalf("record %d (%d bytes) is released, retained is %v, %d bytes", s.Ref>>6, s.Size, ok, size)
+		size, n := r.live[s.Ref], r.parts[s.Ref]
+		if n == 0 || size < s.Size || n == 1 && size != s.Size {
+			r.Fatalf("record %d: %d bytes are released, %d are retained by %d", s.Ref, s.Size, size, n)
 		}
-		delete(r.live, s.Ref)
+		if r.live[s.Ref], r.parts[s.Ref] = size-s.Size, n-1; n == 1 {
+			delete(r.live, s.Ref)
+			delete(r.parts, s.Ref)
+		}
+	}
+}
+
+func (r *rig) retain(spans []Span) {
+	for _, s := range spans {
+		r.live[s.Ref] += s.Size
+		r.parts[s.Ref]++
 	}
 }
 
@@ -75,15 +109,9 @@ func (r *rig) restart(snapshot bool) {
 		}
 	}
 	clear(r.live)
+	clear(r.parts)
 	r.st = st
-	st.Resume(func(spans []Span) {
-		for _, s := range spans {
-			if _, twice := r.live[s.Ref]; twice {
-				r.Fatalf("record %d is retained twice", s.Ref>>6)
-			}
-			r.live[s.Ref] = s.Size
-		}
-	})
+	st.Resume(r.retain)
 	st.Due(r.now)
 }
 

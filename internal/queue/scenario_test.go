@@ -47,6 +47,7 @@ type scenario struct {
 	receipts  map[string]string // by "queue/seq/delivery"
 	held      [][]byte
 	holding   bool
+	decided   []func() // what is to be done when what is held is decided
 }
 
 // run carries out the commands of a file and returns it with what they answer.
@@ -123,11 +124,11 @@ func (s *scenario) say(format string, args ...any) { fmt.Fprintf(&s.out, format+
 func (s *scenario) do(text string) {
 	l := parseLine(text)
 	switch l.words[0] {
-	case "create", "update", "publish", "batch", "ack", "nack", "purge", "delete", "pause", "resume", "relocate", "cancel", "move":
+	case "create", "update", "publish", "batch", "ack", "nack", "purge", "delete", "pause", "resume", "relocate", "cancel", "move", "redrive":
 		s.command(l)
 	case "subscribe", "receive", "disconnect", "block", "unblock", "take", "shield", "extend":
 		s.event(l)
-	case "counts", "queues", "holds", "size":
+	case "counts", "queues", "holds", "size", "why":
 		s.show(l)
 	case "hold": // what is proposed from here on is committed later
 		s.holding = true
@@ -141,7 +142,9 @@ func (s *scenario) do(text string) {
 			s.propose(rec)
 		}
 		s.held = s.held[n:]
-		s.holding = len(s.held) > 0
+		if s.holding = len(s.held) > 0; !s.holding {
+			s.decide()
+		}
 	case "lose": // what is held is not kept, and the process goes on
 		s.lose()
 	case "advance":
@@ -155,7 +158,7 @@ func (s *scenario) do(text string) {
 		if len(l.words) > 1 {
 			s.snapshot()
 		}
-		s.held, s.holding = nil, false
+		s.held, s.holding, s.decided = nil, false, nil
 		clear(s.consumers)
 		s.restart(len(l.words) > 1)
 	default:
@@ -199,6 +202,14 @@ func (s *scenario) lose() {
 		}
 	}
 	s.held, s.holding = nil, false
+	s.decide()
+}
+
+func (s *scenario) decide() {
+	for _, f := range s.decided {
+		f()
+	}
+	s.decided = nil
 }
 
 // giveBack proposes a return. Chance is fixed: the delay is what the settings say without jitter.
@@ -275,6 +286,8 @@ func (s *scenario) command(l line) {
 		s.publish(q, l, l.words[2:]...)
 	case "cancel", "move":
 		s.change(q, l)
+	case "redrive":
+		s.redrive(q, l)
 	case "ack":
 		if out := s.propose(AppendSettle(nil, q.ID, s.now, l.seqs())); !out.Pending && out.Refusal == Done {
 			s.say("settled %d", out.N)
@@ -287,9 +300,7 @@ func (s *scenario) command(l line) {
 		dead := slices.Contains(l.words, "dead")
 		s.giveBack(q, l.seqs(), reason, l.duration("delay", -1), !slices.Contains(l.words, "uncounted"), dead)
 	case "purge":
-		if out := s.propose(AppendPurge(nil, q.ID, s.now)); !out.Pending {
-			s.say("purged %d", out.N)
-		}
+		s.purge(q, l)
 	case "delete":
 		s.propose(AppendDelete(nil, q.ID, s.now))
 	case "pause", "resume":
@@ -310,7 +321,7 @@ func (s *scenario) publish(q *Queue, l line, bodies ...string) {
 	for i, body := range bodies {
 		body, id, _ := strings.Cut(body, "#")
 		p := Publish{Body: []byte(body), Priority: DefaultPriority, Delay: l.duration("delay", 0), At: s.at(l),
-			TTL: l.duration("ttl", 0), DedupID: []byte(id), More: i < len(bodies)-1}
+			TTL: l.duration("ttl", 0), DedupID: []byte(id), Key: []byte(l.set["key"]), More: i < len(bodies)-1}
 		if n, err := strconv.Atoi(l.set["priority"]); err == nil {
 			p.Priority = uint8(n)
 		}
@@ -353,6 +364,37 @@ func (s *scenario) change(q *Queue, l line) {
 			due = s.now + int64(l.duration("delay", 0))
 		}
 		s.propose(AppendMoveTo(nil, q.ID, s.now, seq, due))
+	}
+}
+
+// purge ends all messages, or those in one state.
+func (s *scenario) purge(q *Queue, l line) {
+	rec := AppendPurge(nil, q.ID, s.now)
+	if state := l.set["state"]; state != "" {
+		p := s.st.Purgeable(q, state)
+		rec = AppendPurgeState(nil, q.ID, s.now, p)
+		if p.But {
+			s.decided = append(s.decided, func() { s.st.Thaw(q) })
+		}
+	}
+	if out := s.propose(rec); !out.Pending {
+		s.say("purged %d", out.N)
+		s.decide()
+	}
+}
+
+// redrive moves dead letters to where they came from, or to a queue, as the owner does.
+func (s *scenario) redrive(q *Queue, l line) {
+	limit, to := 100, uint32(0)
+	if n, err := strconv.Atoi(l.set["max"]); err == nil {
+		limit = n
+	}
+	if name := l.set["to"]; name != "" {
+		to = s.queue(name).ID
+	}
+	seqs := s.st.Redrivable(q, limit, to == 0)
+	if out := s.propose(AppendRedrive(nil, q.ID, s.now, to, seqs)); !out.Pending {
+		s.say("moved %d of %d", out.N, len(seqs))
 	}
 }
 
@@ -449,6 +491,12 @@ func (s *scenario) show(l line) {
 			}
 		}
 		s.out.WriteString("\n")
+	case "why":
+		q := s.queue(l.words[1])
+		for _, seq := range l.seqs() {
+			x := s.st.Explain(q, seq)
+			s.say("%s %d: %s, %s", q.Name, seq, x.State, s.because(x))
+		}
 	case "size":
 		q := s.queue(l.words[1])
 		age := time.Duration(0)
@@ -468,4 +516,28 @@ func (s *scenario) show(l line) {
 		h := s.st.Holds(s.queue(l.words[1]), l.seqs()[0], receipt)
 		s.say("%s", [...]string{Settled: "settled", Current: "current", Unleased: "unleased", Back: "back", Stale: "stale"}[h])
 	}
+}
+
+// because is why a message is not being delivered.
+func (s *scenario) because(x Explanation) string {
+	wait := time.Duration(x.Until - s.now)
+	switch x.Reason {
+	case Over:
+		last := x.History[len(x.History)-1]
+		return strings.TrimSuffix(last.What+": "+last.Reason, ": ")
+	case Delayed:
+		return fmt.Sprintf("due in %v", wait)
+	case Retrying:
+		return fmt.Sprintf("tried again in %v", wait)
+	case Out:
+		return fmt.Sprintf("%v has it", x.Consumer.Tag)
+	case BehindKey:
+		return fmt.Sprintf("%d has the same key and goes first", x.Ahead)
+	case BehindPriority:
+		return fmt.Sprintf("%d is more urgent", x.Ahead)
+	case BehindOlder:
+		return fmt.Sprintf("%d is older", x.Ahead)
+	}
+	return [...]string{Unknown: "never heard of", Ended: "its end is on its way", IsPaused: "the queue is paused", NoConsumer: "nobody wants it",
+		NoCredit: "nobody can take more", Next: "it is next"}[x.Reason]
 }

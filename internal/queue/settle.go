@@ -40,6 +40,7 @@ func (st *State) giveBack(q *Queue, flags byte, r *reader) (n int) {
 		if m.state == leased {
 			st.unlease(q, seq, c)
 			st.over(q, seq, c, m)
+			st.stepBack(q, seq, m)
 		} else {
 			st.leaveState(q, seq, c, m)
 		}

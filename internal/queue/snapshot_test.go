@@ -298,9 +298,10 @@ func TestBackoff(t *testing.T) {
 // TestSnapshotMeanwhile: a snapshot that is written a little at a time, while everything goes on changing, is the one
 // of the moment at which it began.
 func TestSnapshotMeanwhile(t *testing.T) {
+	t.Parallel()
 	whole := 0
 	for seed := range uint64(30) {
-		h := &history{rig: newRig(t), rnd: rand.New(rand.NewPCG(seed, 1)), model: model{queues: map[string]*mQueue{}}}
+		h := newHistory(t, rand.New(rand.NewPCG(seed, 1)), temper{keys: 3, keyed: 2, body: 40})
 		for step := range 1500 {
 			h.act()
 			if step%50 != 49 {
