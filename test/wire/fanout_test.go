@@ -59,7 +59,7 @@ func TestBodiesAreKeptOnce(t *testing.T) {
 			all, messages := taken(c, storage)
 			t.Logf("%d messages of %d bytes in %d queues: %s takes %d MB, %d of it messages", n, size, queues, storage, all/mb, messages/mb)
 			// Shares of a message are rounded to a power of two, so that they may count half.
-			if once := int64(n * size); messages < once/2 || messages > once*12/10 || all > 2*once+32*mb {
+			if once := int64(n * size); messages < once/2 || messages > once*3/2 || all > 2*once+32*mb {
 				t.Errorf("R90: %d bytes of messages, %d in all; one copy of each is %d", messages, all, once)
 			}
 			if disk := onDisk(t, s.Data); disk > 48*mb {
