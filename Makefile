@@ -5,6 +5,8 @@ FUZZTIME ?= 10000x
 KILLS    ?= 200
 EXT4CUTS ?= 100
 XFSCUTS  ?= 30
+HOURS    ?= 1
+SEED     ?=
 DIR      ?=
 
 # Where goroutines meet. The rest has none, and the race detector is slow.
@@ -15,7 +17,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit race fuzz kill cut deep bench demo lint clean
+.PHONY: help build test fmt vet unit race fuzz kill cut soak deep bench demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +60,11 @@ cut: ## cut the power EXT4CUTS (100) and XFSCUTS (30) times under load, and fill
 	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \
 		{ apt-get update -q && apt-get install -yq e2fsprogs xfsprogs; } || true
 	go test -count=1 -timeout 10m -v ./test/powercut -ext4 $(EXT4CUTS) -xfs $(XFSCUTS)
+
+soak: ## everything that goes wrong, for HOURS (1; fractions too), from SEED, with a report (in DIR if one is given)
+	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \
+		{ apt-get update -q && apt-get install -yq e2fsprogs xfsprogs; } || true
+	go test -count=1 -timeout 0 -v ./test/soak -hours $(HOURS) $(if $(SEED),-seed $(SEED)) $(if $(DIR),-out '$(abspath $(DIR))')
 
 deep: ## backlogs of 10,000,000 messages: memory, restart, draining, disk
 	go test -count=1 -timeout 30m -v ./test/deep -messages 10000000

@@ -178,8 +178,10 @@ func (q *Queue) Redrive(ctx context.Context, limit int) (moved int, err error) {
 	return q.redrive(ctx, "", limit)
 }
 
-// RedriveTo is as [Queue.Redrive], but moves all messages into one queue. Not
-// every queue will do; the server says which will not.
+// RedriveTo is as [Queue.Redrive], but moves all messages into one queue, which
+// must be there and may be kept anywhere. What does not fit into it stays. A
+// server that dies in between may leave a few messages in both queues, and
+// never one in neither.
 func (q *Queue) RedriveTo(ctx context.Context, to string, limit int) (moved int, err error) {
 	return q.redrive(ctx, to, limit)
 }

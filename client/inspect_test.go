@@ -196,6 +196,32 @@ func TestRedrive(t *testing.T) {
 	})
 }
 
+func TestPurge(t *testing.T) {
+	with(t, func(t *testing.T, f *fake, c *Client, s *fakeConn) {
+		for state, want := range map[string]string{"": "", "delayed": `,"state":"delayed"`} {
+			got := going(func() (uint64, error) { return c.PurgeState(t.Context(), "q", state) })
+			r := s.expect("queue.purge")
+			carries(t, r, want)
+			s.ok(r, `"purged":17`)
+			if o := <-got; o.err != nil || o.v != 17 {
+				t.Fatalf("%+v", o)
+			}
+		}
+		all := going(func() (struct{}, error) { return done(c.Purge(t.Context(), "q")) })
+		s.refuse(s.expect("queue.purge"), "not_found", false)
+		if o := <-all; !errors.Is(o.err, ErrNotFound) {
+			t.Fatal(o.err)
+		}
+		got := going(func() (uint64, error) { return c.PurgeState(t.Context(), "q", "ready") })
+		s.expect("queue.purge")
+		_ = s.Close()
+		f.accept().Close()
+		if o := <-got; !errors.Is(o.err, ErrUnknownOutcome) {
+			t.Fatalf("%+v", o)
+		}
+	})
+}
+
 func TestSettingsThereAndBack(t *testing.T) {
 	with(t, func(t *testing.T, _ *fake, c *Client, s *fakeConn) {
 		set := going(func() (struct{}, error) {

@@ -130,10 +130,22 @@ func (c *Client) DeleteQueue(ctx context.Context, name string) error {
 	return c.ask(ctx, c.Queue(name).request("queue.delete"), false, nil)
 }
 
-// Purge deletes the messages of a queue that nobody has leased. It is not
-// asked twice: after a lost connection the outcome is unknown.
+// Purge deletes all messages of a queue, leased ones as well. It is not asked
+// twice: after a lost connection the outcome is unknown.
 func (c *Client) Purge(ctx context.Context, name string) error {
-	return c.ask(ctx, c.Queue(name).request("queue.purge"), false, nil)
+	_, err := c.PurgeState(ctx, name, "")
+	return err
+}
+
+// PurgeState deletes the messages of a queue that are in a state (ready,
+// delayed, leased), or all where it is "", and tells how many. It is asked as
+// often as [Client.Purge].
+func (c *Client) PurgeState(ctx context.Context, name, state string) (purged uint64, err error) {
+	var reply struct {
+		Purged uint64 `json:"purged"`
+	}
+	err = c.ask(ctx, appendText(c.Queue(name).request("queue.purge"), "state", state), false, &reply)
+	return reply.Purged, err
 }
 
 // Pause stops deliveries from a queue; publishing goes on.

@@ -28,7 +28,7 @@ type publishing struct {
 	end       context.CancelFunc
 }
 
-type numbered struct {
+type aNote struct {
 	N   int
 	Pad string
 }
@@ -69,7 +69,7 @@ func (p *publishing) publish(ctx context.Context, t *testing.T, addr, queue stri
 		var batch []gmq.Msg
 		for range 10 {
 			n++
-			batch = append(batch, gmq.Msg{Body: numbered{n, strings.Repeat("x", padding)}})
+			batch = append(batch, gmq.Msg{Body: aNote{n, strings.Repeat("x", padding)}})
 		}
 		if queue == "news" {
 			_, err = c.Topic("news.all").SendBatch(ctx, batch)
@@ -144,7 +144,7 @@ func held(t *testing.T, c *gmq.Client, queue string) map[int]string {
 	t.Helper()
 	all := map[int]string{}
 	for m, err := range c.Queue(queue).Peek(t.Context(), "", 0, 1<<30) {
-		var n numbered
+		var n aNote
 		if err == nil {
 			err = m.Decode(&n)
 		}
@@ -168,6 +168,12 @@ func TestBackupUnderLoad(t *testing.T) {
 	confirmed, acked := p.until(2500)
 	out := s.must("", "backup", file, "--admin", s.admin)
 	contains(t, "backup", out, " MiB: all that was confirmed before 20")
+	for _, what := range []string{"check", "dump", "replay"} {
+		r := s.run("", "journal", what, "--data", s.dir)
+		if r.code != 0 || strings.Contains(r.err, "damaged") {
+			t.Errorf("%s while everything is going on: %d, %s", what, r.code, r.err)
+		}
+	}
 	after, ackedAfter := p.until(0)
 	for q, n := range confirmed {
 		if after[q] <= n {

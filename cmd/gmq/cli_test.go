@@ -86,6 +86,7 @@ func TestExitCodes(t *testing.T) {
 		{"queue reschedule a 1 --delay -1s", 2, "--delay: want 0s or more"},
 		{"queue redrive a.dlq --max -1", 2, "--max: want 0 or more"},
 		{"queue redrive a.dlq --to a/b", 2, "is no name of a queue"},
+		{"queue purge a --state gone", 2, "want one of ready, delayed, leased"},
 		{"queue redrive nosuch.dlq", 5, "gmq: not_found:"},
 		{"queue bind a", 2, "usage: gmq queue bind QUEUE PATTERN"},
 		{"queue bind a/b c", 2, "is no name of a queue"},

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,9 +33,10 @@ It deletes nothing: files with damage, files that hold what cannot be kept, and 
 are moved, as they are, into a directory "damaged-…" beside them, with the report. What is needed of them is
 written anew. A single changed bit is put right: the checksum says which one it is.
 
-A message is lost where its record is. Where it cannot be known what was at a place, the queues
-that may have been meant (a sixteenth of all, or all) are restored as they were before it, and
-what was recorded of them later is left out: publishes, and acks, so that messages come again.`,
+A message is lost where its record is. Where it cannot be known what was recorded at a place,
+the rest is restored as if nothing had been there; but for messages that were published
+behind it, acks do not count, as they go by numbers that are not certain any more: these
+messages come again, with lower numbers than they had.`,
 		Example: `  gmq journal repair --data /var/lib/gmq
   gmq journal repair --data /var/lib/gmq --yes`,
 		Args:              cobra.NoArgs,
@@ -53,7 +53,7 @@ func repairJournal(cmd *cobra.Command, g *globals, dir string, yes bool) error {
 	aside := "damaged-" + time.Now().UTC().Format("20060102T150405Z")
 	out, err := filejournal.Repair(vfs.OS(), dir, filejournal.RepairOptions{
 		Shards: broker.Shards, Aside: aside, Do: yes,
-		Menders: func(int) filejournal.Mender { return newShardState() },
+		Menders: func(int) filejournal.Mender { return newMendedState() },
 	})
 	if err != nil {
 		return journalError(dir, err)
@@ -81,7 +81,9 @@ type repair struct {
 	Damage   []repairPlace `json:"damage"`
 	Mended   []repairPlace `json:"mended"`
 	Lost     []repairLost  `json:"lost"`
-	Left     []repairLeft  `json:"left_out"`
+	Gaps     []repairGap   `json:"gaps"`
+	Again    []repairAgain `json:"again"`
+	LeftOut  int           `json:"left_out"`
 	EndLost  string        `json:"end_lost,omitempty"`
 	Torn     int64         `json:"torn_bytes"`
 	Copied   int64         `json:"copied_bytes"`
@@ -101,28 +103,25 @@ type repairLost struct {
 	Seqs  []string `json:"seqs"` // 17, or 20-29
 }
 
-// repairLeft is the records of one shard that could not be applied.
-type repairLeft struct {
-	Shard   int              `json:"shard"`
-	From    string           `json:"from"` // the place
-	Why     string           `json:"why"`
-	Empty   bool             `json:"all_lost"`
-	Records int              `json:"records"`
-	Queues  []repairLeftover `json:"queues"`
-	Unknown int              `json:"of_unknown_queues"`
+// repairGap is a place at which records may be lost of which nothing is known.
+type repairGap struct {
+	From    string `json:"from"`
+	To      string `json:"to"`
+	Why     string `json:"why"`
+	Records int    `json:"records,omitempty"` // where that is known
+	Shards  []int  `json:"shards"`
 }
 
-type repairLeftover struct {
-	Queue    string `json:"queue"`
-	Messages int    `json:"messages"`
-	FromSeq  uint64 `json:"from_seq,omitempty"` // had nothing of the queue been lost
-	Others   int    `json:"other_records"`
+// repairAgain is a queue in which messages come again that had been acked or the like.
+type repairAgain struct {
+	Queue   string `json:"queue"`
+	Records int    `json:"records"`
 }
 
 func repairReport(out *filejournal.Repaired, done bool) *repair {
 	r := &repair{
-		Done: done, Finished: out.Finished, EndLost: out.EndLost, Torn: out.Torn, Copied: out.Copied,
-		Damage: []repairPlace{}, Mended: []repairPlace{}, Lost: lostByQueue(out.Lost), Left: []repairLeft{}, Moved: append([]string{}, out.Moved...),
+		Done: done, Finished: out.Finished, LeftOut: out.LeftOut, EndLost: out.EndLost, Torn: out.Torn, Copied: out.Copied,
+		Damage: []repairPlace{}, Mended: []repairPlace{}, Lost: lostByQueue(out.Lost), Gaps: []repairGap{}, Again: []repairAgain{}, Moved: append([]string{}, out.Moved...),
 	}
 	if done && out.Needed() {
 		r.Aside = out.Aside
@@ -133,16 +132,15 @@ func repairReport(out *filejournal.Repaired, done bool) *repair {
 	for _, d := range out.Mended {
 		r.Mended = append(r.Mended, repairPlace{d.File, d.Offset, d.Why})
 	}
-	slices.SortStableFunc(out.Cuts, func(a, b filejournal.Cut) int { return cmp.Compare(a.At, b.At) })
-	for _, c := range out.Cuts {
-		st := c.State.(*shardState)
-		left := repairLeft{Shard: c.Shard, From: placeText(c.At), Why: c.Why, Empty: c.Empty, Records: c.Left, Queues: []repairLeftover{}, Unknown: st.others}
-		for _, name := range slices.Sorted(maps.Keys(st.beyond)) {
-			b := st.beyond[name]
-			left.Queues = append(left.Queues, repairLeftover{name, b.messages, b.first, b.others})
-		}
-		r.Left = append(r.Left, left)
+	for _, g := range out.Gaps {
+		r.Gaps = append(r.Gaps, repairGap{placeText(g.From), placeText(g.To), g.Why, g.Records, g.Shards})
 	}
+	for _, st := range out.States {
+		for name, n := range st.(*mendedState).ignored {
+			r.Again = append(r.Again, repairAgain{name, n})
+		}
+	}
+	slices.SortFunc(r.Again, func(a, b repairAgain) int { return strings.Compare(a.Queue, b.Queue) })
 	return r
 }
 
@@ -212,18 +210,26 @@ func (r *repair) text(w io.Writer) error {
 		}
 		say("lost: %s of queue %s: %s", plural(l.Count, "message"), l.Queue, strings.Join(seqs, ", "))
 	}
-	for left := r.Left; len(left) > 0; {
-		n := 1
-		for n < len(left) && left[n].From == left[0].From && left[n].Empty == left[0].Empty {
-			n++
+	for _, g := range r.Gaps {
+		what := "records, of which nothing is known"
+		if g.Records > 0 {
+			what = plural(g.Records, "record") + ", of which nothing more is known"
 		}
-		leftText(say, left[:n])
-		left = left[n:]
+		say("lost: %s, at %s: %s (%s)", what, g.From, g.Why, shardsText(g.Shards))
+	}
+	for _, a := range r.Again {
+		say("again: messages of queue %s that were published behind it: %s of them, such as acks, not counted", a.Queue, plural(a.Records, "record"))
+	}
+	if r.LeftOut > 0 {
+		say("left out: %s of queues that are not known any more", plural(r.LeftOut, "record"))
 	}
 	if r.EndLost != "" {
 		say("lost: whatever came last: %s", r.EndLost)
 	}
-	if len(r.Damage) > 0 && len(r.Lost)+len(r.Left) == 0 && r.EndLost == "" {
+	if r.Torn > 0 {
+		say("cut off: the last %s, which were being written when the server stopped", plural(r.Torn, "byte"))
+	}
+	if len(r.Damage) > 0 && len(r.Lost)+len(r.Gaps) == 0 && r.EndLost == "" {
 		say("Nothing is lost.")
 	}
 	if r.Aside != "" {
@@ -233,32 +239,17 @@ func (r *repair) text(w io.Writer) error {
 	return err
 }
 
-// leftText tells of the shards that end at one place.
-func leftText(say func(string, ...any), shards []repairLeft) {
-	records, unknown, first := 0, 0, shards[0]
-	var names []string
-	var queues []repairLeftover
-	for _, l := range shards {
-		records += l.Records
-		unknown += l.Unknown
-		queues = append(queues, l.Queues...)
-		names = append(names, strconv.Itoa(l.Shard))
+// shardsText says which shards need what was at a place.
+func shardsText(shards []int) string {
+	if len(shards) == broker.Shards {
+		return "every queue may be concerned"
 	}
-	who := plural(len(shards), "shard") + " (" + strings.Join(names, " ") + ")"
-	if first.Empty {
-		say("lost: all that %s held: %s; %s of it left in the log", who, first.Why, plural(records, "record"))
-	} else {
-		say("cut: at %s, of %s: %s; left out behind it: %s", first.From, who, first.Why, plural(records, "record"))
+	numbers := make([]string, len(shards))
+	for i, n := range shards {
+		numbers[i] = strconv.Itoa(n)
 	}
-	slices.SortFunc(queues, func(a, b repairLeftover) int { return strings.Compare(a.Queue, b.Queue) })
-	for _, q := range queues {
-		from := ""
-		if q.Messages > 0 && !first.Empty {
-			from = fmt.Sprintf(" from number %d on", q.FromSeq)
-		}
-		say("  queue %s: %s published%s, and %s such as acks", q.Queue, plural(q.Messages, "message"), from, plural(q.Others, "other record"))
+	if len(shards) == 1 {
+		return "queues of shard " + numbers[0] + " may be concerned"
 	}
-	if unknown > 0 {
-		say("  queues that are not known: %s", plural(unknown, "record"))
-	}
+	return "queues of the shards " + strings.Join(numbers, ", ") + " may be concerned"
 }

@@ -147,3 +147,39 @@ func TestJournalReplay(t *testing.T) {
 	contains(t, "stderr", r.err, "is damaged at offset ")
 	contains(t, "stdout", r.out, " up to ")
 }
+
+func TestJournalUsage(t *testing.T) {
+	t.Parallel()
+	nothing := t.TempDir()
+	for _, test := range []struct {
+		args   string
+		code   int
+		stderr string
+	}{
+		{"journal replay --until x", 2, "want a number of records such as 1200, or a place such as 7:20480"},
+		{"journal replay --until -1", 2, "--until: want"},
+		{"journal replay --until 7:x", 2, "--until: want"},
+		{"journal replay --until 0:4096", 2, "--until: want"},
+		{"journal replay --shard 256", 2, "--shard: want 0 to 255"},
+		{"journal replay --data " + nothing, 1, "holds no journal"},
+		{"journal dump --data " + nothing, 1, "holds no journal"},
+		{"journal repair --data " + nothing, 1, "holds no journal"},
+		{"journal repair x", 2, "usage: gmq journal repair"},
+		{"journal", 2, "which of check, dump, repair, replay?"},
+		{"backup", 2, "usage: gmq backup FILE"},
+		{"backup x --admin off", 2, "the server's admin address is needed"},
+		{"backup - -o json", 2, "which of them?"},
+		{"backup x --server y", 2, "gmq backup has no use for --server"},
+		{"backup /nosuch/x --admin 127.0.0.1:1", 1, "/nosuch/x"},
+		{"restore x", 2, "usage: gmq restore DIR FROM"},
+		{"restore " + nothing + " /nosuch/file", 1, "/nosuch/file"},
+		{"restore " + nothing + " " + exe, 1, "the backup"},
+	} {
+		r := gmqRun(t, nil, "", strings.Fields(test.args)...)
+		equal(t, "exit code of gmq "+test.args, r.code, test.code)
+		contains(t, "gmq "+test.args, r.err, test.stderr)
+	}
+	if left, err := os.ReadDir(nothing); err != nil || len(left) > 0 {
+		t.Errorf("something was left: %v, %v", left, err)
+	}
+}

@@ -127,6 +127,10 @@ func TestRedrive(t *testing.T) {
 	equal(t, "no room for more", s.must("", "queue", "redrive", "q.dlq"), "0 messages moved\n")
 	equal(t, "redriven", s.counts("q.dlq")["redriven"], 2)
 	equal(t, "sub", s.must("", "sub", "q"), "4\n1\n2\n")
-	contains(t, "stderr", s.run("", "queue", "redrive", "q.dlq", "--to", "elsewhere").err, "gmq: ")
-	equal(t, "redrive", s.must("", "queue", "redrive", "q.dlq", "--to", "q"), "1 message moved\n")
+	r = s.run("", "queue", "redrive", "q.dlq", "--to", "elsewhere")
+	equal(t, "code", r.code, 5)
+	contains(t, "stderr", r.err, `gmq: not_found: to: queue "elsewhere" does not exist`)
+	s.must("", "queue", "create", "elsewhere", "--storage", "memory")
+	equal(t, "redrive", s.must("", "queue", "redrive", "q.dlq", "--to", "elsewhere"), "1 message moved\n")
+	equal(t, "sub", s.must("", "sub", "elsewhere"), "3\n")
 }

@@ -156,11 +156,12 @@ func newQueueRedrive(g *globals) *cobra.Command {
 		Use:   "redrive",
 		Short: "Move dead letters back to the queue they came from",
 		Long: `Redrive moves the messages of a dead-letter queue, the oldest first, back to where they died, or into
-the queue that --to names, if that is possible. There they are new: with another number, at their
-first attempt. Messages that are leased, or whose queue is full or gone, stay where they are.
-It prints how many have moved.`,
+the queue that --to names. There they are new: with another number, at their first attempt.
+Messages that are leased, or whose queue is full or gone, stay where they are. It prints how
+many have moved.`,
 		Example: `  gmq queue redrive orders.dlq
   gmq queue redrive orders.dlq --max 10
+  gmq queue redrive orders.dlq --to orders-to-look-at
   gmq queue redrive orders.dlq -o json | jq .moved`,
 	}, func(ctx context.Context, cmd *cobra.Command, c *gmq.Client, name string) error {
 		q := c.Queue(name)
@@ -182,7 +183,7 @@ It prints how many have moved.`,
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s moved\n", plural(moved, "message"))
 		return err
 	})
-	cmd.Flags().StringVar(&to, "to", "", "move them into this `queue`, which must be kept where the dead-letter queue is")
+	cmd.Flags().StringVar(&to, "to", "", "move them into this `queue`, which must be there")
 	cmd.Flags().IntVar(&limit, "max", 0, "how many messages at most; 0 is all")
 	complete(cmd, "max")
 	complete(cmd, "to")

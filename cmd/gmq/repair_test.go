@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -105,7 +106,7 @@ func TestRepairOfRecords(t *testing.T) {
 		what   string
 		damage func(dir string)
 		lost   string // by queue: the numbers
-		cut    bool
+		gap    bool
 		orders string
 		others string // the messages of invoices, eu and br
 	}{
@@ -116,9 +117,9 @@ func TestRepairOfRecords(t *testing.T) {
 		{"the body of a topic's message", func(dir string) { overwrite(t, dir, `"news to all"`, 1, "???????????") },
 			"br 1, eu 1", false, "2 two, 3 three, 4 four, 5 five", "1 one, 2 two; ; "},
 		{"a whole record", func(dir string) { overwrite(t, dir, `"three"`, -28, strings.Repeat("\xa5", 35)) },
-			"", true, "1 one, 2 two", ""},
+			"", true, "2 two, 3 four, 4 five", "1 one, 2 two; 1 news to all; 1 news to all"},
 		{"a record of which only the body can be read", func(dir string) { overwrite(t, dir, `"three"`, -16, strings.Repeat("\xa5", 16)) },
-			"", true, "1 one, 2 two", "1 one, 2 two; 1 news to all; 1 news to all"},
+			"", true, "2 two, 3 four, 4 five", "1 one, 2 two; 1 news to all; 1 news to all"},
 	} {
 		dir := brokenDir(t, s.dir)
 		test.damage(dir)
@@ -128,14 +129,12 @@ func TestRepairOfRecords(t *testing.T) {
 			lost = append(lost, l.Queue+" "+strings.Join(l.Seqs, " "))
 		}
 		equal(t, test.what+": lost", strings.Join(lost, ", "), test.lost)
-		if (len(report.Left) > 0) != test.cut {
-			t.Errorf("%s: left out %+v", test.what, report.Left)
+		if (len(report.Gaps) == 1) != test.gap || test.gap && report.Gaps[0].Records != 1 || len(report.Again) > 0 || report.LeftOut > 0 {
+			t.Errorf("%s: %+v", test.what, report)
 		}
 		again := startServerWith(t, dir, "127.0.0.1:0", nil)
 		equal(t, test.what+": orders", left(t, again, "orders"), test.orders)
-		if test.others != "" {
-			equal(t, test.what+": the others", strings.Join([]string{left(t, again, "invoices"), left(t, again, "eu"), left(t, again, "br")}, "; "), test.others)
-		}
+		equal(t, test.what+": the others", strings.Join([]string{left(t, again, "invoices"), left(t, again, "eu"), left(t, again, "br")}, "; "), test.others)
 		if n := again.counts("orders"); n["published"] != n["ready"]+n["acked"]+n["cancelled"] {
 			t.Errorf("%s: the counts do not add up: %v", test.what, n)
 		}
@@ -144,42 +143,29 @@ func TestRepairOfRecords(t *testing.T) {
 	}
 }
 
-// What is left out is told by queue.
-func TestRepairTellsWhatIsLeftOut(t *testing.T) {
+// Behind a place of which nothing is known, acks of what was published before it count, others do not.
+func TestRepairBehindAGap(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	s.must("one\ntwo\n", "pub", "orders")
 	s.must("", "queue", "pause", "orders") // the record to be lost: what it was, nobody can say
 	s.must("", "queue", "resume", "orders")
 	s.must("three\nfour\n", "pub", "orders")
-	s.must("", "sub", "orders", "-n", "1")
+	s.must("", "sub", "orders", "-n", "3")
 	s.stop()
-	dump := gmqRun(t, nil, "", "journal", "dump", "--data", s.dir).out
-	var segment, offset int
-	for line := range strings.Lines(dump) {
-		if strings.Contains(line, " pause ") && segment == 0 {
-			if _, err := fmt.Sscanf(line, "%d:%d", &segment, &offset); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	f, err := os.OpenFile(filepath.Join(s.dir, "wal", fmt.Sprintf("%010d.seg", segment)), os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteAt([]byte{0xa5, 0xa5, 0xa5}, int64(offset)+12); err != nil {
+	segment, offset := find(t, s.dir, " pause ")
+	if err := writeAt(filepath.Join(s.dir, "wal", fmt.Sprintf("%010d.seg", segment)), int64(offset)+12, []byte{0xa5, 0xa5, 0xa5}); err != nil {
 		t.Fatal(err)
 	}
 	report := mend(t, s.dir)
-	if len(report.Left) != 1 || len(report.Left[0].Queues) != 1 || report.Left[0].From != fmt.Sprintf("%d:%d", segment, offset) {
-		t.Fatalf("%+v", report.Left)
+	if len(report.Gaps) != 1 || report.Gaps[0].From != fmt.Sprintf("%d:%d", segment, offset) || len(report.Gaps[0].Shards) != 1 {
+		t.Errorf("%+v", report.Gaps)
 	}
-	if q := report.Left[0].Queues[0]; q != (repairLeftover{"orders", 2, 3, 2}) || report.Left[0].Records != 4 {
-		t.Errorf("%+v", report.Left)
+	if len(report.Again) != 1 || report.Again[0].Queue != "orders" || report.Again[0].Records < 1 {
+		t.Errorf("%+v", report.Again)
 	}
 	again := startServerWith(t, s.dir, "127.0.0.1:0", nil)
-	equal(t, "orders", left(t, again, "orders"), "1 one, 2 two")
+	equal(t, "orders", left(t, again, "orders"), "3 three, 4 four")
 	again.stop()
 	moved, err := filepath.Glob(filepath.Join(s.dir, "damaged-*"))
 	if err != nil || len(moved) != 1 {
@@ -188,6 +174,49 @@ func TestRepairTellsWhatIsLeftOut(t *testing.T) {
 	// What was moved can be looked at as far as it is whole.
 	r := gmqRun(t, nil, "", "journal", "dump", "--data", moved[0])
 	contains(t, "dump of what was moved", r.out, `body="two"`)
+}
+
+// find is the place of the first record of which dump says that.
+func find(t *testing.T, dir, what string) (segment, offset int) {
+	t.Helper()
+	for line := range strings.Lines(gmqRun(t, nil, "", "journal", "dump", "--data", dir).out) {
+		if strings.Contains(line, what) {
+			if _, err := fmt.Sscanf(line, "%d:%d", &segment, &offset); err != nil {
+				t.Fatal(err)
+			}
+			return segment, offset
+		}
+	}
+	t.Fatalf("there is no %q", what)
+	return 0, 0
+}
+
+// Messages of a queue that is not known any more are kept where they are.
+func TestRepairWithoutTheQueue(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	s.must("", "queue", "create", "orders")
+	s.must("one\ntwo\n", "pub", "orders")
+	s.stop()
+	segment, offset := find(t, s.dir, " create ")
+	if err := writeAt(filepath.Join(s.dir, "wal", fmt.Sprintf("%010d.seg", segment)), int64(offset)+12, []byte{0xa5, 0xa5, 0xa5}); err != nil {
+		t.Fatal(err)
+	}
+	report := mend(t, s.dir)
+	equal(t, "left out", report.LeftOut, 2)
+	again := startServerWith(t, s.dir, "127.0.0.1:0", nil)
+	equal(t, "code of a queue that is lost", again.run("", "peek", "orders").code, 5)
+	again.must("three\n", "pub", "orders")
+	equal(t, "orders", left(t, again, "orders"), "1 three")
+	again.stop()
+	moved, err := filepath.Glob(filepath.Join(s.dir, "damaged-*"))
+	if err != nil || len(moved) != 1 {
+		t.Fatal(moved, err)
+	}
+	kept, err := os.ReadFile(filepath.Join(moved[0], "wal", fmt.Sprintf("%010d.seg", segment)))
+	if err != nil || !bytes.Contains(kept, []byte(`"two"`)) {
+		t.Errorf("what was left out is not in what was moved: %v", err)
+	}
 }
 
 // Segments and snapshots of a journal of some size.
@@ -207,15 +236,14 @@ func TestRepairOfFiles(t *testing.T) {
 	for _, test := range []struct {
 		what   string
 		damage func(dir string) error
-		min    int // messages left in big
-		small  bool
+		gone   int // messages of big, at most
 	}{
-		{"a segment's header", func(dir string) error { return writeAt(second(dir), 0, make([]byte, 512)) }, 60, true},
-		{"a segment is missing", func(dir string) error { return os.Remove(second(dir)) }, 15, false},
-		{"a segment is cut short", func(dir string) error { return os.Truncate(second(dir), 5<<20) }, 20, false},
-		{"a megabyte of a segment", func(dir string) error { return writeAt(second(dir), 3<<20, make([]byte, 1<<20)) }, 19, false},
-		{"VERSION", func(dir string) error { return writeAt(filepath.Join(dir, "VERSION"), 0, []byte("???")) }, 60, true},
-		{"VERSION is missing", func(dir string) error { return os.Remove(filepath.Join(dir, "VERSION")) }, 60, true},
+		{"a segment's header", func(dir string) error { return writeAt(second(dir), 0, make([]byte, 512)) }, 0},
+		{"a segment is missing", func(dir string) error { return os.Remove(second(dir)) }, 20},
+		{"a segment is cut short", func(dir string) error { return os.Truncate(second(dir), 5<<20) }, 14},
+		{"a megabyte of a segment", func(dir string) error { return writeAt(second(dir), 3<<20, make([]byte, 1<<20)) }, 3},
+		{"VERSION", func(dir string) error { return writeAt(filepath.Join(dir, "VERSION"), 0, []byte("???")) }, 0},
+		{"VERSION is missing", func(dir string) error { return os.Remove(filepath.Join(dir, "VERSION")) }, 0},
 	} {
 		dir := brokenDir(t, s.dir)
 		if err := test.damage(dir); err != nil {
@@ -223,13 +251,11 @@ func TestRepairOfFiles(t *testing.T) {
 		}
 		report := mend(t, dir)
 		again := startServerWith(t, dir, "127.0.0.1:0", nil)
-		n := again.counts("big")["ready"]
-		if n < test.min || n < 60 && len(report.Left)+len(report.Lost) == 0 || n == 60 && len(report.Left)+len(report.Lost) > 0 {
-			t.Errorf("%s: %d messages are left; left out %+v, lost %+v", test.what, n, report.Left, report.Lost)
+		gone := 60 - again.counts("big")["ready"]
+		if gone > test.gone || (gone > 0) != (test.gone > 0) || (gone > 0) != (len(report.Gaps)+len(report.Lost) > 0) {
+			t.Errorf("%s: %d messages are gone; gaps %+v, lost %+v", test.what, gone, report.Gaps, report.Lost)
 		}
-		if small := again.run("", "peek", "small").code == 0; small != test.small {
-			t.Errorf("%s: the other queue is there: %v", test.what, small)
-		}
+		equal(t, test.what+": the other queue", left(t, again, "small"), "1 small")
 		again.stop()
 	}
 }

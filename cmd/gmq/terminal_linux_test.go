@@ -80,7 +80,8 @@ func TestOnATerminal(t *testing.T) {
 	at("n", 1, "gmq: queue q is left as it is\n", "queue", "purge", "q")
 	at("n", 1, "Delete queue q (it holds 1 message)? [y/N] n\n", "queue", "rm", "q")
 	equal(t, "what is left", s.counts("q")["ready"], 1)
-	at("yes", 0, "queue q purged\n", "queue", "purge", "q")
+	at("n", 1, "Delete what is delayed in queue q (0 messages)? [y/N] n\n", "queue", "purge", "q", "--state", "delayed")
+	at("yes", 0, "Delete the messages of queue q (it holds 1 message)? [y/N] yes\n1 message purged\n", "queue", "purge", "q")
 	at("", 0, "queue q deleted\n", "queue", "rm", "q", "--yes")
 	at("", 5, "gmq: not_found:", "queue", "rm", "q")
 

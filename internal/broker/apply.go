@@ -20,7 +20,7 @@ func (sh *shard) collect(st *store) bool {
 		case *tasks:
 			err = sh.applyTasks(st, owner)
 		case *journey:
-			err = sh.applyJourney(st, owner)
+			err = sh.applyJourney(st, owner, b)
 		case *rebased:
 			err = sh.applyRebased(st, owner)
 		case *stage:

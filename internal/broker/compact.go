@@ -60,6 +60,7 @@ func (sh *shard) compact(st *store) {
 	}
 	if c.state == nil && len(c.moves) == 0 {
 		st.compaction = nil
+		sh.signal() // there may have been another wish meanwhile
 		if st.Spread != nil {
 			sh.handOver(st, c)
 		}

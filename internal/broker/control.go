@@ -23,13 +23,13 @@ type control struct {
 	wait     time.Duration
 	lease    time.Duration // 0: the queue's
 	sub      uint64
-	seq      uint64    // of cancel and reschedule
-	due      time.Time // of reschedule; zero: after wait
-	state    string    // of peek and purge; "": any
-	settled  bool      // purge: what was proposed before it has been decided
-	after    uint64    // of peek
-	to       []byte    // of redrive; nil: where the messages came from
-	topic    []byte    // a pattern: of bind, unbind and subscribe
+	seq      uint64       // of cancel and reschedule
+	due      time.Time    // of reschedule; zero: after wait
+	state    string       // of peek and purge; "": any
+	settled  *queue.Queue // purge: the one it is meant for, when what was proposed before it has been decided
+	after    uint64       // of peek
+	to       []byte       // of redrive; nil: where the messages came from
+	topic    []byte       // a pattern: of bind, unbind and subscribe
 	set      wire.Field
 	settings wire.Settings
 	work     *work
@@ -122,6 +122,7 @@ func (in *Intake) control(r *wire.Request) {
 		delete(in.subs, r.Sub)
 		if shard = at.shard; at.topic {
 			in.topical--
+			in.s.awaitBindings() // it may not have begun yet
 		}
 	}
 	in.alone(shard, c)
@@ -171,6 +172,10 @@ func (sh *shard) admitControl(w *work) bool {
 
 // control carries out a control request about a queue that is there. It is false where the request ends later.
 func (sh *shard) control(w *work, c *control, t target) bool {
+	if j := sh.leaving[t.queue]; j != nil && (c.op == wire.OpQueuePurge || c.op == wire.OpQueueDelete || c.op == wire.OpQueueRedrive) {
+		j.parked = append(j.parked, w) // the messages under way are no longer its to end
+		return false
+	}
 	switch c.op {
 	case wire.OpSubscribe:
 		sh.subscribe(w, c, t)
@@ -192,8 +197,12 @@ func (sh *shard) control(w *work, c *control, t target) bool {
 	case wire.OpQueueBind, wire.OpQueueUnbind:
 		return sh.bind(w, c, t)
 	case wire.OpQueuePurge:
-		if c.state != "" && !c.settled { // what was published before is to be there when the messages are chosen
-			c.settled = true
+		if c.settled != nil && c.settled != t.queue {
+			sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "queue %q has been deleted", c.name))
+			return true
+		}
+		if c.state != "" && c.settled == nil { // what was published before is to be there when the messages are chosen
+			c.settled = t.queue
 			t.store.record(task{barrier: w}).write(queue.AppendNoop)
 			t.store.propose()
 			return false
@@ -212,7 +221,7 @@ func (sh *shard) control(w *work, c *control, t target) bool {
 // changeMessage proposes the end, or another time, of a message that nobody has.
 func (sh *shard) changeMessage(w *work, c *control, t target) bool {
 	q := t.queue
-	if t.store.state.Holds(q, c.seq, queue.Receipt{}) == queue.Settled {
+	if t.store.state.Holds(q, c.seq, queue.Receipt{}) == queue.Settled || sh.away(q, c.seq) {
 		sh.fail(w.s, c.id, noMessage(c))
 		return true
 	}

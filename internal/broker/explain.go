@@ -67,7 +67,11 @@ func (sh *shard) explain(w *work, c *control, t target) {
 	}
 	r := sh.reply(w.s)
 	dst := appendText(wire.AppendOK(r.b, c.id), "state", x.State)
-	dst = appendText(dst, "because", because(t.queue, &x))
+	why := because(t.queue, &x)
+	if limit := int64(sh.b.limits.Load().MaxInFlight); x.State == "ready" && x.Reason >= queue.BehindPriority && sh.inFlight() >= limit {
+		why = fmt.Sprintf("%d messages of all queues are leased; max_in_flight is %d", sh.inFlight(), limit)
+	}
+	dst = appendText(dst, "because", why)
 	if x.Until != 0 {
 		dst = wire.AppendTime(append(dst, `,"until":`...), x.Until)
 	}
@@ -134,6 +138,8 @@ func because(q *queue.Queue, x *queue.Explanation) string {
 		return fmt.Sprintf("nobody consumes queue %s", q.Name)
 	case queue.NoCredit:
 		return fmt.Sprintf("none of the %d consumers of queue %s has credit left", q.Consumers, q.Name)
+	case queue.NotRead:
+		return fmt.Sprintf("the consumers of queue %s do not read what has been sent to them", q.Name)
 	case queue.BehindPriority:
 		return fmt.Sprintf("it waits behind message %d, whose priority is higher", x.Ahead)
 	case queue.BehindOlder:

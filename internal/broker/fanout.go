@@ -2,6 +2,7 @@ package broker
 
 import (
 	"math/bits"
+	"slices"
 	"sync/atomic"
 
 	"github.com/gmq/gmq/internal/journal"
@@ -269,13 +270,12 @@ func (f *fanout) compose(k int, now int64) *stage {
 		return nil
 	}
 	st := &stage{f: f, store: k}
-	data := f.bodies
-	if f.stores != 0 { // the next storage needs them too
-		data = append(make([]byte, 0, 2*len(data)), data...)
-	}
-	for _, at := range f.at {
-		payload, _ := journal.NextRecord(data, int(at))
-		queue.Address(payload, 0, now)
+	data, at := f.bodiesFor(copies)
+	for _, off := range at {
+		if off >= 0 {
+			payload, _ := journal.NextRecord(data, int(off))
+			queue.Address(payload, 0, now)
+		}
 	}
 	st.batch.Parts = append(st.batch.Parts, journal.Part{Shard: journal.Nobody, End: len(data)})
 	for shard := range f.parts {
@@ -283,7 +283,7 @@ func (f *fanout) compose(k int, now int64) *stage {
 		for _, i := range f.parts[shard] {
 			if g := &f.goals[i]; f.goes(g, k) {
 				g.at = int32(len(data))
-				data = f.appendCopies(data, g, int(copies[g.unit]), now)
+				data = f.appendCopies(data, at, g, int(copies[g.unit]), now)
 			}
 		}
 		if len(data) > before {
@@ -300,11 +300,29 @@ func (f *fanout) goes(g *goal, k int) bool {
 	return g.to.store == k && !g.void && f.units[g.unit].refusal.Load() == nil
 }
 
-func (f *fanout) appendCopies(data []byte, g *goal, copies int, now int64) []byte {
+// bodiesFor are the records of the messages of which there are copies, and where each is; -1 where it is not among them.
+func (f *fanout) bodiesFor(copies []int32) (data []byte, at []int32) {
+	if f.stores == 0 && !slices.Contains(copies, 0) { // nobody else needs them, and all are needed
+		return f.bodies, f.at
+	}
+	data, at = make([]byte, 0, 2*len(f.bodies)), make([]int32, len(f.at))
+	for i := range f.units {
+		for k := f.units[i].from; k < f.units[i].from+f.units[i].n; k++ {
+			if at[k] = -1; copies[i] > 0 {
+				_, end := journal.NextRecord(f.bodies, int(f.at[k]))
+				at[k] = int32(len(data))
+				data = append(data, f.bodies[f.at[k]:end]...)
+			}
+		}
+	}
+	return data, at
+}
+
+func (f *fanout) appendCopies(data []byte, at []int32, g *goal, copies int, now int64) []byte {
 	u := &f.units[g.unit]
 	for i := u.from; i < u.from+u.n; i++ {
 		start := len(data)
-		data = queue.AppendCopy(journal.BeginRecord(data), g.to.queue.ID, now, &f.sheets[i], start-int(f.at[i]), copies, i+1 < u.from+u.n)
+		data = queue.AppendCopy(journal.BeginRecord(data), g.to.queue.ID, now, &f.sheets[i], start-int(at[i]), copies, i+1 < u.from+u.n)
 		journal.EndRecord(data, start)
 	}
 	return data

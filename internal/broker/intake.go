@@ -69,11 +69,10 @@ func (w *work) put(b []byte) span {
 
 // A room is what publishes to one queue take of it, or may push out.
 type room struct {
-	queue     *queue.Queue
-	n         int
-	bytes     int64
-	promised  int      // of n
-	condemned []uint64 // kept from consumers meanwhile
+	queue    *queue.Queue
+	n        int
+	bytes    int64
+	promised int // of n
 }
 
 // An Intake sorts a session's requests by shard. It belongs to the session's reader.

@@ -24,7 +24,7 @@ type task struct {
 	journey *journey     // whose messages the record takes away
 	stale   []uint64
 	held    []uint64 // of a nack: what was delivered by an earlier life, and is kept from consumers until the record is
-	work    *work // of an ack or nack
+	work    *work    // of an ack or nack
 	control *control
 	made    *making // queue.create
 }
@@ -155,7 +155,7 @@ func (sh *shard) admitPubs(w *work) {
 		}
 		if err == nil {
 			w.store = to.store
-			if n > 0 && to.queue != nil && tracked(to.queue) {
+			if n > 0 && to.queue != nil {
 				r, _ := sh.shield(to.store, to.queue, n, bytes)
 				w.room = append(w.room, r)
 			}
@@ -213,12 +213,6 @@ func (sh *shard) refuse(w *work, p *pub, err *wire.Error) {
 	sh.fail(w.s, w.str(p.id), err)
 }
 
-// tracked reports whether it matters what is on its way to q: it may push something out, or its room be claimed by topics.
-func tracked(q *queue.Queue) bool {
-	s := &q.Settings
-	return (s.MaxMessages > 0 || s.MaxBytes > 0) && (s.Overflow != queue.Reject || len(q.Bindings) > 0 || q.Promised > 0)
-}
-
 // promisedAway refuses a publish to a queue whose last room is promised to messages from topics, which cannot be
 // refused any more. n messages of bytes bytes go before it.
 func promisedAway(q *queue.Queue, w *work, p *pub, n int, bytes int64) *wire.Error {
@@ -257,22 +251,37 @@ func (sh *shard) shield(st *store, q *queue.Queue, n int, bytes int64) (room, bo
 		st.record(task{}).write(func(dst []byte) []byte { return queue.AppendShield(dst, q.ID, sh.now, seqs) })
 		st.propose()
 	}
-	r.condemned = st.state.Condemn(q, q.Proposed, q.ProposedBytes)
-	return r, r.condemned != nil || q.Yields(n, bytes)
+	return r, sh.condemn(st, q) || q.Yields(n, bytes)
 }
 
 // unshield undoes shield when it is decided what was pushed out.
 func (sh *shard) unshield(st *store, r *room) {
-	if r.queue == nil {
+	q := r.queue
+	if q == nil {
 		return
 	}
-	r.queue.Proposed -= r.n
-	r.queue.ProposedBytes -= r.bytes
-	r.queue.Promised -= r.promised
-	for _, seq := range r.condemned {
-		st.state.Spare(r.queue, seq, sh.now)
-	}
+	q.Proposed -= r.n
+	q.ProposedBytes -= r.bytes
+	q.Promised -= r.promised
+	sh.condemn(st, q)
 	*r = room{}
+}
+
+// condemn keeps from consumers what the messages on their way to q will push out of it: what that is changes with each of
+// them that is stored. It is false where too little is there: what arrives meanwhile may be delivered and pushed out.
+func (sh *shard) condemn(st *store, q *queue.Queue) bool {
+	for _, seq := range sh.condemned[q] {
+		st.state.Spare(q, seq, sh.now)
+	}
+	delete(sh.condemned, q)
+	if q.Settings.Overflow == queue.Reject || q.Proposed == 0 || q.Gone() || q.Fits(q.Proposed, q.ProposedBytes) {
+		return true
+	}
+	seqs := st.state.Condemn(q, q.Proposed, q.ProposedBytes)
+	if len(seqs) > 0 {
+		sh.condemned[q] = seqs
+	}
+	return len(seqs) > 0
 }
 
 // A target is where a queue is, or will be.
@@ -398,6 +407,7 @@ func (sh *shard) admitAck(w *work, a *ack) {
 		switch h := state.Holds(q, seq, r); {
 		case h == queue.Stale:
 			stale = append(stale, seq)
+		case sh.away(q, seq): // as good as settled
 		case a.op == wire.OpExtend:
 			if h != queue.Current || !state.Extend(q, seq, sh.now+a.delay) {
 				stale = append(stale, seq)

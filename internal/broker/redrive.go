@@ -2,6 +2,7 @@ package broker
 
 import (
 	"slices"
+	"sync/atomic"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
@@ -30,7 +31,7 @@ func (sh *shard) redrive(w *work, c *control, t target) bool {
 			return true
 		}
 		if !ok || dest.store != t.store {
-			sh.emigrate(&journey{control: c, home: sh, store: t.store, queue: q, seqs: t.store.state.Redrivable(q, c.max, false)})
+			sh.depart(w, c, t)
 			return false
 		}
 		to = dest.id
@@ -55,42 +56,67 @@ func (sh *shard) answerMoved(c *control, n int) {
 	}
 }
 
-// A journey is messages' way from a dead-letter queue to a queue of another shard or storage. They are published there,
-// a part at a time, and only then taken away here: whatever happens in between, they are in one of the two, or in both.
-// It belongs to the shard that has it: home, then the one of the destination, then home again.
+// A journey is messages' way from a dead-letter queue to a queue of another shard or storage, a part at a time. Where both are in
+// one log, a part is one batch of both shards: published there and taken away here, or neither. Else it is published there
+// and only then taken away here: a crash forgets what is in memory, so that a message stands twice only where both storages
+// outlive it. The journey belongs to the shard that has it: home, then the one of the destination, then home again.
 type journey struct {
 	control *control
 	home    *shard
 	store   *store
 	queue   *queue.Queue
-	seqs    []uint64 // those that are still to go; kept from consumers
+	left    int // how many more may go
 	moved   int
 	begun   bool // the destination has been asked
 	failure *wire.Error
+	parked  []*work // what would change the messages under way: it goes on behind the part
 
-	batch *journal.Batch // of the part under way: a new one each, as the journal may still look at the last
-	part  []uint64
-	sizes []int64 // of the part's bodies
-	room  room
-	kept  []uint64 // of the part, those that were stored
+	// Of the part under way. The batch is a new one each, as the journal may still look at the last.
+	batch  *journal.Batch
+	part   []uint64
+	sizes  []int64 // of the bodies
+	ends   []int   // of the records in the batch
+	room   room
+	fits   int          // how many of the part the destination takes
+	joint  bool         // the batch takes away, too
+	homeAt int          // of the record that does
+	awaits atomic.Int32 // shards that have not applied a joint batch yet
+	kept   []uint64     // those that were stored
 }
 
 // journeyMessages and journeyBytes bound one part.
 const journeyMessages, journeyBytes = 1000, 1 << 20
 
+// depart begins a journey; no other has messages of the queue under way.
+func (sh *shard) depart(w *work, c *control, t target) {
+	j := &journey{control: c, home: sh, store: t.store, queue: t.queue, left: c.max}
+	sh.leaving[t.queue] = j
+	sh.emigrate(j)
+}
+
+// away reports whether a message is on a journey: it is as good as settled here.
+func (sh *shard) away(q *queue.Queue, seq uint64) bool {
+	j := sh.leaving[q]
+	if j == nil {
+		return false
+	}
+	_, found := slices.BinarySearch(j.part, seq)
+	return found
+}
+
 // emigrate sends the next part on its way, or ends the journey.
 func (sh *shard) emigrate(j *journey) {
-	j.batch, j.part, j.sizes, j.kept = &journal.Batch{Owner: j}, nil, nil, nil
-	for len(j.seqs) > 0 && j.failure == nil && len(j.part) < journeyMessages && len(j.batch.Data) < journeyBytes {
-		seq := j.seqs[0]
-		j.seqs = j.seqs[1:]
-		span, _, ok := j.queue.Place(seq)
-		if !ok {
-			continue
-		}
-		if err := sh.pack(j, seq, journal.Ref(span.Ref)); err != nil {
-			sh.b.fail(err)
-			return
+	j.batch, j.part, j.sizes, j.ends, j.kept, j.joint = &journal.Batch{Owner: j}, nil, nil, nil, nil, false
+	if j.failure == nil && j.left > 0 {
+		for _, seq := range j.store.state.Redrivable(j.queue, min(j.left, journeyMessages), false) {
+			if len(j.batch.Data) >= journeyBytes {
+				j.store.state.Spare(j.queue, seq, sh.now)
+				continue
+			}
+			if err := sh.pack(j, seq); err != nil {
+				sh.b.fail(err)
+				return
+			}
 		}
 	}
 	if len(j.part) == 0 && j.begun {
@@ -104,8 +130,9 @@ func (sh *shard) emigrate(j *journey) {
 }
 
 // pack adds a message's record to the part.
-func (sh *shard) pack(j *journey, seq uint64, ref journal.Ref) error {
-	records, err := j.store.journal.Read([]journal.Ref{ref}, nil)
+func (sh *shard) pack(j *journey, seq uint64) error {
+	span, _, _ := j.queue.Place(seq)
+	records, err := j.store.journal.Read([]journal.Ref{journal.Ref(span.Ref)}, nil)
 	if err != nil {
 		return err
 	}
@@ -118,6 +145,7 @@ func (sh *shard) pack(j *journey, seq uint64, ref journal.Ref) error {
 	journal.EndRecord(j.batch.Data, start)
 	j.part = append(j.part, seq)
 	j.sizes = append(j.sizes, int64(len(e.Body)))
+	j.ends = append(j.ends, len(j.batch.Data))
 	return err
 }
 
@@ -133,44 +161,62 @@ func (sh *shard) immigrate(j *journey) {
 		sh.sendHome(j)
 		return
 	}
-	q, n, bytes := t.queue, 0, int64(0)
-	for n < len(j.part) && q.Fits(q.Proposed+n+1, q.ProposedBytes+bytes+j.sizes[n]) { // nothing is pushed out
-		bytes += j.sizes[n]
-		n++
+	q, bytes := t.queue, int64(0)
+	for j.fits = 0; j.fits < len(j.part) && q.Fits(q.Proposed+j.fits+1, q.ProposedBytes+bytes+j.sizes[j.fits]); j.fits++ { // nothing is pushed out
+		bytes += j.sizes[j.fits]
 	}
-	if n == 0 {
+	if j.fits == 0 {
 		sh.sendHome(j)
 		return
 	}
-	j.room, _ = sh.shield(t.store, q, n, bytes)
-	q.Promised += n
-	j.room.promised = n
+	j.room, _ = sh.shield(t.store, q, j.fits, bytes)
+	q.Promised += j.fits
+	j.room.promised = j.fits
+	j.batch.Data = j.batch.Data[:j.ends[j.fits-1]]
 	off := 0
-	for range n {
+	for range j.fits {
 		payload, next := journal.NextRecord(j.batch.Data, off)
 		queue.Address(payload, t.id, sh.now)
 		off = next
 	}
-	j.batch.Data = j.batch.Data[:off]
-	t.store.journal.Propose(j.batch)
+	if t.store.Name != j.store.Name || t.store.Spread == nil {
+		t.store.journal.Propose(j.batch)
+		return
+	}
+	j.joint, j.homeAt = true, off
+	j.awaits.Store(2)
+	j.batch.Data = queue.AppendRedriven(journal.BeginRecord(j.batch.Data), j.queue.ID, sh.now, j.part[:j.fits])
+	journal.EndRecord(j.batch.Data, off)
+	j.batch.Parts = []journal.Part{{Shard: sh.index, End: off}, {Shard: j.home.index, End: len(j.batch.Data)}}
+	t.store.Spread(j.batch)
 }
 
-// applyJourney notes which messages of a part have been stored.
-func (sh *shard) applyJourney(st *store, j *journey) error {
-	for i, off := 0, 0; off < len(j.batch.Data) && j.batch.Err == nil; i++ {
-		out, next, err := st.apply(j.batch, off)
-		if err != nil {
-			return err
+// applyJourney carries out this shard's records of a part: what arrives at the destination, and, of a joint batch, what leaves home.
+func (sh *shard) applyJourney(st *store, j *journey, b *journal.Batch) error {
+	if j.joint && sh == j.home {
+		if b.Err == nil {
+			if _, _, err := st.apply(b, j.homeAt); err != nil {
+				return err
+			}
 		}
-		if off = next; out.Refusal == queue.Done {
-			j.kept = append(j.kept, j.part[i])
+	} else {
+		for i, off := 0, 0; i < j.fits && b.Err == nil; i++ {
+			out, next, err := st.apply(b, off)
+			if err != nil {
+				return err
+			}
+			if off = next; out.Refusal == queue.Done {
+				j.kept = append(j.kept, j.part[i])
+			}
 		}
+		if b.Err != nil {
+			j.failure = st.full(b.Err)
+		}
+		sh.unshield(st, &j.room)
 	}
-	if j.batch.Err != nil {
-		j.failure = st.full(j.batch.Err)
+	if !j.joint || j.awaits.Add(-1) == 0 {
+		sh.sendHome(j)
 	}
-	sh.unshield(st, &j.room)
-	sh.sendHome(j)
 	return nil
 }
 
@@ -180,37 +226,38 @@ func (sh *shard) sendHome(j *journey) {
 	j.home.post(w)
 }
 
-// arrived takes away what has been stored at the destination, and goes on with the next part.
+// arrived sees to it that what has been stored at the destination is taken away, and goes on with the next part.
 func (sh *shard) arrived(j *journey) {
 	for _, seq := range j.part {
 		if !slices.Contains(j.kept, seq) {
 			j.store.state.Spare(j.queue, seq, sh.now)
 		}
 	}
-	full := len(j.kept) < len(j.part)
-	j.moved += len(j.kept)
-	if len(j.kept) > 0 {
+	n := len(j.kept)
+	if j.moved += n; n < len(j.part) {
+		j.left = 0
+	} else {
+		j.left -= n
+	}
+	if n > 0 && !j.joint {
 		j.store.record(task{queue: j.queue, journey: j}).write(func(dst []byte) []byte {
 			return queue.AppendRedriven(dst, j.queue.ID, sh.now, j.kept)
 		})
+		return
 	}
-	if full || j.failure != nil {
-		for _, seq := range j.seqs {
-			j.store.state.Spare(j.queue, seq, sh.now)
-		}
-		j.seqs = nil
-	}
-	if len(j.kept) == 0 {
-		sh.endJourney(j)
-	}
+	sh.emigrate(j)
 }
 
 // endJourney answers. What was moved before a failure is moved: that is the answer then.
 func (sh *shard) endJourney(j *journey) {
+	delete(sh.leaving, j.queue)
 	if j.failure != nil && j.moved == 0 {
 		sh.fail(j.control.work.s, j.control.id, j.failure)
 	} else {
 		sh.answerMoved(j.control, j.moved)
 	}
 	sh.finish(j.control.work)
+	for _, w := range j.parked {
+		sh.goOn(w)
+	}
 }

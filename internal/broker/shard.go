@@ -72,12 +72,14 @@ type shard struct {
 	making    map[string]*making
 	updates   map[*queue.Queue]*update // proposed and not all kept yet
 	members   map[*Session]*member
-	bounds    map[*queue.Queue]*bound // queues that are bound to topics, or were
-	touched   []*Session              // have an open chunk
-	now       int64                   // of this turn, unix ns
-	chance    uint64                  // state of the jitter's generator
-	leased    int                     // as last added to Broker.inFlight
-	waited    uint64                  // receives that have waited
+	bounds    map[*queue.Queue]*bound   // queues that are bound to topics, or were
+	leaving   map[*queue.Queue]*journey // dead-letter queues with messages on their way to other shards or storages
+	condemned map[*queue.Queue][]uint64 // what messages on their way will push out, kept from consumers
+	touched   []*Session                // have an open chunk
+	now       int64                     // of this turn, unix ns
+	chance    uint64                    // state of the jitter's generator
+	leased    int                       // as last added to Broker.inFlight
+	waited    uint64                    // receives that have waited
 	works     []*work
 	finished  []*work // since the turn began
 	committed []*journal.Batch
@@ -94,8 +96,9 @@ func newShard(b *Broker, index int) *shard {
 	sh := &shard{
 		b: b, index: index, wake: make(chan struct{}, 1), over: make(chan struct{}),
 		byName: map[string]*store{}, making: map[string]*making{}, updates: map[*queue.Queue]*update{}, members: map[*Session]*member{},
-		bounds: map[*queue.Queue]*bound{},
-		chance: b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
+		bounds: map[*queue.Queue]*bound{}, leaving: map[*queue.Queue]*journey{},
+		condemned: map[*queue.Queue][]uint64{},
+		chance:    b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
 	}
 	for _, s := range b.opt.Storages {
 		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.signal)}

@@ -63,7 +63,7 @@ func (t *topics) match(topic []byte, into []*bound) []*bound {
 	return slices.Compact(into)
 }
 
-// bound is what the broker's index has for q.
+// boundOf is what the broker's index has for q; it is made when it is first asked for.
 func (sh *shard) boundOf(st *store, q *queue.Queue) *bound {
 	b := sh.bounds[q]
 	if b == nil {
@@ -103,13 +103,17 @@ func (sh *shard) unindex(q *queue.Queue) {
 func (sh *shard) bind(w *work, c *control, t target) bool {
 	q, pattern, off := t.queue, string(c.topic), c.op == wire.OpQueueUnbind
 	if n := sh.b.topics.words.Load(); !off && n >= maxBoundWords {
-		sh.fail(w.s, c.id, wire.Errorf(wire.CodeOverloaded, "the patterns that are bound have %d words, as many as there may be", n))
+		sh.fail(w.s, c.id, tooManyWords(n))
 		return true
 	}
 	t.store.record(task{op: c.op, s: w.s, control: c}).write(func(dst []byte) []byte {
 		return queue.AppendBind(dst, q.ID, sh.now, pattern, off)
 	})
 	return false
+}
+
+func tooManyWords(n int64) *wire.Error {
+	return wire.Errorf(wire.CodeOverloaded, "the patterns that are bound have %d words, as many as there may be", n)
 }
 
 // bindingKept brings the index up to date when a binding, or the end of one, has been kept, and answers. It
@@ -150,6 +154,8 @@ func (sh *shard) subscribeTopic(w *work, c *control) bool {
 		err = errShuttingDown
 	case st == nil:
 		err = wire.Errorf(wire.CodeBadRequest, "a subscription to a topic needs storage memory, which is not enabled on this server")
+	case sh.b.topics.words.Load() >= maxBoundWords:
+		err = tooManyWords(sh.b.topics.words.Load())
 	case n > maxEphemeral:
 		err = wire.Errorf(wire.CodeOverloaded, "there are %d subscriptions to topics, as many as there may be", n-1)
 	}

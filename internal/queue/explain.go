@@ -1,5 +1,7 @@
 package queue
 
+import "slices"
+
 // What can be seen of messages, without changing any.
 
 // A View is one message as Peek shows it.
@@ -114,6 +116,7 @@ const (
 	IsPaused                 // its queue is
 	NoConsumer               // nobody has subscribed, or waits
 	NoCredit                 // those who have cannot take more
+	NotRead                  // those who could take more do not read what is sent to them
 	BehindPriority
 	BehindOlder
 	Next // it is about to be delivered
@@ -175,6 +178,8 @@ func (q *Queue) whyReady(seq uint64, m *msg) (Reason, uint64) {
 	switch {
 	case f != nil && f.priority() > m.priority():
 		return BehindPriority, first
+	case q.ring == nil && slices.ContainsFunc(q.subs, func(c *Consumer) bool { return c.blocked && c.leased < c.Limit }):
+		return NotRead, 0
 	case q.ring == nil:
 		return NoCredit, 0
 	case f != nil && first != seq:

@@ -165,7 +165,7 @@ type chunks struct {
 	from       *chunk // where Queue.cursor points to, or the first chunk behind it
 	spare      *chunk // the one last taken out, to be used again
 	free       []*[chunkLen]msg
-	opened     []*chunk // unpacked out of turn, the oldest first
+	sweep      *chunk // where packSome goes on
 }
 
 // find returns the message, or nil where it is gone.
@@ -241,6 +241,9 @@ func (cs *chunks) remove(c *chunk) {
 	}
 	if cs.from == c {
 		cs.from = c.next
+	}
+	if cs.sweep == c {
+		cs.sweep = c.next
 	}
 	cs.spare = c
 }

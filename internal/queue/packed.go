@@ -3,14 +3,13 @@ package queue
 import "encoding/binary"
 
 // A backlog that nobody touches is packed: the messages of a chunk that wait far behind the cursor take a few bytes each.
-// A packed chunk is unpacked by whoever needs one of its messages (find, each, the cursor), and packed again when it
-// has been left alone for a while. Packing happens in one place, before a message is stored: nobody holds one then.
+// A packed chunk is unpacked by whoever needs one of its messages (find, each, the cursor), and packed again when the sweep comes by. Packing happens in one place, before a message is stored: nobody holds one then.
 
 // packBehind is how many chunks behind the cursor's stay as they are: they will be needed soon. Tests change it.
 var packBehind uint64 = 64
 
-// openChunks is how many chunks that were unpacked out of turn stay so.
-const openChunks = 32
+// sweepChunks is how many chunks the sweep looks at for each message.
+const sweepChunks = 1
 
 // What a message in a packed chunk has beyond what its neighbour before leads to expect.
 const (
@@ -28,9 +27,6 @@ const (
 func (cs *chunks) msgs(c *chunk) *[chunkLen]msg {
 	if c.m == nil {
 		cs.unpack(c)
-		if cs.opened = append(cs.opened, c); len(cs.opened) > 4*openChunks { // nobody publishes: let it be
-			cs.opened = append(cs.opened[:0], cs.opened[1:]...)
-		}
 	}
 	return c.m
 }
@@ -56,14 +52,20 @@ func (c *chunk) look(tmp *[chunkLen]msg) *[chunkLen]msg {
 	return tmp
 }
 
-// packSome packs chunks that will not be needed soon: the one before the tail, and those that were unpacked long ago.
+// packSome packs chunks that will not be needed soon: the one before the tail, and what the sweep comes upon. That
+// goes round and round through all of them, a few for each message that is stored: what was unpacked out of turn does not stay so.
 func (cs *chunks) packSome() {
-	if t := cs.tail; t != nil && t.prev != nil {
+	if t := cs.tail; t != nil && t.prev != nil && t.live < 2 {
 		cs.pack(t.prev)
 	}
-	for len(cs.opened) > openChunks {
-		cs.pack(cs.opened[0])
-		cs.opened = append(cs.opened[:0], cs.opened[1:]...)
+	for range sweepChunks {
+		if cs.sweep == nil {
+			cs.sweep = cs.from
+		}
+		if cs.sweep != nil {
+			cs.pack(cs.sweep)
+			cs.sweep = cs.sweep.next
+		}
 	}
 }
 

@@ -281,6 +281,7 @@ func (st *State) loadMessage(q *Queue, r *reader, before uint64) uint64 {
 	if r.err != nil {
 		return seq
 	}
+	q.packSome()
 	c, m := q.put(seq, base)
 	m.ref, m.size, m.over, m.ageShares, m.attempts, m.uncounted, m.flags = ref, size, over, age, attempts, uncounted, flags
 	q.Bytes += m.body()

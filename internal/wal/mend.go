@@ -13,8 +13,8 @@ const MaxMend = 64 << 10
 
 // Mend finds the one bit that has changed where data does not have the checksum
 // sum, and returns data as it was. It is false where no single bit explains
-// it. The checksum tells one changed bit from two and from three with
-// certainty: any two runs that differ in fewer than four bits have other sums.
+// it. Two changed bits are never taken for one: runs that differ in fewer than
+// four bits have different sums.
 func Mend(data []byte, sum uint32) ([]byte, bool) {
 	differ := crc32.Checksum(data, castagnoli) ^ sum
 	if len(data) > MaxMend || differ == 0 {

@@ -12,6 +12,7 @@ type Recovered struct {
 	Segment uint32 // the last one
 	End     int64  // where its next frame belongs
 	Size    int64  // of its file
+	Synced  Pos    // everything before this is on the disk, as its frames say
 	Sealed  bool   // nothing more may be written into it
 	Closed  bool   // the journal was closed there
 	Frames  int
@@ -106,7 +107,7 @@ func examine(d Dir, f vfs.File, h SegmentHeader, last, change bool, fn func(Fram
 		}
 		return fn(f)
 	})
-	out := Recovered{Segment: h.Number, End: tail.End, Size: h.Size, Sealed: tail.Last == Seal, Closed: tail.Last == Close, Frames: frames}
+	out := Recovered{Segment: h.Number, End: tail.End, Size: h.Size, Sealed: tail.Last == Seal, Closed: tail.Last == Close, Synced: tail.Synced, Frames: frames}
 	if err != nil || out.Sealed {
 		return out, err
 	}

@@ -28,6 +28,7 @@ type Piece struct {
 	Shard    uint8  // not of a Gap
 	Payload  []byte // not of a Gap; valid during the call
 	Why      string // it is not Whole
+	Records  int    // of a Gap: how many there were; 0 where that is not known
 }
 
 // Salvaged is what Salvage has found out about a segment.
@@ -216,6 +217,7 @@ func (s *salvager) damagedFrame(off int64, h frameHeader, bad error) (int64, err
 			pieces = []Piece{{State: Gap, From: h.pos, To: MakePos(s.number, next), Why: bad.Error()}}
 		}
 	}
+	countMissing(pieces, int(h.count))
 	rescued := !slices.ContainsFunc(pieces, func(p Piece) bool { return p.State > Mended })
 	if safe, err := s.synced(off); err != nil {
 		return 0, err
@@ -237,6 +239,19 @@ func (s *salvager) damagedFrame(off int64, h frameHeader, bad error) (int64, err
 		return 0, s.unsealed(s.out.End, bad)
 	}
 	return next, nil
+}
+
+// countMissing notes how many records were in the only gap of a frame that had count of them.
+func countMissing(pieces []Piece, count int) {
+	gap, gaps := 0, 0
+	for i, p := range pieces {
+		if p.State == Gap {
+			gap, gaps = i, gaps+1
+		}
+	}
+	if gaps == 1 && count > len(pieces)-1 {
+		pieces[gap].Records = count - (len(pieces) - 1)
+	}
 }
 
 // synced reports whether something proves that what lies at off had been synced.

@@ -19,9 +19,13 @@ type Trial struct {
 	t       testing.TB
 	server  *harness.Server
 	ledgers []*Ledger // all of them
+	talks   []*Talk
 
 	stop                  context.CancelFunc
 	publishing, consuming sync.WaitGroup
+	loud                  *Lives // of the talks
+	hush                  context.CancelFunc
+	talking               sync.WaitGroup
 	faults                []string // that no ledger knows of
 }
 
@@ -42,6 +46,8 @@ func NewTrial(t testing.TB, server *harness.Server, teams ...Team) *Trial {
 	ctx, stop := context.WithCancel(t.Context())
 	t.Cleanup(stop)
 	r := &Trial{t: t, server: server, Lives: NewLives(ctx), stop: stop}
+	talking, hush := context.WithCancel(ctx)
+	r.loud, r.hush = NewLives(talking), hush
 	for _, team := range teams {
 		r.employ(team)
 	}
@@ -65,13 +71,50 @@ func (r *Trial) employ(team Team) {
 	}
 }
 
+// Talk lets somebody publish to a topic, which reaches a queue that is bound and listeners that are too slow. It has to
+// be called before the first life begins.
+func (r *Trial) Talk(topic string, listeners int) *Talk {
+	r.t.Helper()
+	k := &Talk{Topic: topic, Bound: topic + ".bound"}
+	c := r.server.Dial(r.t)
+	c.OK(`{"op":"queue.create","queue":"%s","max_messages":2000,"overflow":"drop_oldest"}`, k.Bound)
+	c.OK(`{"op":"queue.bind","queue":"%s","topic":"%s.>"}`, k.Bound, topic)
+	r.talks = append(r.talks, k)
+	r.talking.Go(func() { Chat(r.loud, k) })
+	for range listeners {
+		r.talking.Go(func() { Overhear(r.loud, k) })
+	}
+	return k
+}
+
+// hushed ends the talks, and judges them.
+func (r *Trial) hushed() {
+	r.t.Helper()
+	r.hush()
+	r.talking.Wait()
+	c := r.server.Dial(r.t)
+	for _, k := range r.talks {
+		sent, confirmed, _, _, faults := k.Said()
+		r.faults = append(r.faults, faults...)
+		if n := r.counts(c, k.Bound).Int("published"); n < int64(confirmed) || n > int64(sent) {
+			r.fault("%s counts %d published; %d were confirmed to the topic and %d sent", k.Bound, n, confirmed, sent)
+		}
+	}
+}
+
 // Begin tells the clients that the server serves, and gives the number of this life.
-func (r *Trial) Begin() int { return r.Lives.Begin(r.server.Addr) }
+func (r *Trial) Begin() int {
+	r.loud.Begin(r.server.Addr)
+	return r.Lives.Begin(r.server.Addr)
+}
 
 // Over is Ledger.Over for all of them.
 func (r *Trial) Over(life int) {
 	for _, l := range r.ledgers {
 		l.Over(life)
+	}
+	for _, k := range r.talks {
+		k.Over(life)
 	}
 }
 
@@ -80,6 +123,14 @@ func (r *Trial) Gone() {
 	for _, l := range r.ledgers {
 		l.Gone()
 	}
+}
+
+// Acked is how many messages are acked or dead, as far as consumers were told.
+func (r *Trial) Acked() (n int) {
+	for _, l := range r.ledgers {
+		n += l.Counts().Acked
+	}
+	return n
 }
 
 // fault notes what the trial itself has found.
@@ -110,13 +161,14 @@ func (r *Trial) Finish() Verdict {
 		r.t.FailNow()
 	}
 	r.publishing.Wait()
+	r.hushed()
 	counts := r.drain()
 	r.stop()
 	r.consuming.Wait()
 	var all Verdict
 	for _, l := range r.ledgers {
 		v := l.Close()
-		all = all.and(v)
+		all = all.And(v)
 		c := counts[l.Queue]
 		if got := c.Int("published"); got != int64(v.Stored) || v.Delivered != v.Stored {
 			r.fault("%s: the server counts %d published; clients know of %d stored and %d delivered", l.Queue, got, v.Stored, v.Delivered)

@@ -18,8 +18,8 @@ func (v Verdict) String() string {
 		v.Confirmed, v.Delivered, v.Redone, v.Dead, v.Refused, v.Unanswered, v.Lost, v.Resurrected, v.Damaged)
 }
 
-// and adds what another ledger says.
-func (v Verdict) and(w Verdict) Verdict {
+// And adds what another ledger says.
+func (v Verdict) And(w Verdict) Verdict {
 	return Verdict{v.Confirmed + w.Confirmed, v.Delivered + w.Delivered, v.Redone + w.Redone, v.Stored + w.Stored, v.Dead + w.Dead,
 		v.Refused + w.Refused, v.Unanswered + w.Unanswered, v.Lost + w.Lost, v.Resurrected + w.Resurrected, v.Damaged + w.Damaged}
 }

@@ -16,9 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gmq/gmq/test/disk"
 	"github.com/gmq/gmq/test/harness"
 	"github.com/gmq/gmq/test/load"
 )
+
+func TestMain(m *testing.M) { os.Exit(disk.Main(m)) }
 
 var (
 	cutsOf = map[string]*int{
@@ -37,19 +40,19 @@ const (
 type trial struct {
 	*load.Trial
 	t      *testing.T
-	disk   *disk
+	disk   *disk.Disk
 	server *harness.Server
 	life   int
 
-	least      int           // confirms in any life
-	at         map[loss]int  // cuts, by what they forget
-	running    int           // cuts under a server that was running, which ended by itself
-	amid       int           // cuts after a write to the log and before its sync
-	turning    int           // cuts just after the log had gone on in a new file
-	starting   int           // cuts while it started
-	forgotten  int           // cuts that a file which was not synced did not survive
-	forgetting int           // cuts that it should not survive
-	serving    time.Duration // and what the cuts took, in their order
+	least      int               // confirms in any life
+	at         map[disk.Loss]int // cuts, by what they forget
+	running    int               // cuts under a server that was running, which ended by itself
+	amid       int               // cuts after a write to the log and before its sync
+	turning    int               // cuts just after the log had gone on in a new file
+	starting   int               // cuts while it started
+	forgotten  int               // cuts that a file which was not synced did not survive
+	forgetting int               // cuts that it should not survive
+	serving    time.Duration     // and what the cuts took, in their order
 	dying      time.Duration
 	mounting   time.Duration
 	rising     time.Duration
@@ -98,11 +101,11 @@ func newTrial(t *testing.T, kind, sync string, more ...load.Team) *trial {
 	if *seed == 0 {
 		*seed = rand.Uint64()
 	}
-	d := newDisk(t, kind, t.TempDir(), imageSize)
-	server := harness.StartOn(t, filepath.Join(d.dir, "data"), fmt.Sprintf("queue_defaults: {storage: file}\nstorage: {file: {sync: %s}}\n", sync))
+	d := disk.New(t, kind, t.TempDir(), imageSize)
+	server := harness.StartOn(t, filepath.Join(d.Dir, "data"), fmt.Sprintf("queue_defaults: {storage: file}\nstorage: {file: {sync: %s}}\n", sync))
 	teams := []load.Team{{Kind: load.Kind{Queue: "cut.main", Publishers: 3, Fate: load.Accepted, Size: load.Small, Room: 50_000}, Consumers: 3},
 		{Kind: load.Kind{Queue: "cut.large", Publishers: 1, Fate: load.Accepted, Size: load.Large, Room: 200}, Consumers: 1}}
-	return &trial{t: t, disk: d, server: server, least: 1 << 30, at: map[loss]int{},
+	return &trial{t: t, disk: d, server: server, least: 1 << 30, at: map[disk.Loss]int{},
 		Trial: load.NewTrial(t, server, append(teams, more...)...)}
 }
 
@@ -112,7 +115,7 @@ type plan struct {
 	moment   time.Duration // then as long
 	how      manner        // of the cut
 	late     time.Duration // after the turn, where it is one
-	loss     loss
+	loss     disk.Loss
 	starting bool          // whether the next start is cut too
 	started  time.Duration // when
 	pages    *rand.Rand    // decides which are written back
@@ -135,7 +138,7 @@ func (r *trial) plan() plan {
 		moment:   upTo(5 * time.Millisecond),
 		how:      []manner{running, running, amid, turning}[chance.IntN(4)],
 		late:     upTo(4 * time.Millisecond),
-		loss:     []loss{syncAll, flushLog, flushLog, flushLog, flushNone}[min(chance.IntN(20), 4)],
+		loss:     []disk.Loss{disk.SyncAll, disk.FlushLog, disk.FlushLog, disk.FlushLog, disk.FlushNone}[min(chance.IntN(20), 4)],
 		starting: chance.IntN(4) == 0,
 		started:  upTo(60 * time.Millisecond),
 		pages:    chance,
@@ -187,24 +190,24 @@ func (r *trial) cut(p plan) {
 	switch p.how {
 	case running:
 		r.Over(r.life)
-		r.must(r.disk.cut(p.loss))
+		r.must(r.disk.Cut(p.loss))
 		r.Gone()
 		r.notices()
 		r.running++
 	case amid:
 		r.must(r.freezeAmid(p))
-		r.must(r.disk.cut(p.loss))
+		r.must(r.disk.Cut(p.loss))
 		r.server.Kill()
 	case turning:
 		r.turn(p)
-		r.must(freeze(r.server.PID()))
-		r.must(r.disk.cut(p.loss))
+		r.must(disk.Freeze(r.server.PID()))
+		r.must(r.disk.Cut(p.loss))
 		r.server.Kill()
 	}
 	r.at[p.loss]++
 	r.dying += time.Since(began)
 	r.remount()
-	if p.loss != syncAll {
+	if p.loss != disk.SyncAll {
 		r.forgetting++
 		if !survived(witness) {
 			r.forgotten++
@@ -234,7 +237,7 @@ func (r *trial) freezeAmid(p plan) error {
 	defer log.Close()
 	for range 40 {
 		await(log, 5*time.Millisecond)
-		if err := freeze(r.server.PID()); err != nil {
+		if err := disk.Freeze(r.server.PID()); err != nil {
 			return err
 		}
 		n, err := unsynced(log)
@@ -249,7 +252,7 @@ func (r *trial) freezeAmid(p plan) error {
 			return err
 		}
 	}
-	return freeze(r.server.PID())
+	return disk.Freeze(r.server.PID())
 }
 
 // turn waits until the log goes on in its next segment, if that is soon, and for the first confirms from there. Before
@@ -289,8 +292,8 @@ func (r *trial) cutStart(p plan) {
 		r.t.Fatalf("the server ended by itself with exit code %d while it started after %d cuts", r.server.ExitCode(), r.life)
 	case <-time.After(p.started):
 	}
-	r.must(freeze(r.server.PID()))
-	r.must(r.disk.cut(flushNone))
+	r.must(disk.Freeze(r.server.PID()))
+	r.must(r.disk.Cut(disk.FlushNone))
 	r.server.Kill()
 	r.starting++
 	r.remount()
@@ -299,7 +302,7 @@ func (r *trial) cutStart(p plan) {
 func (r *trial) remount() {
 	r.t.Helper()
 	began := time.Now()
-	r.must(r.disk.remount())
+	r.must(r.disk.Remount())
 	r.mounting += time.Since(began)
 }
 
@@ -316,7 +319,7 @@ var testimony = bytes.Repeat([]byte("witness "), 1000)
 // only thing that the test itself writes: a sync of its own could save what the server forgot to sync.
 func (r *trial) witness() string {
 	r.t.Helper()
-	name := filepath.Join(r.disk.dir, fmt.Sprintf("witness-%d", r.life))
+	name := filepath.Join(r.disk.Dir, fmt.Sprintf("witness-%d", r.life))
 	r.must(os.WriteFile(name, testimony, 0o600))
 	return name
 }
@@ -346,7 +349,7 @@ func (r *trial) report(n int, took time.Duration) {
 	if r.forgotten*2 < r.forgetting {
 		r.t.Errorf("%d of %d cuts forgot what was not synced: the cuts were not real", r.forgotten, r.forgetting)
 	}
-	if cuts := r.at[syncAll] + r.at[flushLog] + r.at[flushNone]; cuts != n {
+	if cuts := r.at[disk.SyncAll] + r.at[disk.FlushLog] + r.at[disk.FlushNone]; cuts != n {
 		r.t.Errorf("%d cuts, not %d", cuts, n)
 	}
 }

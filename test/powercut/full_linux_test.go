@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gmq/gmq/test/disk"
 	"github.com/gmq/gmq/test/harness"
 	"github.com/gmq/gmq/test/load"
 )
@@ -110,14 +111,13 @@ func (c *crowd) judge() {
 func TestDiskFull(t *testing.T) {
 	for _, kind := range []string{"tmpfs", "ext4", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
-			var d *disk
+			size := int64(imageSize)
 			if kind == "tmpfs" {
-				d = newMemory(t, narrow+plenty)
-			} else {
-				d = newDisk(t, kind, t.TempDir(), imageSize)
+				size = narrow + plenty
 			}
-			ballast := d.ballast(t, narrow)
-			server := harness.StartOn(t, filepath.Join(d.dir, "data"), "queue_defaults: {storage: file}\n")
+			d := disk.New(t, kind, t.TempDir(), size)
+			ballast := d.Ballast(t, narrow)
+			server := harness.StartOn(t, filepath.Join(d.Dir, "data"), "queue_defaults: {storage: file}\n")
 			c := gather(t, server)
 			full := c.full()
 			if full.Confirmed < leastLoad {
@@ -154,9 +154,9 @@ func TestDiskFull(t *testing.T) {
 // or later. The server may say that it is full, and must end where it cannot know what it has. What was
 // confirmed before is there when the disk is mended.
 func TestThinDisk(t *testing.T) {
-	under := newMemory(t, narrow)
-	d := newDisk(t, "ext4", under.dir, imageSize)
-	server := harness.StartOn(t, filepath.Join(d.dir, "data"), "queue_defaults: {storage: file}\n")
+	under := disk.New(t, "tmpfs", "", narrow)
+	d := disk.New(t, "ext4", under.Dir, imageSize)
+	server := harness.StartOn(t, filepath.Join(d.Dir, "data"), "queue_defaults: {storage: file}\n")
 	c := gather(t, server)
 	select {
 	case <-server.Exited():
@@ -174,10 +174,10 @@ func TestThinDisk(t *testing.T) {
 	if before.Confirmed < leastLoad {
 		t.Errorf("%d confirms before the disk failed: the load was not real, it takes %d", before.Confirmed, leastLoad)
 	}
-	if err := syscall.Mount("", under.dir, "", syscall.MS_REMOUNT, "size=1g"); err != nil {
+	if err := syscall.Mount("", under.Dir, "", syscall.MS_REMOUNT, "size=1g"); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.remount(); err != nil {
+	if err := d.Remount(); err != nil {
 		t.Fatal(err)
 	}
 	if err := server.Up(); err != nil {

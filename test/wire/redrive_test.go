@@ -2,6 +2,7 @@ package wire_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/gmq/gmq/test/harness"
@@ -122,4 +123,70 @@ func TestRedriveTo(t *testing.T) {
 		wantCounts(t, c, fmt.Sprintf("source%d.dlq", i), 1, map[string]int64{"redriven": 1})
 	}
 	wantCounts(t, c, "q.dlq", 2, map[string]int64{"ready": 1, "redriven": 1})
+}
+
+// Operations, queue.redrive: in whatever queue, a message is what it was; and what does not fit stays.
+func TestRedriveToKeepsWhatTheyAre(t *testing.T) {
+	s := harness.Start(t, "")
+	c := s.Dial(t)
+	c.OK(`{"op":"queue.create","queue":"q"}`)
+	c.OK(`{"op":"queue.bind","queue":"q","topic":"t"}`)
+	for i := range 3 {
+		c.OK(`{"op":"publish","topic":"t","body":"QUI=","encoding":"base64","headers":{"h":"x"},"priority":7,"key":"k%d"}`, i)
+	}
+	was := c.OK(`{"op":"queue.peek","queue":"q"}`).Each("messages")
+	c.OK(`{"op":"receive","queue":"q","max":3}`)
+	c.OK(`{"op":"nack","queue":"q","seq":[1,2,3],"dead":true}`)
+	for i, storage := range []string{"file", "memory"} {
+		name := "to-" + storage
+		c.OK(`{"op":"queue.create","queue":"%s","storage":"%s","max_messages":1}`, name, storage)
+		if l := c.OK(`{"op":"queue.redrive","queue":"q.dlq","to":"%s"}`, name); l.Int("moved") != 1 {
+			t.Errorf("Operations, queue.redrive: into a queue that has room for one: %s", l.Raw)
+		}
+		wantCounts(t, c, name, 1, map[string]int64{"ready": 1})
+		wantCounts(t, c, "q.dlq", 3, map[string]int64{"ready": int64(2 - i), "redriven": int64(1 + i)})
+		m := receive(t, c, name)
+		for _, field := range []string{"body", "encoding", "headers", "key", "topic"} {
+			if got, want := string(m.Fields[field]), string(was[i].Fields[field]); got != want {
+				t.Errorf("Operations, queue.redrive: %s is %s and was %s", field, got, want)
+			}
+		}
+	}
+	if l := c.OK(`{"op":"queue.redrive","queue":"q.dlq","to":"to-file"}`); l.Int("moved") != 0 {
+		t.Errorf("Operations, queue.redrive: into a full queue: %s", l.Raw)
+	}
+	if m := receive(t, c, "q.dlq"); m.Int("attempt") != 1 || m.Text("key") != "k2" {
+		t.Errorf("what did not fit can be received: %s", m.Raw)
+	}
+}
+
+// Operations, queue.redrive: a server that dies while it moves messages leaves each in one of the queues, or in both.
+func TestRedriveToAndDie(t *testing.T) {
+	const n, part = 20_000, 1000
+	var batch strings.Builder
+	for i := range n / 2 {
+		fmt.Fprintf(&batch, `,{"body":%d}`, i)
+	}
+	for round := range 3 {
+		s := harness.Start(t, "")
+		c := s.Dial(t)
+		to := fmt.Sprint("to", round) // in another part of the server than the one before, most likely
+		c.OK(`{"op":"queue.create","queue":"%s"}`, to)
+		for range 2 {
+			c.OK(`{"op":"publish","queue":"q.dlq","messages":[%s]}`, batch.String()[1:])
+		}
+		s.Dial(t).Send(fmt.Sprintf(`{"op":"queue.redrive","queue":"q.dlq","to":"%s"}`, to))
+		harness.Eventually(t, "some have moved", func() bool { return counts(c, to).Int("published") >= int64(1+round*part) })
+		s.Restart()
+		c = s.Dial(t)
+		there, here := counts(c, to), counts(c, "q.dlq")
+		t.Logf("%d were published there, %d taken away here", there.Int("published"), here.Int("redriven"))
+		wantCounts(t, c, to, there.Int("published"), map[string]int64{"ready": there.Int("published")})
+		wantCounts(t, c, "q.dlq", n, map[string]int64{"ready": n - here.Int("redriven"), "redriven": here.Int("redriven")})
+		if both := there.Int("published") - here.Int("redriven"); both < 0 || both > part {
+			t.Errorf("Operations, queue.redrive: %d messages are in both queues", both)
+		}
+		c.OK(`{"op":"queue.redrive","queue":"q.dlq","to":"%s"}`, to)
+		wantCounts(t, c, "q.dlq", n, map[string]int64{"redriven": n})
+	}
 }

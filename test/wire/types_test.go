@@ -50,7 +50,7 @@ var opFields = []struct{ op, fields, base string }{
 	{"queue.create", "queue " + settingNames, `"queue":"q"`},
 	{"queue.update", "queue " + settingNames, `"queue":"q"`},
 	{"queue.delete", "queue", `"queue":"q"`},
-	{"queue.purge", "queue", `"queue":"q"`},
+	{"queue.purge", "queue state", `"queue":"q"`},
 	{"queue.pause", "queue", `"queue":"q"`},
 	{"queue.resume", "queue", `"queue":"q"`},
 	{"queue.list", "prefix after limit", ``},

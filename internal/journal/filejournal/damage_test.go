@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"path/filepath"
 	"strings"
@@ -16,10 +17,11 @@ import (
 
 // sample is a small journal with several segments, snapshots and a tail.
 type sample struct {
-	mem  *vfs.Mem
-	hist []*history
-	opt  Options
-	last int // commands of shard 0 that the last frame holds
+	mem     *vfs.Mem
+	hist    []*history
+	opt     Options
+	last    int          // commands of shard 0 that the last frame holds
+	records *[][]written // see written
 }
 
 func (s sample) rig(t testing.TB) *rig {
@@ -54,7 +56,7 @@ func makeSample(t testing.TB, clean bool) sample {
 	before := len(s.h.commands)
 	s.random(r.rnd, 200)
 	must(t, s.drain())
-	out := sample{hist: r.hist, opt: opt, last: len(s.h.commands) - before}
+	out := sample{records: new([][]written), hist: r.hist, opt: opt, last: len(s.h.commands) - before}
 	if clean {
 		must(t, r.log.Close())
 		out.mem = mem.Clone()
@@ -186,7 +188,11 @@ func TestEveryTruncation(t *testing.T) {
 			must(t, err)
 			must(t, f.Truncate(n))
 			must(t, f.Sync())
+			report := s.check(t, mem)
 			detected, cut, wrong := s.outcome(t, mem)
+			if wrong == nil && (detected != nil) != (len(report.Damage) > 0) {
+				t.Errorf("%s cut to %d of %d bytes: %v, but Check finds %v", name, n, size, detected, report.Damage)
+			}
 			if wrong != nil || cut > 0 || detected == nil && !spareFile(name) {
 				t.Errorf("%s cut to %d of %d bytes: detected %v, cut %d, wrong %v", name, n, size, detected, cut, wrong)
 			}
@@ -194,10 +200,22 @@ func TestEveryTruncation(t *testing.T) {
 		mem := s.mem.Clone()
 		must(t, mem.Remove(name))
 		must(t, mem.SyncDir(filepath.Dir(name)))
-		if detected, cut, wrong := s.outcome(t, mem); wrong != nil || cut > 0 {
-			t.Errorf("%s removed: detected %v, cut %d, wrong %v", name, detected, cut, wrong)
+		report := s.check(t, mem)
+		detected, cut, wrong := s.outcome(t, mem)
+		if wrong != nil || cut > 0 || (detected != nil) != (len(report.Damage) > 0) {
+			t.Errorf("%s removed: detected %v, cut %d, wrong %v; Check finds %v", name, detected, cut, wrong, report.Damage)
 		}
 	}
+}
+
+// check is Check with the states that the sample's records make.
+func (s sample) check(t testing.TB, mem *vfs.Mem) Report {
+	t.Helper()
+	report, err := Check(mem, "/data", func(int) State { return newMender(nil) })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return report
 }
 
 func TestCheckAndDump(t *testing.T) {

@@ -240,8 +240,14 @@ type wish struct {
 
 // makeWish asks every shard for a snapshot, and for what lies in sparse
 // segments anew.
+//
+// It makes none while snapshots that were asked for before are not there. The moving is activity too: wishes could come
+// faster than snapshots, which then fall ever further behind, and no segment would be given back.
 func (l *Log) makeWish() {
 	l.looked.Store(l.activity.Load())
+	if l.owing.Load() > 0 {
+		return
+	}
 	_, used, live := l.segs.sums()
 	budget := int64(sparseBytes)
 	if due := l.activity.Load() >= l.enough() && used > 2*live+l.opt.CompactSlack; !due {
@@ -261,6 +267,9 @@ func (l *Log) makeWish() {
 	l.looked.Store(0)
 	l.round++
 	for _, s := range l.shards {
+		if !s.owes.Swap(true) {
+			l.owing.Add(1)
+		}
 		s.wish.Store(&wish{l.round, set})
 		s.callWake()
 	}

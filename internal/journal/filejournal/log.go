@@ -95,6 +95,7 @@ type Log struct {
 	activity  atomic.Int64  // bytes written or released since the last wish
 	looked    atomic.Int64  // activity when the keeper last saw that none is due
 	settled   atomic.Int32  // shards that have retained what they replayed
+	owing     atomic.Int32  // shards that owe a snapshot
 	scarce    atomic.Bool   // no spare segment, and no room to make one
 	failure   atomic.Pointer[error]
 

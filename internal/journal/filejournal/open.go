@@ -303,12 +303,13 @@ func (l *Log) ready(spares []int, leftovers []string) error {
 		}
 	}
 	// The seal before may be as little synced as what follows it.
-	if l.segs.find(found.Segment-1) != nil {
-		before, _, err := l.wal.Open(found.Segment-1, true)
+	if seg := l.segs.find(found.Segment - 1); seg != nil {
+		before, _, err := l.wal.Open(seg.number, true)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(before.Sync(), before.Close()); err != nil {
+		end := seg.used.Load()
+		if err := errors.Join(writeAgain(before, end-wal.FrameBytes, end), before.Sync(), before.Close()); err != nil {
 			return err
 		}
 	}
@@ -316,7 +317,11 @@ func (l *Log) ready(spares []int, leftovers []string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Sync(), l.fs.SyncDir(l.wal.Path), l.fs.SyncDir(l.snapDir())); err != nil {
+	from := int64(wal.PageBytes)
+	if found.Synced.Segment() == found.Segment {
+		from = found.Synced.Offset()
+	}
+	if err := errors.Join(writeAgain(f, from, found.End), f.Sync(), l.fs.SyncDir(l.wal.Path), l.fs.SyncDir(l.snapDir())); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	if found.Unborn != 0 {
@@ -344,6 +349,17 @@ func (l *Log) ready(spares []int, leftovers []string) error {
 	_, used, _ := l.segs.sums()
 	l.activity.Store(used)
 	return nil
+}
+
+// writeAgain writes what lies between two offsets of a file once more. Once an fsync has failed, the system takes what it
+// could not write for written: a process that is started then finds it, and no sync of its own would bring it to the disk.
+func writeAgain(f vfs.File, from, to int64) error {
+	b := make([]byte, max(to-from, 0))
+	if n, err := f.ReadAt(b, from); n < len(b) {
+		return err
+	}
+	_, err := f.WriteAt(b, from)
+	return err
 }
 
 // takeSpares keeps the spares of the right size.

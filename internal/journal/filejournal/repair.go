@@ -15,20 +15,24 @@ import (
 // A Mender is a State that can be had without some of its records.
 type Mender interface {
 	State
+	// Gap tells that there may have been records here that are lost. What comes behind it is applied all the same; the
+	// mender sees to it that it does no harm.
+	Gap()
 	// Guess is Apply for a record of which only the place, the length and the shard are certain. It
 	// reports whether what can be read says what the record does to the state, but for the bytes that it
 	// keeps; where it is false the state is as it was.
 	Guess(ref journal.Ref, payload []byte) bool
-	// Snapshot is the state's snapshot, and what it refers to in places for which in holds.
+	// Snapshot is the state's snapshot, and what it refers to in places for which in holds. Nothing is applied behind it.
 	Snapshot(in func(journal.Ref) bool) (data []byte, kept []Kept)
 	// Move appends a record that lets the state refer to that record instead; payload is what it keeps.
 	Move(dst []byte, k Kept, payload []byte) ([]byte, error)
 	// Drop appends a record by which the state does without.
 	Drop(dst []byte, k Kept) []byte
-	// Beyond tells of a record that is whole, but behind something that is lost: it is left out. It is
-	// called after Snapshot, and nothing else is then.
-	Beyond(ref journal.Ref, payload []byte)
 }
+
+// ErrLeftOut, where a Mender's Apply returns it, says that the record is of something that is lost: it
+// changes nothing, but must be kept for whoever can make sense of it.
+var ErrLeftOut = errors.New("left out: what it is about is lost")
 
 // Kept is a record that a state refers to.
 type Kept struct {
@@ -57,10 +61,15 @@ type Repaired struct {
 	Damage   []*wal.Damage
 	Mended   []*wal.Damage // those of it that were put right: no byte of it is lost
 	Moved    []string      // files taken out of the directory, as they were
-	Cuts     []Cut
+	Gaps     []Gap
+	LeftOut  int // records for which there was ErrLeftOut; they are in what was moved
 	Lost     []Lost
-	Copied   int64  // bytes that are written anew
-	EndLost  string // why there may have been records behind the end of the log, of which nothing is known
+	Copied   int64       // bytes that are written anew
+	End      journal.Ref // of the log
+	EndLost  string      // why there may have been records behind the end, of which nothing is known
+
+	// States are what became of the shards.
+	States []Mender
 
 	// Torn is what was being written when the machine stopped; nobody was told that it is kept.
 	Torn int64
@@ -69,14 +78,12 @@ type Repaired struct {
 // Needed reports whether there is anything to repair.
 func (r *Repaired) Needed() bool { return len(r.Damage) > 0 }
 
-// A Cut is the end of a shard's records: those behind it cannot be applied, as something before them is lost.
-type Cut struct {
-	Shard int
-	At    journal.Ref
-	Why   string
-	Left  int    // records behind it that are whole; they are in the files that were moved
-	Empty bool   // nothing at all is left of the shard
-	State Mender // the shard\'s; it was told of them
+// A Gap is a place where records of some shards may be lost.
+type Gap struct {
+	From, To journal.Ref
+	Why      string
+	Records  int   // how many there were; 0 where that is not known
+	Shards   []int // those that need what was there: their snapshots are older
 }
 
 // Lost is a record that a state refers to and that is not there any more.
@@ -89,8 +96,8 @@ type Lost struct {
 // Repair makes a damaged directory one that opens. It loses no more than it must, says what that is, and deletes
 // nothing: files with damage, and those that hold what is left out, are moved aside as they are.
 //
-// Each shard gets a new snapshot: of its state behind its last record that nothing lost lies before. What the
-// state refers to in files that are moved is written anew.
+// Each shard gets a new snapshot: of its state behind the last of its records. What the state refers to in files
+// that are moved is written anew.
 func Repair(fsys vfs.FS, dir string, opt RepairOptions) (out *Repaired, err error) {
 	if opt.SegmentBytes <= 0 {
 		opt.SegmentBytes = Options{}.withDefaults().SegmentBytes
@@ -141,7 +148,6 @@ type repairer struct {
 	shards  []*mending
 	numbers []uint32
 	segs    map[uint32]*part
-	now     uint32 // the segment being looked at
 	highest uint32 // no number up to here is used for a new segment
 	proven  wal.Pos
 }
@@ -159,7 +165,6 @@ type mending struct {
 	Mender
 	number   uint8
 	base     wal.Pos
-	cut      *Cut
 	snapshot []byte
 	kept     []Kept
 }
@@ -216,10 +221,9 @@ func (r *repairer) scan() error {
 		return err
 	}
 	for i, n := range r.numbers {
-		r.now = n
 		if n > next {
 			r.damage(r.wal.Name(next), 0, missingFiles(n-next))
-			r.gap(max(first, wal.MakePos(next, wal.PageBytes)), wal.MakePos(n, wal.PageBytes), "a file is missing")
+			r.gap(Gap{From: journal.Ref(max(first, wal.MakePos(next, wal.PageBytes))), To: journal.Ref(wal.MakePos(n, wal.PageBytes)), Why: "a file is missing"})
 		}
 		next = max(next, n+1)
 		if n == unused {
@@ -235,8 +239,8 @@ func (r *repairer) scan() error {
 		r.damage(r.wal.Name(first.Segment()), 0, "the file is missing")
 		r.out.EndLost = "a file is missing"
 	}
-	r.now = r.highest + 1
-	if end := r.end(); end < r.proven {
+	end := r.end()
+	if r.out.End = journal.Ref(end); end < r.proven {
 		r.out.EndLost = "the log ends before a snapshot that was written later"
 		if len(r.out.Damage) == 0 {
 			r.damage(r.wal.Name(end.Segment()), end.Offset(), r.out.EndLost)
@@ -287,7 +291,7 @@ func (r *repairer) segment(n uint32, last bool) error {
 	// What is not sealed would be damage once another segment follows.
 	p.aside = p.aside || len(found.Damage) > 0 || !found.Sealed
 	if found.Foreign {
-		r.gap(wal.MakePos(n, wal.PageBytes), wal.MakePos(n+1, wal.PageBytes), "the segment is not there")
+		r.gap(Gap{From: journal.MakeRef(n, wal.PageBytes), To: journal.MakeRef(n+1, wal.PageBytes), Why: "the segment is not there"})
 	}
 	switch {
 	case !last:
@@ -309,8 +313,9 @@ func (r *repairer) piece(p wal.Piece) error {
 	if p.State == wal.Mended {
 		r.out.Mended = append(r.out.Mended, at)
 	}
+	from, to := journal.Ref(p.From), journal.Ref(p.To)
 	if p.State == wal.Gap {
-		r.gap(p.From, p.To, p.Why)
+		r.gap(Gap{From: from, To: to, Why: p.Why, Records: p.Records})
 		return nil
 	}
 	if p.Shard == nobody {
@@ -319,67 +324,60 @@ func (r *repairer) piece(p wal.Piece) error {
 	if int(p.Shard) >= len(r.shards) {
 		why := fmt.Sprintf("a record of shard %d, of %d", p.Shard, len(r.shards))
 		r.damage(at.File, at.Offset, why)
-		r.gap(p.From, p.To, why)
+		r.gap(Gap{From: from, To: to, Why: why, Records: 1})
 		return nil
 	}
-	s, ref := r.shards[p.Shard], journal.Ref(p.From)
-	switch {
-	case p.From < s.base:
-	case s.cut != nil:
-		r.leave(s, ref, p)
-	case p.State == wal.Damaged:
-		if !s.Guess(ref, p.Payload) {
-			r.cut(s, p.From, p.Why)
+	s := r.shards[p.Shard]
+	if p.From < s.base {
+		return nil
+	}
+	if p.State == wal.Damaged {
+		if !s.Guess(from, p.Payload) {
+			r.gap(Gap{From: from, To: to, Why: p.Why, Records: 1}, s)
 		}
-	default:
-		if err := s.Apply(ref, p.Payload); err != nil {
-			r.damage(at.File, at.Offset, "the record is whole, but cannot be applied: "+err.Error())
-			r.cut(s, p.From, "a record cannot be applied")
-			r.leave(s, ref, p)
-		}
+		return nil
+	}
+	err := s.Apply(from, p.Payload)
+	if err != nil && !errors.Is(err, ErrLeftOut) {
+		why := "the record is whole, but cannot be applied: " + err.Error()
+		r.damage(at.File, at.Offset, why)
+		r.gap(Gap{From: from, To: to, Why: why, Records: 1}, s)
+	}
+	if err != nil {
+		r.out.LeftOut++
+		r.segs[p.From.Segment()].aside = true
 	}
 	return nil
 }
 
-// leave leaves a record out; its file is kept.
-func (r *repairer) leave(s *mending, ref journal.Ref, p wal.Piece) {
-	r.segs[ref.Segment()].aside = true
-	if p.State != wal.Damaged {
-		s.cut.Left++
-		s.Beyond(ref, p.Payload)
+// gap tells the shards that need what may have been there; of them only those that are named, where some are.
+func (r *repairer) gap(g Gap, shards ...*mending) {
+	if shards == nil {
+		shards = r.shards
 	}
-}
-
-// gap cuts the shards that need what may have been between two places.
-func (r *repairer) gap(from, to wal.Pos, why string) {
-	for _, s := range r.shards {
-		if s.cut == nil && s.base < to {
-			r.cut(s, max(from, s.base), why)
+	for _, s := range shards {
+		if s.base < wal.Pos(g.To) {
+			s.Gap()
+			g.Shards = append(g.Shards, int(s.number))
 		}
 	}
+	if len(g.Shards) > 0 {
+		r.out.Gaps = append(r.out.Gaps, g)
+	}
 }
 
-func (r *repairer) cut(s *mending, at wal.Pos, why string) {
-	s.cut = &Cut{State: s.Mender, Shard: int(s.number), At: journal.Ref(at), Why: why, Empty: s.base == 0 && at <= wal.MakePos(1, wal.PageBytes)}
-	s.snapshot, s.kept = s.Snapshot(r.moves)
-}
-
-// moves reports whether a place is not, or will not be, where a state could refer to it. A segment that
-// is still being looked at counts as one that is moved.
+// moves reports whether a place is not, or will not be, where a state could refer to it.
 func (r *repairer) moves(ref journal.Ref) bool {
 	p := r.segs[ref.Segment()]
-	return p == nil || p.aside || p.foreign || ref.Segment() >= r.now || int64(ref.Offset()) >= p.end
+	return p == nil || p.aside || p.foreign || int64(ref.Offset()) >= p.end
 }
 
 // settle finds out what the states need of the files that are moved, and what of it is lost.
 func (r *repairer) settle() error {
 	gone := map[uint32]int64{}
 	for _, s := range r.shards {
-		if s.cut == nil {
-			s.snapshot, s.kept = s.Snapshot(r.moves)
-		} else {
-			r.out.Cuts = append(r.out.Cuts, *s.cut)
-		}
+		s.snapshot, s.kept = s.Snapshot(r.moves)
+		r.out.States = append(r.out.States, s.Mender)
 		for _, k := range s.kept {
 			_, err := r.read(k)
 			if d, is := errors.AsType[*wal.Damage](err); is {

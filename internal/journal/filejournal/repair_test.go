@@ -2,6 +2,7 @@ package filejournal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,40 +20,62 @@ import (
 	"github.com/gmq/gmq/internal/wal"
 )
 
-// mender is a rig's state as a repair sees it. It knows what was written, so that it guesses right.
+// mender is a rig's state as a repair sees it. Where it knows what was written it guesses right, and
+// lets nothing else pass.
 type mender struct {
-	h       *history
-	applied int
+	written []written // by the number of the command; nil: not known
+	applied int       // commands, those in the snapshot included
+	base    int       // those in the snapshot
+	refs    map[journal.Ref]bool
+	left    map[journal.Ref]bool // out
 	things  map[uint64]thing
-	kept    int // applied when the snapshot was taken
-	beyond  int
+	gapped  bool
+	done    bool // the snapshot was taken
 }
 
-func newMender(h *history) *mender { return &mender{h: h, things: map[uint64]thing{}, kept: -1} }
+// written is a record as it was written.
+type written struct {
+	ref     journal.Ref
+	payload []byte
+}
+
+func newMender(records []written) *mender {
+	return &mender{written: records, things: map[uint64]thing{}, refs: map[journal.Ref]bool{}, left: map[journal.Ref]bool{}}
+}
 
 func (m *mender) Load(data []byte) error {
 	s := &state{j: noJournal{}, things: m.things}
 	err := s.load(data)
-	m.applied = s.applied
+	m.applied, m.base = s.applied, s.applied
 	return err
 }
 
 func (m *mender) Apply(ref journal.Ref, payload []byte) error {
+	if n := len(m.written); n > 0 && ref.Segment() <= m.written[n-1].ref.Segment() { // else a repair has written it
+		i, ok := slices.BinarySearchFunc(m.written, ref, func(w written, ref journal.Ref) int { return cmp.Compare(w.ref, ref) })
+		if !ok || !bytes.Equal(m.written[i].payload, payload) {
+			return fmt.Errorf("the record at %d was never written", ref)
+		}
+	}
+	if m.gapped && len(payload) > 60 && payload[1] < 20 {
+		m.left[ref] = true
+		return ErrLeftOut
+	}
+	m.refs[ref] = true
 	s := &state{j: noJournal{}, things: m.things, applied: m.applied}
 	err := s.apply(ref, payload)
 	m.applied = s.applied
 	return err
 }
 
+func (m *mender) Gap() { m.gapped = true }
+
 func (m *mender) Guess(ref journal.Ref, payload []byte) bool {
-	if m.applied >= len(m.h.commands) {
+	i, ok := slices.BinarySearchFunc(m.written, ref, func(w written, ref journal.Ref) int { return cmp.Compare(w.ref, ref) })
+	if !ok || payload[0] != 0 || len(payload) != len(m.written[i].payload) || !bytes.Equal(payload[:9], m.written[i].payload[:9]) {
 		return false
 	}
-	written := encode(m.h.commands[m.applied])
-	if written[0] != 0 || len(payload) != len(written) || !bytes.Equal(payload[:9], written[:9]) {
-		return false
-	}
-	return m.Apply(ref, payload) == nil
+	return m.Apply(ref, m.written[i].payload) == nil
 }
 
 func (m *mender) Refs(fn func(journal.Span)) {
@@ -62,7 +85,7 @@ func (m *mender) Refs(fn func(journal.Span)) {
 }
 
 func (m *mender) Snapshot(in func(journal.Ref) bool) (data []byte, kept []Kept) {
-	m.kept = m.applied
+	m.done = true
 	data = binary.LittleEndian.AppendUint64(nil, uint64(m.applied))
 	for _, id := range slices.Sorted(maps.Keys(m.things)) {
 		e := m.things[id]
@@ -85,8 +108,6 @@ func (m *mender) Drop(dst []byte, k Kept) []byte {
 	return append(dst, encode(command{drop: true, id: k.Owner.(uint64)})...)
 }
 
-func (m *mender) Beyond(journal.Ref, []byte) { m.beyond++ }
-
 // noJournal is told what a state retains and does not care.
 type noJournal struct{ journal.Journal }
 
@@ -99,26 +120,77 @@ type repaired struct {
 	menders []*mender
 }
 
-// repair repairs mem and returns an error where what it leaves is not a beginning of what was done,
-// less what it says is lost.
+// repair repairs mem. It returns an error where what it leaves is not what was written, where it does not
+// say what is lost, and where it leaves out a record that is whole.
 func (s sample) repair(t testing.TB, mem *vfs.Mem) (repaired, error) {
-	out, err := s.repairInto(mem, "damaged")
+	before := mem.Clone()
+	out, err := s.repairInto(t, mem, "damaged")
 	if err != nil || !out.Needed() {
 		return out, err
 	}
-	return out, s.verify(t, mem, out)
+	return out, errors.Join(s.verify(t, mem, out), s.complete(before, out))
 }
 
-func (s sample) repairInto(mem *vfs.Mem, aside string) (out repaired, err error) {
+func (s sample) repairInto(t testing.TB, mem *vfs.Mem, aside string) (out repaired, err error) {
+	records := s.written(t)
 	out.menders = make([]*mender, len(s.hist))
 	out.Repaired, err = Repair(mem, "/data", RepairOptions{Shards: len(s.hist), SegmentBytes: s.opt.SegmentBytes, Aside: aside, Do: true, Menders: func(shard int) Mender {
-		m := newMender(s.hist[shard])
-		if out.menders[shard] == nil || out.menders[shard].kept < 0 {
-			out.menders[shard] = m // later ones check the result
+		if out.menders[shard] != nil && out.menders[shard].done {
+			return newMender(nil) // it checks the result
 		}
-		return m
+		out.menders[shard] = newMender(records[shard])
+		return out.menders[shard]
 	}})
 	return out, err
+}
+
+// written is all records of the sample, by shard; their places are in order.
+func (s sample) written(t testing.TB) [][]written {
+	if len(*s.records) == 0 {
+		all := make([][]written, len(s.hist))
+		must(t, Dump(s.mem, "/data", func(ref journal.Ref, shard int, payload []byte) error {
+			all[shard] = append(all[shard], written{ref, slices.Clone(payload)})
+			return nil
+		}))
+		*s.records = all
+	}
+	return *s.records
+}
+
+// complete is an error where a record that is whole, and in none of the snapshots, was neither applied nor
+// left out on purpose.
+func (s sample) complete(before *vfs.Mem, out repaired) error {
+	for shard, m := range out.menders {
+		for i, w := range m.written {
+			if i < m.base || m.refs[w.ref] || m.left[w.ref] || w.ref >= out.End && (out.EndLost != "" || out.Torn > 0) {
+				continue
+			}
+			name := fmt.Sprintf("/data/wal/%010d.seg", w.ref.Segment())
+			is, err := readAt(before, name, w.ref, len(w.payload))
+			if err != nil {
+				continue
+			}
+			was, err := readAt(s.mem, name, w.ref, len(w.payload))
+			if err != nil {
+				return err
+			}
+			if bytes.Equal(is, was) {
+				return fmt.Errorf("shard %d: the record at %d:%d is whole, and was not applied", shard, w.ref.Segment(), w.ref.Offset())
+			}
+		}
+	}
+	return nil
+}
+
+// readAt reads a record with its header.
+func readAt(mem *vfs.Mem, name string, ref journal.Ref, payload int) ([]byte, error) {
+	f, err := mem.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, payload+wal.RecordBytes)
+	_, err = f.ReadAt(b, int64(ref.Offset()))
+	return b, errors.Join(err, f.Close())
 }
 
 // verify opens a repaired log.
@@ -147,37 +219,28 @@ func (s sample) verify(t testing.TB, mem *vfs.Mem, out repaired) error {
 
 // leftOut is an error where what was left out is not in the files that were moved.
 func (s sample) leftOut(mem *vfs.Mem, out repaired) error {
-	left := map[int]int{}
-	d := wal.Dir{FS: mem, Path: filepath.Join(out.Aside, "wal")}
-	id, err := readIdentity(mem, out.Aside)
-	if err != nil {
-		return err
-	}
-	d.ID = id.id
-	names, err := mem.ReadDir(d.Path)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		var n uint32
-		if _, err := fmt.Sscanf(name, "%d.seg", &n); err != nil {
-			return err
-		}
-		if _, err := wal.Salvage(d, n, false, 0, func(p wal.Piece) error {
-			for _, c := range out.Cuts {
-				if p.State <= wal.Mended && int(p.Shard) == c.Shard && journal.Ref(p.From) >= c.At {
-					left[c.Shard]++
-				}
+	n := 0
+	for shard, m := range out.menders {
+		n += len(m.left)
+		for _, w := range m.written {
+			if !m.left[w.ref] {
+				continue
 			}
-			return nil
-		}); err != nil {
-			return err
+			name := filepath.Join(out.Aside, fmt.Sprintf("wal/%010d.seg", w.ref.Segment()))
+			f, err := mem.Open(name)
+			if err != nil {
+				return fmt.Errorf("shard %d: a record was left out, and is not kept: %w", shard, err)
+			}
+			if _, err := wal.ReadRecord(f, name, wal.Pos(w.ref), uint32(len(w.payload)+wal.RecordBytes)); err != nil && !errors.Is(err, syscall.EIO) {
+				return err
+			}
+			if err := f.Close(); err != nil {
+				return err
+			}
 		}
 	}
-	for _, c := range out.Cuts {
-		if left[c.Shard] != c.Left {
-			return fmt.Errorf("shard %d: %d records were left out, %d of them are in what was moved", c.Shard, c.Left, left[c.Shard])
-		}
+	if n != out.LeftOut {
+		return fmt.Errorf("%d records were left out, not %d", n, out.LeftOut)
 	}
 	return nil
 }
@@ -211,10 +274,14 @@ func (r *rig) goesOn(mem *vfs.Mem) error {
 	return errors.Join(r.verify(), r.log.Close())
 }
 
-// compare holds a restored state to what the repair said of it.
+// compare holds a restored state to what was applied, and to what the repair says is lost.
 func (s sample) compare(shard int, st *state, out repaired) error {
 	want := map[uint64][]byte{}
-	for _, c := range s.hist[shard].commands[:out.menders[shard].kept] {
+	m := out.menders[shard]
+	for i, c := range s.hist[shard].commands {
+		if i >= m.base && !m.refs[m.written[i].ref] {
+			continue
+		}
 		if delete(want, c.id); !c.drop {
 			want[c.id] = encode(c)
 		}
@@ -242,214 +309,17 @@ func (s sample) compare(shard int, st *state, out repaired) error {
 	return nil
 }
 
-// lostNothing reports whether all that was confirmed is there.
+// lostNothing is an error where not all that was confirmed is there.
 func (s sample) lostNothing(out repaired) error {
-	if len(out.Lost) > 0 || len(out.Cuts) > 0 {
-		return fmt.Errorf("lost %+v, cut %+v", out.Lost, out.Cuts)
+	if len(out.Lost) > 0 || len(out.Gaps) > 0 || out.LeftOut > 0 {
+		return fmt.Errorf("lost %+v, gaps %+v, %d left out", out.Lost, out.Gaps, out.LeftOut)
 	}
 	for i, m := range out.menders {
-		if m.kept != len(s.hist[i].commands) {
-			return fmt.Errorf("shard %d: %d of %d commands are left", i, m.kept, len(s.hist[i].commands))
+		if m.applied != len(s.hist[i].commands) {
+			return fmt.Errorf("shard %d: %d of %d commands are left", i, m.applied, len(s.hist[i].commands))
 		}
 	}
 	return nil
-}
-
-// A single changed bit, wherever it is, costs nothing.
-func TestRepairEveryFlip(t *testing.T) {
-	s := makeSample(t, true)
-	for part := range 4 {
-		t.Run(fmt.Sprint(part), func(t *testing.T) {
-			t.Parallel()
-			needed, n := 0, 0
-			for _, name := range s.files() {
-				for i, at := range append(s.places(t, name, 0), s.places(t, name, 1)...) {
-					if i%4 != part {
-						continue
-					}
-					n++
-					mem := s.mem.Clone()
-					must(t, mem.Flip(name, at, 1<<(at/2%8)))
-					out, err := s.repair(t, mem)
-					if err == nil && out.Needed() {
-						needed++
-						err = s.lostNothing(out)
-					} else if err == nil {
-						err = s.harmless(t, mem)
-					}
-					if err != nil {
-						t.Fatalf("%s, byte %d: %v\n%+v", name, at, err, out.Repaired)
-					}
-				}
-			}
-			t.Logf("%d places, %d repairs", n, needed)
-		})
-	}
-}
-
-// harmless is an error where a directory that needs no repair does not open with all that it held.
-func (s sample) harmless(t testing.TB, mem *vfs.Mem) error {
-	detected, cut, wrong := s.outcome(t, mem)
-	if detected != nil || cut > 0 || wrong != nil {
-		return fmt.Errorf("no repair is needed, but %v, %d cut, %v", detected, cut, wrong)
-	}
-	return nil
-}
-
-// Whole sectors of zeros, of something else, and files that end early or are gone: what is lost is said.
-func TestRepairDamage(t *testing.T) {
-	s := makeSample(t, true)
-	type hit struct {
-		what string
-		mem  *vfs.Mem
-	}
-	var hits []hit
-	last := s.files()[0]
-	for _, name := range s.files() {
-		if strings.HasSuffix(name, ".seg") {
-			last = name
-		}
-	}
-	closed, err := Check(s.mem, "/data", nil) // what says that the end was synced
-	must(t, err)
-	rnd := rand.New(rand.NewPCG(3, 4))
-	for _, name := range s.files() {
-		size, err := s.mem.Stat(name)
-		must(t, err)
-		for at := int64(0); at < size && !spareFile(name); at += 97 { // sectors do not begin at frames
-			for _, length := range []int64{1, 20, 512, 3000} {
-				mem := s.mem.Clone()
-				b := make([]byte, min(length, size-at))
-				if name == last && at+int64(len(b)) > int64(closed.End.Offset())-wal.FrameBytes {
-					continue // nothing can tell this from an end
-				}
-				if at%2 == 0 {
-					for i := range b {
-						b[i] = byte(rnd.Uint32())
-					}
-				}
-				overwrite(t, mem, name, at, b)
-				hits = append(hits, hit{fmt.Sprintf("%s, %d bytes at %d", name, length, at), mem})
-			}
-			mem := s.mem.Clone()
-			truncate(t, mem, name, at)
-			hits = append(hits, hit{fmt.Sprintf("%s cut to %d bytes", name, at), mem})
-		}
-		mem := s.mem.Clone()
-		must(t, mem.Remove(name))
-		must(t, mem.SyncDir(filepath.Dir(name)))
-		hits = append(hits, hit{name + " removed", mem})
-	}
-	counts := map[string]int{}
-	for i, h := range hits {
-		if testing.Short() && i%7 != 0 {
-			continue
-		}
-		out, err := s.repair(t, h.mem)
-		if err == nil && !out.Needed() {
-			counts["not needed"]++
-			err = s.harmless(t, h.mem)
-		}
-		if err != nil {
-			t.Fatalf("%s: %v\n%+v", h.what, err, out.Repaired)
-		}
-		if len(out.Cuts) > 0 {
-			counts["cut"]++
-		}
-		if len(out.Lost) > 0 {
-			counts["lost"]++
-		}
-		if out.Needed() && s.lostNothing(out) == nil {
-			counts["nothing lost"]++
-		}
-		s.truth(t, h.what, out)
-	}
-	t.Log(counts)
-	for _, what := range []string{"cut", "lost", "nothing lost"} {
-		if counts[what] < 10 {
-			t.Errorf("%s: %d times, that is no test", what, counts[what])
-		}
-	}
-}
-
-// Several places at once, after a clean end or none.
-func TestRepairManyDamages(t *testing.T) {
-	for _, clean := range []bool{true, false} {
-		s := makeSample(t, clean)
-		files := slices.DeleteFunc(s.files(), func(name string) bool { return spareFile(name) || strings.HasSuffix(name, "LOCK") })
-		cut := 0
-		for seed := range uint64(*seeds) {
-			rnd := rand.New(rand.NewPCG(seed, 8))
-			mem := s.mem.Clone()
-			what := fmt.Sprintf("clean %v, seed %d:", clean, seed)
-			for range 1 + rnd.IntN(3) {
-				what += s.hurt(t, mem, rnd, files[rnd.IntN(len(files))])
-			}
-			out, err := s.repair(t, mem)
-			if err != nil {
-				t.Fatalf("%s: %v\n%+v", what, err, out.Repaired)
-			}
-			s.truth(t, what, out)
-			if len(out.Cuts) > 0 {
-				cut++
-			}
-		}
-		t.Logf("clean %v: %d of %d cut", clean, cut, *seeds)
-	}
-}
-
-// hurt damages a file in some way, and says how.
-func (s sample) hurt(t *testing.T, mem *vfs.Mem, rnd *rand.Rand, name string) string {
-	size, err := mem.Stat(name)
-	if err != nil || size == 0 {
-		return " " + name + " again"
-	}
-	at := rnd.Int64N(size)
-	switch rnd.IntN(4) {
-	case 0:
-		must(t, errors.Join(mem.Remove(name), mem.SyncDir(filepath.Dir(name))))
-		return " " + name + " removed"
-	case 1:
-		truncate(t, mem, name, at)
-		return fmt.Sprintf(" %s cut to %d", name, at)
-	}
-	b := make([]byte, min(1+rnd.Int64N(1500), size-at))
-	for i := range b {
-		b[i] = byte(rnd.Uint32())
-	}
-	overwrite(t, mem, name, at, b)
-	return fmt.Sprintf(" %s, %d bytes at %d", name, len(b), at)
-}
-
-// truth checks that a shard that has less than it had is one that a repair says it cut, or that the log's end is gone.
-func (s sample) truth(t *testing.T, what string, out repaired) {
-	t.Helper()
-	if !out.Needed() {
-		return
-	}
-	for i, m := range out.menders {
-		cut := slices.ContainsFunc(out.Cuts, func(c Cut) bool { return c.Shard == i })
-		if missing := len(s.hist[i].commands) - m.kept; missing > 0 && !cut && out.EndLost == "" && out.Torn == 0 {
-			t.Errorf("%s: shard %d lacks %d commands, and nothing says so: %+v", what, i, missing, out.Repaired)
-		}
-	}
-}
-
-func overwrite(t testing.TB, mem *vfs.Mem, name string, at int64, b []byte) {
-	t.Helper()
-	f, err := mem.OpenWrite(name)
-	must(t, err)
-	_, err = f.WriteAt(b, at)
-	must(t, err)
-	must(t, errors.Join(f.Sync(), f.Close()))
-}
-
-func truncate(t testing.TB, mem *vfs.Mem, name string, size int64) {
-	t.Helper()
-	f, err := mem.OpenWrite(name)
-	must(t, err)
-	must(t, f.Truncate(size))
-	must(t, errors.Join(f.Sync(), f.Close()))
 }
 
 // A repair that a power cut ends is either not begun, or is finished by the next one.
@@ -468,7 +338,7 @@ func TestRepairCrash(t *testing.T) {
 			mem := damaged.Clone()
 			mem.Fault = f.hook
 			f.left.Store(n)
-			out, err := s.repairInto(mem, "damaged")
+			out, err := s.repairInto(t, mem, "damaged")
 			if !f.hit.Load() {
 				must(t, err)
 				t.Logf("%s: %d operations, after which a second repair finished the first %d times and began anew %d times", what, n-1, finished, anew)
@@ -476,7 +346,7 @@ func TestRepairCrash(t *testing.T) {
 			}
 			mem = mem.Crash(rand.New(rand.NewPCG(uint64(n), 2)))
 			before := mem.Clone()
-			again, err := s.repairInto(mem, fmt.Sprint("damaged-", n))
+			again, err := s.repairInto(t, mem, fmt.Sprint("damaged-", n))
 			switch {
 			case err != nil:
 			case again.Finished:
@@ -511,7 +381,7 @@ func TestRepairOnlyLooks(t *testing.T) {
 		mem := s.mem.Clone()
 		damage(mem)
 		before := mem.Clone()
-		out, err := Repair(mem, "/data", RepairOptions{Aside: "damaged", Do: what == "whole", Menders: func(shard int) Mender { return newMender(s.hist[shard]) }})
+		out, err := Repair(mem, "/data", RepairOptions{Aside: "damaged", Do: what == "whole", Menders: func(shard int) Mender { return newMender(nil) }})
 		if err != nil || out.Needed() == (what == "whole") {
 			t.Errorf("%s: %+v, %v", what, out, err)
 		}
@@ -535,7 +405,10 @@ func TestRepairUnreadable(t *testing.T) {
 	if _, err := Check(mem, "/data", nil); !errors.Is(err, syscall.EIO) {
 		t.Errorf("check: %v", err)
 	}
-	out, err := s.repair(t, mem)
+	out, err := s.repairInto(t, mem, "damaged")
+	if err == nil {
+		err = s.verify(t, mem, out)
+	}
 	if err != nil || !slices.ContainsFunc(out.Damage, func(d *wal.Damage) bool { return d.Offset == bad && strings.Contains(d.Why, "cannot be read") }) {
 		t.Errorf("%+v, %v", out.Repaired, err)
 	}
@@ -565,9 +438,31 @@ func TestRepairSnapshot(t *testing.T) {
 		if out, err = s.repair(t, mem); err != nil {
 			t.Fatal(err)
 		}
-		if len(out.Cuts) != 1 || !out.Cuts[0].Empty || out.Cuts[0].Left == 0 || out.menders[out.Cuts[0].Shard].beyond != out.Cuts[0].Left {
+		if len(out.Gaps) != 1 || len(out.Gaps[0].Shards) != 1 || out.Gaps[0].From != journal.MakeRef(1, wal.PageBytes) {
 			t.Errorf("%s, and no log: %+v", name, out.Repaired)
 		}
+	}
+}
+
+// What another journal has written is not taken, be it whole.
+func TestRepairForeign(t *testing.T) {
+	s, other := makeSample(t, true), makeSample(t, true)
+	for _, name := range s.files() {
+		if !strings.HasSuffix(name, snapSuffix) && !strings.HasSuffix(name, ".seg") {
+			continue
+		}
+		data, err := vfs.ReadFile(other.mem, name, 1<<30)
+		must(t, err)
+		mem := s.mem.Clone()
+		overwrite(t, mem, name, 0, data)
+		out, err := s.repairInto(t, mem, "damaged")
+		if err == nil {
+			err = s.verify(t, mem, out)
+		}
+		if err != nil || !out.Needed() {
+			t.Errorf("%s: %+v, %v", name, out.Repaired, err)
+		}
+		s.truth(t, name, out)
 	}
 }
 

@@ -42,7 +42,8 @@ type Shard struct {
 	done     []*journal.Batch
 	wakeFunc func()
 
-	touched bool // the committer's
+	touched bool        // the committer's
+	owes    atomic.Bool // the keeper has asked for a snapshot that is not there yet
 	wish    atomic.Pointer[wish]
 
 	// What follows is Open's, then the snapshotter's.

@@ -115,13 +115,24 @@ func (w *snapWriter) write(pieces [][]byte, whole bool) error {
 			w.shard.callWake()
 		}
 	}
-	if !whole || w.given {
+	if !whole {
+		return nil
+	}
+	defer w.shard.paid()
+	if w.given {
 		return nil
 	}
 	if err := w.append(nil); err != nil || w.given { // a snapshot of nothing has a header as well
 		return err
 	}
 	return w.finish()
+}
+
+// paid notes that a shard's snapshot is there, or given up: when all are, the next compaction may be wished for.
+func (s *Shard) paid() {
+	if s.owes.Swap(false) && s.log.owing.Add(-1) == 0 {
+		s.log.poke(func() { s.log.wishWanted = true })
+	}
 }
 
 func (w *snapWriter) name() string {

@@ -42,11 +42,29 @@ func look(fsys vfs.FS, dir string) (*view, error) {
 // lookAt is look also at what is unfinished.
 func lookAt(fsys vfs.FS, dir string) (*view, error) {
 	id, err := readIdentity(fsys, dir)
+	if errors.Is(err, fs.ErrNotExist) && anyLog(fsys, dir) {
+		err = &wal.Damage{File: versionFile(dir), Why: "the file is missing, though there is a log"}
+	}
 	if err != nil {
 		return nil, err
 	}
 	v := &view{fs: fsys, dir: dir, shards: id.shards, wal: wal.Dir{FS: fsys, Path: filepath.Join(dir, "wal"), ID: id.id}}
 	return v, v.list()
+}
+
+// anyLog reports whether there is more than what a server leaves that was stopped while it made the directory.
+func anyLog(fsys vfs.FS, dir string) bool {
+	d := wal.Dir{FS: fsys, Path: filepath.Join(dir, "wal")}
+	numbers, _, _, err := d.List()
+	snaps, serr := snapNames(fsys, dir)
+	if err != nil || serr != nil || len(numbers)+len(snaps) == 0 {
+		return false
+	}
+	if len(snaps) > 0 || !slices.Equal(numbers, []uint32{1}) {
+		return true
+	}
+	head, err := readHead(fsys, d.Name(1), wal.PageBytes+wal.FrameBytes)
+	return err == nil && len(head) > wal.PageBytes && slices.ContainsFunc(head[wal.PageBytes:], func(c byte) bool { return c != 0 })
 }
 
 // list looks which files there are: the snapshots first, as what they leave to

@@ -1,4 +1,4 @@
-package powercut_test
+package disk
 
 import (
 	"bytes"
@@ -12,11 +12,11 @@ import (
 	"github.com/gmq/gmq/test/harness"
 )
 
-// freeze stops a process in its tracks: when it returns none of the process's own instructions runs any more. A
+// Freeze stops a process in its tracks: when it returns none of the process's own instructions runs any more. A
 // system call that waits for the disk may go on in the kernel, but nobody will learn how it ended. That is what
 // the moment of a power cut needs: a sync that the cut overtakes may be told to have succeeded, by a kernel that
 // believes to go on living, and a server that repeats it could not be blamed.
-func freeze(pid int) error {
+func Freeze(pid int) error {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		return err
 	}

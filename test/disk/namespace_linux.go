@@ -1,4 +1,4 @@
-package powercut_test
+package disk
 
 import (
 	"errors"
@@ -13,29 +13,28 @@ import (
 	"github.com/gmq/gmq/test/harness"
 )
 
-var required = flag.Bool("required", false, "fail where a test would be skipped because of the machine")
-
 // inside is set in the process that runs the tests: it has its own mounts and processes, which the
 // kernel takes away when it ends, however it ends. So nothing is left behind, not even by a SIGKILL.
-const inside = "GMQ_TEST_POWERCUT_INSIDE"
+const inside = "GMQ_TEST_DISK_INSIDE"
 
 // outside says why this process may not mount anything; nil where it may.
 var outside error
 
-func TestMain(m *testing.M) {
+// Main runs a package's tests as harness.Main does, where they may mount disks. TestMain calls it.
+func Main(m *testing.M) int {
 	flag.Parse()
 	if os.Getenv(inside) != "" {
 		if err := settle(); err != nil {
 			outside = err
 		}
-		os.Exit(harness.Main(m))
+		return harness.Main(m)
 	}
 	code, err := again()
 	if err != nil {
 		outside = fmt.Errorf("clone with namespaces for mounts and processes: %w", err)
-		code = harness.Main(m)
+		return harness.Main(m)
 	}
-	os.Exit(code)
+	return code
 }
 
 // again runs this program in namespaces of its own and gives its exit code.
@@ -76,13 +75,4 @@ func settle() error {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
 	return nil
-}
-
-// cannot skips the test because of what the machine does not allow.
-func cannot(t *testing.T, err error) {
-	t.Helper()
-	if *required {
-		t.Fatal(err)
-	}
-	t.Skipf("this machine does not allow it: %v", err)
 }
