@@ -24,8 +24,9 @@ type mendedState struct {
 	gapped bool
 
 	certain map[uint32]uint64         // by id: in these queues only the numbers up to here are certain
+	doubted map[string]bool           // the names of such queues, of now and before
 	lifted  map[uint32]queue.Settings // by id: the settings of queues whose limits do not hold meanwhile
-	queues  map[uint32]*queue.Queue   // by id, as far as they were looked up
+	queues  map[uint32]*queue.Queue   // by id, as far as they were looked up; nil: there is none
 	ignored map[string]int            // by name: records that were not applied as their messages are not certain
 	unknown int                       // records of queues that are not there
 }
@@ -40,7 +41,7 @@ type letter struct {
 func newMendedState() *mendedState {
 	return &mendedState{
 		shardState: newShardState(), certain: map[uint32]uint64{}, lifted: map[uint32]queue.Settings{},
-		queues: map[uint32]*queue.Queue{}, ignored: map[string]int{},
+		doubted: map[string]bool{}, queues: map[uint32]*queue.Queue{}, ignored: map[string]int{},
 	}
 }
 
@@ -98,14 +99,17 @@ func read(payload []byte) (reading, error) {
 
 // find is the queue with that id, nil where there is none.
 func (s *mendedState) find(id uint32) *queue.Queue {
-	if q := s.queues[id]; q != nil && !q.Gone() {
+	q, looked := s.queues[id]
+	if q != nil && !q.Gone() || q == nil && looked && id&1 == 0 { // dead-letter queues come by themselves
 		return q
 	}
 	clear(s.queues)
 	for _, q := range s.Queues() {
 		s.queues[q.ID] = q
 	}
-	return s.queues[id]
+	q = s.queues[id]
+	s.queues[id] = q // also that there is none
+	return q
 }
 
 // Apply implements filejournal.State.
@@ -119,28 +123,31 @@ func (s *mendedState) Apply(ref journal.Ref, payload []byte) error {
 		return err
 	}
 	if r.kind == "noop" || r.kind == "body" || r.kind == "create" {
+		if r.kind == "create" {
+			clear(s.queues)
+		}
 		_, err := s.do(ref, payload)
 		return err
 	}
 	q := s.find(r.id)
+	_, uncertain := s.limit(q)
+	if r.kind == "redrive" && (q == nil || uncertain) {
+		s.doubt() // the numbers that dead letters get where they go back to depend on which of them do
+	}
 	if q == nil {
 		s.unknown++
 		return filejournal.ErrLeftOut
 	}
-	_, uncertain := s.limit(q.ID)
-	if uncertain && r.kind == "redrive" {
-		s.doubt() // the numbers that dead letters get where they go back to depend on which of them do
-	}
-	if uncertain && (r.kind == "delete" || r.kind == "purge" && len(r.seqs) == 0) {
+	if uncertain && (r.kind == "delete" || r.kind == "purge" && len(r.seqs) == 0) && !queue.Ephemeral(q.Name) {
 		if queue.DeadName(q.Name) == "" {
 			s.ignored[q.Name]++
 			return nil
 		}
 		s.bury(q)
 	}
-	if uncertain && !s.means(r) {
+	if uncertain && !s.means(q, r) {
 		s.ignored[q.Name]++
-		part := s.certainOf(r)
+		part := s.certainOf(q, r)
 		if r.kind != "settle" || len(part) == 0 {
 			return nil
 		}
@@ -165,23 +172,26 @@ func (s *mendedState) do(ref journal.Ref, payload []byte) (queue.Outcome, error)
 }
 
 // limit is the greatest number in q that is certain; false where all are.
-func (s *mendedState) limit(id uint32) (uint64, bool) {
-	if limit, uncertain := s.certain[id]; uncertain {
+func (s *mendedState) limit(q *queue.Queue) (uint64, bool) {
+	if q == nil {
+		return 0, false
+	}
+	if limit, uncertain := s.certain[q.ID]; uncertain {
 		return limit, true
 	}
-	// A dead-letter queue that is new may have been there: its numbers are those of what is not certain.
-	_, uncertain := s.certain[id-1]
-	return 0, id&1 != 0 && uncertain
+	// Which dead letters there are depends on what became of the messages of their source.
+	source, dead := queue.SourceName(q.Name)
+	return 0, dead && s.doubted[source]
 }
 
 // means reports whether a record of an uncertain queue means the messages that have these numbers here.
-func (s *mendedState) means(r reading) bool {
+func (s *mendedState) means(q *queue.Queue, r reading) bool {
 	// What a purge leaves does not say what was there.
-	return r.kind != purgeBut && len(s.certainOf(r)) == len(r.seqs)
+	return r.kind != purgeBut && len(s.certainOf(q, r)) == len(r.seqs)
 }
 
-func (s *mendedState) certainOf(r reading) []uint64 {
-	limit, _ := s.limit(r.id)
+func (s *mendedState) certainOf(q *queue.Queue, r reading) []uint64 {
+	limit, _ := s.limit(q)
 	return slices.DeleteFunc(slices.Clone(r.seqs), func(seq uint64) bool { return seq > limit })
 }
 
@@ -202,10 +212,15 @@ func (s *mendedState) bury(q *queue.Queue) {
 // doubt says that from here on a message may have another number than it had.
 func (s *mendedState) doubt() {
 	for _, q := range s.Queues() {
-		if _, already := s.certain[q.ID]; !already {
+		if limit, already := s.limit(q); already {
+			s.certain[q.ID] = limit
+		} else {
 			s.certain[q.ID] = q.Counts.Published
 			s.lift(q)
 		}
+	}
+	for _, q := range s.Queues() { // only now: its dead-letter queue was certain up to here as well
+		s.doubted[q.Name] = true
 	}
 }
 

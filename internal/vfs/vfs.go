@@ -21,6 +21,7 @@ type FS interface {
 	Open(name string) (File, error)
 	OpenWrite(name string) (File, error)
 
+	// Remove removes a file, or a directory in which nothing is.
 	Remove(name string) error
 	Rename(from, to string) error
 	// Stat is the size of a file. A missing one is an fs.ErrNotExist.

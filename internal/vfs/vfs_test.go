@@ -80,6 +80,23 @@ func testFS(t *testing.T, fsys FS, dir string) {
 		t.Error("a file that was opened for reading was written")
 	}
 	must(t, r.Close())
+	other := filepath.Join(dir, "other")
+	must(t, fsys.MkdirAll(other))
+	must(t, fsys.Rename(file("z"), filepath.Join(other, "z")))
+	if got, err := ReadFile(fsys, filepath.Join(other, "z"), 10); err != nil || string(got) != "123" {
+		t.Error(got, err)
+	}
+	if err := fsys.Rename(filepath.Join(other, "z"), filepath.Join(dir, "none", "z")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if err := fsys.Remove(other); err == nil {
+		t.Error("a directory that is not empty was removed")
+	}
+	must(t, fsys.Remove(filepath.Join(other, "z")))
+	must(t, fsys.Remove(other))
+	if _, err := fsys.ReadDir(other); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
 	lock, err := fsys.Lock(file("LOCK"))
 	must(t, err)
 	_, err = fsys.Lock(file("LOCK"))
@@ -124,6 +141,31 @@ func TestCrash(t *testing.T) {
 	}
 	if len(seen) > 0 {
 		t.Errorf("this cannot come about: %v", seen)
+	}
+}
+
+// A file that goes from one directory into another is in one of them after a crash, and in the new one for certain
+// once both are synced.
+func TestCrashAcrossDirectories(t *testing.T) {
+	seen := map[string]int{}
+	for seed := range uint64(100) {
+		m := NewMem()
+		must(t, errors.Join(m.MkdirAll("/a"), m.MkdirAll("/b"), WriteFileAtomic(m, "/a/f", []byte("x"))))
+		must(t, m.Rename("/a/f", "/b/f"))
+		crash := func() string { return m.Kill().Crash(rand.New(rand.NewPCG(seed, 0))).List() }
+		seen["unsynced "+crash()]++
+		must(t, m.SyncDir("/b"))
+		seen["half "+crash()]++
+		must(t, m.SyncDir("/a"))
+		seen["synced "+crash()]++
+	}
+	for _, want := range []string{"unsynced /a/f", "unsynced /b/f", "half /a/f", "half /b/f"} {
+		if seen[want] < 10 {
+			t.Errorf("%q came about %d times", want, seen[want])
+		}
+	}
+	if seen["synced /b/f"] != 100 || len(seen) != 5 {
+		t.Errorf("%v", seen)
 	}
 }
 

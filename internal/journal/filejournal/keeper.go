@@ -242,10 +242,11 @@ type wish struct {
 // segments anew.
 //
 // It makes none while snapshots that were asked for before are not there. The moving is activity too: wishes could come
-// faster than snapshots, which then fall ever further behind, and no segment would be given back.
+// faster than snapshots, which then fall ever further behind, and no segment would be given back. Where space has run out it does not
+// wait: of a shard's snapshots only the latest is written then.
 func (l *Log) makeWish() {
 	l.looked.Store(l.activity.Load())
-	if l.owing.Load() > 0 {
+	if l.owing.Load() > 0 && !l.scarce.Load() {
 		return
 	}
 	_, used, live := l.segs.sums()

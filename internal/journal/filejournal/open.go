@@ -354,7 +354,10 @@ func (l *Log) ready(spares []int, leftovers []string) error {
 // writeAgain writes what lies between two offsets of a file once more. Once an fsync has failed, the system takes what it
 // could not write for written: a process that is started then finds it, and no sync of its own would bring it to the disk.
 func writeAgain(f vfs.File, from, to int64) error {
-	b := make([]byte, max(to-from, 0))
+	if to <= from {
+		return nil
+	}
+	b := make([]byte, to-from)
 	if n, err := f.ReadAt(b, from); n < len(b) {
 		return err
 	}

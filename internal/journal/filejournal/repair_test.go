@@ -451,7 +451,11 @@ func TestRepairForeign(t *testing.T) {
 		if !strings.HasSuffix(name, snapSuffix) && !strings.HasSuffix(name, ".seg") {
 			continue
 		}
-		data, err := vfs.ReadFile(other.mem, name, 1<<30)
+		// Snapshots are called by where they lie in the log, which is not the same in both; they begin with their shard.
+		i := slices.IndexFunc(other.files(), func(f string) bool {
+			return f == name || strings.HasSuffix(name, snapSuffix) && strings.HasSuffix(f, snapSuffix) && f[:len("/data/snap/000")] == name[:len("/data/snap/000")]
+		})
+		data, err := vfs.ReadFile(other.mem, other.files()[i], 1<<30)
 		must(t, err)
 		mem := s.mem.Clone()
 		overwrite(t, mem, name, 0, data)

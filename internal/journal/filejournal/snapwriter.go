@@ -43,7 +43,9 @@ func (w *snapWriter) Write(piece []byte) {
 }
 
 // Commit implements journal.Snapshot.
-func (w *snapWriter) Commit() { w.shard.log.toSnapshotter(func() { w.whole = true }, w) }
+func (w *snapWriter) Commit() {
+	w.shard.log.toSnapshotter(func() { w.whole, w.shard.latest = true, w }, w)
+}
 
 // Backlog implements journal.Snapshot.
 func (w *snapWriter) Backlog() int {
@@ -87,12 +89,16 @@ func (l *Log) snapLoop() {
 		}
 		w := l.snapQueue[0]
 		l.snapQueue = l.snapQueue[1:]
-		pieces, whole := w.pieces, w.whole
+		pieces, whole, old := w.pieces, w.whole, w.shard.latest != w
 		w.pieces, w.queued = nil, false
 		l.mu.Unlock()
 		open[w] = struct{}{}
 		if whole {
 			delete(open, w)
+		}
+		if whole && old { // a newer one is there: this one is of no use
+			w.given = true
+			_ = w.abandon() // it is removed at the next start otherwise
 		}
 		if err := w.write(pieces, whole); err != nil {
 			l.fail(err)
