@@ -17,7 +17,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit race fuzz kill cut soak deep bench demo lint clean
+.PHONY: help build test fmt vet unit race fuzz kill sim cut soak deep bench demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,8 +35,8 @@ fmt: ## is every file as gofmt would have it?
 vet: ## go vet
 	go vet ./...
 
-unit: ## the tests
-	go test ./...
+unit: ## the tests, but for those that are parts of their own below
+	go test $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$)
 
 race: ## the tests with goroutines under the race detector (needs a C compiler)
 	@if command -v "$$(go env CC)" >/dev/null 2>&1; then \
@@ -55,6 +55,9 @@ fuzz: ## every fuzz target for FUZZTIME (10000x: that many inputs; a time makes 
 
 kill: ## kill the server KILLS (200) times under load; nothing confirmed may be lost
 	go test -count=1 -timeout 10m ./test/kill -kills $(KILLS)
+
+sim: ## the whole broker in simulation, faults included: 150 worlds, or that of SEED
+	go test -count=1 -v ./internal/sim -run 'TestSimulation|TestSameSeed' $(if $(SEED),-sim-seed $(SEED))
 
 cut: ## cut the power EXT4CUTS (100) and XFSCUTS (30) times under load, and fill the disk (needs the right to mount; says what is missing)
 	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \

@@ -30,6 +30,7 @@ var rooms = []struct {
 	{dir: "internal/server", ours: []string{"internal/broker", "wire"}, because: "it moves bytes between connections and the broker and decides nothing"},
 	{dir: "internal/config", foreign: []string{"go.yaml.in/yaml/v3"}, because: "settings are names and values; it does not know what they do"},
 	{dir: "internal/admin", ours: []string{"internal/broker"}, foreign: []string{"github.com/prometheus"}, because: "it shows what the broker says and changes nothing"},
+	{dir: "internal/sim", ours: []string{"internal/broker", "internal/queue", "internal/journal", "internal/journal/filejournal", "internal/vfs", "internal/wal", "wire"}, because: "it runs what production runs, over a disk and a clock of its own, without sockets"},
 	{dir: "internal/tidy", because: "it reads sources and imports only for its tests"},
 	{dir: "cmd/gmq", below: true, ours: []string{anything}, foreign: []string{anything}, because: "it puts everything together"},
 	{dir: "examples", below: true, ours: []string{"client", "examples"}, because: "what an example needs, everybody else must have too"},
@@ -37,7 +38,7 @@ var rooms = []struct {
 }
 
 // testOnly are the packages that nothing outside of tests may import.
-var testOnly = []string{"internal/journal/journaltest", "internal/tidy", "test"}
+var testOnly = []string{"internal/journal/journaltest", "internal/sim", "internal/tidy", "test"}
 
 func TestArrows(t *testing.T) {
 	for _, f := range sources(t).code {

@@ -1,0 +1,141 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A mutant is a fault as somebody could make it: a change of a line or two. The simulator must find it.
+type mutant struct {
+	name     string
+	file     string // below the module's root
+	old, new string
+	more     [][3]string // file, old and new of further changes
+}
+
+var probe = flag.Bool("sim-probe", false, "TestProbe: look for a fault that was put in")
+
+var onlyFlag = flag.String("sim-mutant", "", "TestMutants: only those whose names hold this")
+
+// mutantSeeds is how many worlds may happen until a fault has shown: about ten seconds on a machine that has nothing else to
+// do. A busy one takes longer and finds the same.
+const mutantSeeds = 60
+
+// TestProbe is run in a binary that has a fault: it lets worlds happen until one of them shows it.
+func TestProbe(t *testing.T) {
+	if !*probe {
+		t.Skip("it is TestMutants that runs this, with a fault put in")
+	}
+	begin := time.Now()
+	for seed := uint64(1); seed <= mutantSeeds; seed++ {
+		cfg := world
+		if seed%4 != 3 {
+			cfg.For = 20 * time.Second // the end of a world shows much
+		}
+		r := Run(seed, cfg)
+		if r.Failure != "" {
+			fmt.Printf("caught by seed %d after %s (%s simulated): %s\n", seed, time.Since(begin).Round(10*time.Millisecond), r.Time.Round(time.Millisecond), r.Failure)
+			return
+		}
+	}
+	t.Fatal("not caught")
+}
+
+// TestMutants builds the broker with one fault at a time, and lets the simulator find it. Production code holds no
+// switches for that: the changed file stands in for the real one while the test binary is built.
+func TestMutants(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it builds a binary for each of the faults")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	slots := make(chan struct{}, 2)
+	var wg sync.WaitGroup
+	var caught [64]string
+	for i, m := range mutants {
+		if !strings.Contains(m.name, *onlyFlag) {
+			continue
+		}
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			caught[i] = try(t, root, filepath.Join(dir, fmt.Sprint(i)), m)
+		})
+	}
+	wg.Wait()
+	for i, m := range mutants {
+		t.Logf("%-60s %s", m.name, caught[i])
+	}
+}
+
+var caughtLine = regexp.MustCompile(`(?m)^caught by .*$`)
+
+// try builds a mutant and runs it, and says how it was caught.
+func try(t *testing.T, root, work string, m mutant) string {
+	if err := os.Mkdir(work, 0o700); err != nil {
+		t.Error(err)
+		return ""
+	}
+	overlay := map[string]string{}
+	for i, c := range append([][3]string{{m.file, m.old, m.new}}, m.more...) {
+		name := filepath.Join(root, c[0])
+		from := name
+		if overlay[name] != "" {
+			from = overlay[name]
+		}
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Error(err)
+			return ""
+		}
+		if n := strings.Count(string(text), c[1]); n != 1 {
+			t.Errorf("%s: %s holds %d times what is to be changed:\n%s", m.name, c[0], n, c[1])
+			return ""
+		}
+		overlay[name] = filepath.Join(work, fmt.Sprint(i, ".go"))
+		if err := os.WriteFile(overlay[name], []byte(strings.Replace(string(text), c[1], c[2], 1)), 0o600); err != nil {
+			t.Error(err)
+			return ""
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": overlay})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(work, "overlay.json"), text, 0o600)
+	}
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	binary := filepath.Join(work, "probe.test")
+	build := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", filepath.Join(work, "overlay.json"), "-o", binary, "./internal/sim")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Errorf("%s does not build: %v\n%s", m.name, err, out)
+		return ""
+	}
+	defer os.Remove(binary)
+	run := exec.Command(binary, "-test.run", "^TestProbe$", "-sim-probe", "-test.timeout", "60s")
+	var out bytes.Buffer
+	run.Stdout, run.Stderr = &out, &out
+	err = run.Run()
+	if line := caughtLine.FindString(out.String()); line != "" {
+		return line
+	}
+	t.Errorf("%s was not caught: %v\n%s", m.name, err, tail(out.Bytes(), 2000))
+	return "NOT CAUGHT"
+}
+
+func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }

@@ -1,0 +1,203 @@
+package sim
+
+import (
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/gmq/gmq/internal/journal/filejournal"
+)
+
+// A task is what elsewhere is a goroutine: it runs until it waits, and then somebody else's turn comes. Its stack
+// is a coroutine's, so production code waits in the middle of whatever it does, as it would with Go's own scheduler.
+type task struct {
+	w      *World
+	name   string
+	next   func() (struct{}, bool)
+	stop   func()
+	yield  func(struct{}) bool
+	killed bool
+	over   bool
+
+	// What it waits for; none of them: it can go on.
+	c     <-chan struct{}
+	cond  *cond
+	until time.Duration // negative: for as long as it takes
+	locks *sync.Mutex   // what it will lock when it goes on
+
+	waiting bool
+	parks   uint64 // how often it has waited
+	woken   moment // when what it waited for last had come
+}
+
+// endOfTask is thrown where a task waits whose process is no more; nothing of it runs after that.
+type endOfTask struct{}
+
+// start makes a task of f.
+func (w *World) start(name string, f func()) *task {
+	t := &task{w: w, name: name, until: -1}
+	t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
+		t.yield = yield
+		defer func() {
+			t.over = true
+			if r := recover(); r != nil && r != (endOfTask{}) {
+				panic(r) // not ours: the code under test has panicked, and the test is to say so
+			}
+		}()
+		f()
+	})
+	w.tasks = append(w.tasks, t)
+	return t
+}
+
+func (t *task) resume() {
+	before := t.w.current
+	t.w.current, t.waiting, t.c, t.cond, t.until = t, false, nil, nil, -1
+	t.next()
+	t.w.current = before
+}
+
+// kill ends the task where it waits. What it defers still runs, and may lock what is free.
+func (t *task) kill() {
+	if t.over {
+		return
+	}
+	locks := t.locks
+	t.killed, t.over = true, true
+	t.stop()
+	if locks != nil { // a lock that it had is nobody's any more
+		locks.TryLock()
+		locks.Unlock()
+	}
+}
+
+// killAll ends tasks, those first that hold no lock when they wake.
+func killAll(tasks []*task) {
+	for _, locked := range []bool{false, true} {
+		for _, t := range tasks {
+			if (t.locks != nil) == locked {
+				t.kill()
+			}
+		}
+	}
+}
+
+// park gives the turn to others.
+func (t *task) park() {
+	t.waiting = true
+	t.parks++
+	if t.killed || !t.yield(struct{}{}) {
+		panic(endOfTask{}) // the process is dead, and this unwinds what it was doing: start recovers it
+	}
+}
+
+// poll reports whether the task can go on.
+func (t *task) poll() bool {
+	if t.over {
+		return false
+	}
+	if !t.waiting {
+		return true
+	}
+	if t.c != nil {
+		select {
+		case <-t.c:
+			t.wake()
+			return true
+		default:
+		}
+	}
+	if t.until >= 0 && t.until <= t.w.now {
+		t.wake()
+		return true
+	}
+	return false
+}
+
+// wake lets the task go on when its turn comes.
+func (t *task) wake() {
+	t.waiting, t.until, t.c = false, -1, nil
+	t.woken = moment{step: t.w.steps, at: t.w.now}
+	if t.cond != nil {
+		t.cond.forget(t)
+	}
+}
+
+// sleep waits for d.
+func (w *World) sleep(d time.Duration) {
+	t := w.current
+	t.until = w.now + d
+	t.park()
+}
+
+// await waits for c, for d at most unless it is negative.
+func (w *World) await(c <-chan struct{}, d time.Duration) {
+	select {
+	case <-c:
+		return
+	default:
+	}
+	t := w.current
+	t.c = c
+	if d >= 0 {
+		t.until = w.now + d
+	}
+	t.park()
+}
+
+// scheduler is what runs a node's process: its tasks die with it.
+type scheduler struct {
+	n *Node
+}
+
+func (s scheduler) Go(f func()) {
+	p := s.n.life
+	p.tasks = append(p.tasks, s.n.w.start(s.n.name, f))
+}
+
+func (s scheduler) Await(c <-chan struct{}, d time.Duration) { s.n.w.await(c, d) }
+
+func (s scheduler) Cond(mu *sync.Mutex) filejournal.Cond { return &cond{w: s.n.w, mu: mu} }
+
+// cond is a sync.Cond for tasks.
+type cond struct {
+	w     *World
+	mu    *sync.Mutex
+	tasks []*task
+}
+
+func (c *cond) Wait() {
+	t := c.w.current
+	t.cond, t.locks = c, c.mu
+	c.tasks = append(c.tasks, t)
+	c.mu.Unlock()
+	defer func() {
+		if !c.mu.TryLock() { // also for a task that is killed here: its caller may defer the Unlock
+			panic("sim: a lock was held by a task that waits") // no room does that: it would stop everything
+		}
+		t.locks = nil
+	}()
+	t.park()
+}
+
+func (c *cond) Signal() {
+	if len(c.tasks) > 0 {
+		c.tasks[0].wake()
+	}
+}
+
+func (c *cond) Broadcast() {
+	for len(c.tasks) > 0 {
+		c.tasks[0].wake()
+	}
+}
+
+func (c *cond) forget(t *task) {
+	t.cond = nil
+	for i, o := range c.tasks {
+		if o == t {
+			c.tasks = append(c.tasks[:i], c.tasks[i+1:]...)
+			return
+		}
+	}
+}
