@@ -23,6 +23,9 @@ func (k *Checker) delivered(c *conn, s *subscription, it *item, auto bool, lo mo
 	}
 	k.again(ch, d)
 	if ch.at != d.queue || ch.seq != d.seq {
+		if ch.last != nil && d.lo <= ch.last.hi {
+			return // its client was slow: it is older than what is known already
+		}
 		k.moved(ch, d)
 	}
 	k.inTime(ch, d)
