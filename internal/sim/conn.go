@@ -20,6 +20,7 @@ type conn struct {
 	ring   chan struct{} // there is something in in, or the end; holds one
 	closed bool          // by the client, or lost
 	gone   uint64        // the step in which it was
+	since  moment        // it is there
 	over   chan struct{} // closed when everything was sent
 	stuck  bool          // the client does not read for the time being
 
@@ -41,6 +42,7 @@ func (c *Client) dial(n *Node) *conn {
 	k.reader, k.writer = w.start(c.name+"<", k.read), w.start(c.name+">", k.write)
 	l.tasks = append(l.tasks, k.reader, k.writer)
 	l.conns = append(l.conns, k)
+	k.since = k.moment()
 	w.note(c.name, "connects to %s, session %d", n.name, k.number)
 	return k
 }
@@ -109,8 +111,8 @@ func (k *conn) read() {
 func (k *conn) write() {
 	w := k.c.w
 	defer close(k.over)
+	from := k.since
 	chunks, more := k.session.Outgoing(nil)
-	from := k.moment()
 	for ; more; chunks, more = k.session.Outgoing(chunks[:0]) {
 		lo := from
 		if k.writer.parks > 0 {

@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -121,7 +122,8 @@ func (l *life) start() (err error) {
 	if l.log, err = filejournal.Open(n.disk, "data", logOptions(n)); err != nil {
 		return err
 	}
-	if cut := l.log.Recovered(); cut.Cut > 0 {
+	cut := l.log.Recovered()
+	if cut.Cut > 0 {
 		n.w.stats.Torn++
 		for _, f := range n.flips {
 			if f.file == cut.CutFile && f.at >= cut.End {
@@ -148,6 +150,9 @@ func (l *life) start() (err error) {
 		return err
 	}
 	l.broker = b
+	n.flips = slices.DeleteFunc(n.flips, func(f flip) bool { // where nothing is yet, and where something will be
+		return f.at >= cut.End && strings.HasSuffix(f.file, fmt.Sprintf("%010d.seg", cut.Segment))
+	})
 	n.w.stats.Starts++
 	n.w.note(n.name, "life %d serves, log %+v", l.number, l.log.Recovered())
 	if n.doomed {

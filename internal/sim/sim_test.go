@@ -13,6 +13,7 @@ import (
 var (
 	seedFlag  = flag.Uint64("sim-seed", 0, "let the world of this seed happen alone")
 	seedsFlag = flag.Int("sim-seeds", 150, "how many worlds TestSimulation lets happen")
+	fromFlag  = flag.Uint64("sim-from", 1, "the seed of the first of them")
 	traceFlag = flag.String("sim-trace", "", "write the whole history of sim-seed to this file")
 )
 
@@ -53,7 +54,7 @@ func TestSimulation(t *testing.T) {
 	for range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for i := range next {
-				reports[i] = Run(uint64(i+1), world)
+				reports[i] = Run(*fromFlag+uint64(i), world)
 			}
 		})
 	}
