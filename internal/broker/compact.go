@@ -7,9 +7,9 @@ import (
 
 // What one turn does at most for a compaction: whatever the size of the state, others wait no longer than this takes.
 const (
-	snapshotStep   = 128 << 10 // bytes of the snapshot
-	moveStep       = 256 << 10 // bytes of messages proposed anew
-	snapshotUnsent = 4 << 20   // bytes that may wait for the disk
+	snapshotStep   = 16 << 10 // bytes of the snapshot: some thousand messages of a packed backlog
+	moveStep       = 64 << 10 // bytes of messages proposed anew
+	snapshotUnsent = 4 << 20  // bytes that may wait for the disk
 )
 
 // A compaction is a snapshot that is being written, and the moving of what is left of sparse segments to

@@ -333,8 +333,6 @@ func (sh *shard) turn() {
 		}
 	}
 	for _, st := range sh.stores {
-		sh.compact(st)
-		sh.rebase(st)
 		if err := st.journal.Failed(); err != nil {
 			sh.b.fail(err)
 		}
@@ -345,6 +343,10 @@ func (sh *shard) turn() {
 	}
 	sh.flush()
 	sh.giveBack()
+	for _, st := range sh.stores { // nobody waits for these
+		sh.compact(st)
+		sh.rebase(st)
+	}
 }
 
 // reply is the chunk to which replies and deliveries of s are appended in this turn.

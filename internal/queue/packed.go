@@ -19,7 +19,7 @@ const (
 	packAge                 // another age: varint, the difference
 	packFlags               // flags: a byte
 	packCounts              // attempts, uncounted: uvarints
-	packMissing             // there is none
+	packMissing             // there is none, nor are those behind it, as many as the byte that follows says
 	packDelayed             // it is not ready but delayed; chunk.dues says until when
 )
 
@@ -38,7 +38,7 @@ func (cs *chunks) unpack(c *chunk) {
 	} else {
 		c.m = new([chunkLen]msg)
 	}
-	readPacked(c.packed, c.m)
+	readPacked(&reader{b: c.packed}, c.m)
 	c.packed = nil
 }
 
@@ -48,7 +48,7 @@ func (c *chunk) look(tmp *[chunkLen]msg) *[chunkLen]msg {
 		return c.m
 	}
 	*tmp = [chunkLen]msg{}
-	readPacked(c.packed, tmp)
+	readPacked(&reader{b: c.packed}, tmp)
 	return tmp
 }
 
@@ -94,10 +94,14 @@ func expected(before *msg) msg {
 
 func appendPacked(dst []byte, ms *[chunkLen]msg) []byte {
 	var want msg
-	for i := range ms {
+	for i := 0; i < chunkLen; i++ {
 		m := &ms[i]
 		if m.state == gone {
-			dst = append(dst, packMissing)
+			first := i
+			for i+1 < chunkLen && ms[i+1].state == gone {
+				i++
+			}
+			dst = append(dst, packMissing, byte(i-first))
 			continue
 		}
 		at := len(dst)
@@ -136,13 +140,13 @@ func appendPacked(dst []byte, ms *[chunkLen]msg) []byte {
 	return dst
 }
 
-// readPacked is the opposite of appendPacked, which wrote b.
-func readPacked(b []byte, ms *[chunkLen]msg) {
-	r := reader{b: b}
+// readPacked is the opposite of appendPacked; ms must be zero.
+func readPacked(r *reader, ms *[chunkLen]msg) {
 	var want msg
-	for i := range ms {
+	for i := 0; i < chunkLen && r.err == nil; i++ {
 		what := r.byte()
 		if what&packMissing != 0 {
+			i += int(r.byte())
 			continue
 		}
 		m := &ms[i]

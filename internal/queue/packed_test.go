@@ -36,7 +36,8 @@ func TestPackedIsTheSame(t *testing.T) {
 			ms[i], last = m, m
 		}
 		packed := appendPacked(nil, &ms)
-		if readPacked(packed, &back); back != ms {
+		r := reader{b: packed}
+		if readPacked(&r, &back); back != ms || len(r.b) > 0 || r.err != nil {
 			t.Fatalf("packed and unpacked, %+v is %+v", ms, back)
 		}
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // snapshotVersion is the first byte of every snapshot. A later version reads
-// the earlier ones.
-const snapshotVersion = 1
+// the earlier ones. Version 1 wrote each message on its own; since 2 chunks are packed.
+const snapshotVersion = 2
 
 // A Snapshot writes the whole journaled state as it is when it begins, a piece at a time, while commands go on
 // being applied: what they change is written down first (changes).
@@ -127,28 +127,6 @@ func (s *Snapshot) passOver(c *chunk) {
 	}
 }
 
-// encode appends the messages of a chunk.
-func (s *Snapshot) encode(dst []byte, q *Queue, c *chunk) []byte {
-	c.epoch = s.st.epoch
-	first := true
-	ms := c.look(&s.tmp)
-	for i := range ms {
-		m, seq := &ms[i], c.key<<chunkBits|uint64(i)
-		if m.state == gone {
-			continue
-		}
-		dst = binary.AppendUvarint(dst, seq)
-		if first {
-			dst, first = binary.AppendVarint(dst, c.base), false
-		}
-		dst = q.appendMessage(dst, seq, c, m)
-		if s.sparse != nil && s.sparse(m.ref) {
-			s.found(q, seq, m.span())
-		}
-	}
-	return dst
-}
-
 // AppendSnapshot appends the whole journaled state in one go: the same bytes for the same state.
 func (st *State) AppendSnapshot(dst []byte) []byte {
 	s := st.BeginSnapshot(nil, nil)
@@ -183,47 +161,17 @@ func (q *Queue) appendHead(dst []byte) []byte {
 	return binary.AppendUvarint(dst, uint64(len(q.dedup.order)-q.dedup.first))
 }
 
-// appendMessage: what is leased is written as ready.
-func (q *Queue) appendMessage(dst []byte, seq uint64, c *chunk, m *msg) []byte {
-	dst = append(dst, m.flags&keptFlags)
-	dst = binary.AppendUvarint(dst, uint64(m.ref))
-	dst = binary.AppendUvarint(dst, uint64(m.size))
-	dst = binary.AppendUvarint(dst, uint64(m.over))
-	dst = binary.AppendUvarint(dst, uint64(m.attempts))
-	dst = binary.AppendUvarint(dst, uint64(m.uncounted))
-	dst = binary.AppendUvarint(dst, uint64(m.ageShares))
-	when := int64(0)
-	if m.state == delayed {
-		when = c.due(seq).at
-	}
-	dst = binary.AppendVarint(dst, when)
-	if m.age() == tooOld {
-		dst = binary.AppendVarint(dst, q.late[seq])
-	}
-	if m.flags&msgExtra != 0 {
-		x := q.extras[seq]
-		dst = appendString(binary.AppendVarint(dst, x.expires), x.key)
-	}
-	if m.flags&msgDead != 0 {
-		d := q.dead[seq]
-		dst = appendString(dst, d.Queue)
-		dst = binary.AppendUvarint(dst, d.Seq)
-		dst = binary.AppendUvarint(dst, uint64(d.Attempts))
-		dst = appendString(dst, d.Reason)
-	}
-	return dst
-}
-
 // LoadSnapshot makes an empty state what AppendSnapshot wrote.
 func (st *State) LoadSnapshot(b []byte) error {
 	r := &reader{b: b}
-	if v := r.byte(); v != snapshotVersion {
+	version := r.byte()
+	if version < 1 || version > snapshotVersion {
 		return errors.New("snapshot of an unknown version")
 	}
 	st.now = r.varint()
 	st.nextID = uint32(r.uvarint())
 	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
-		st.loadQueue(r)
+		st.loadQueue(r, version)
 	}
 	if r.err == nil && (len(r.b) > 0 || st.now < 0) {
 		return errSnapshot
@@ -233,7 +181,7 @@ func (st *State) LoadSnapshot(b []byte) error {
 
 var errSnapshot = errors.New("snapshot holds what no state can")
 
-func (st *State) loadQueue(r *reader) {
+func (st *State) loadQueue(r *reader, version byte) {
 	id := uint32(r.uvarint())
 	name, s := r.string(), r.settings()
 	if id == 0 || st.ids[id] != nil || st.names[name] != nil {
@@ -257,50 +205,13 @@ func (st *State) loadQueue(r *reader) {
 	}
 	live, ids := r.uvarint(), r.uvarint()
 	q.dedup.load(r, ids)
-	before := uint64(0)
-	for ; live > 0 && r.err == nil; live-- {
-		before = st.loadMessage(q, r, before)
+	if version == 1 {
+		st.loadSingly(q, r, live)
+		return
 	}
-}
-
-// loadMessage reads the message behind the one whose seq was before, and returns its seq.
-func (st *State) loadMessage(q *Queue, r *reader, before uint64) uint64 {
-	seq, base := r.uvarint(), int64(0)
-	if q.tail != nil && q.tail.key == seq>>chunkBits {
-		base = q.tail.base
-	} else {
-		base = r.varint()
+	for live > 0 && r.err == nil {
+		live = st.loadChunk(q, r, live)
 	}
-	flags := r.byte()
-	ref, size, over := Ref(r.uvarint()), uint32(r.uvarint()), uint16(r.uvarint())
-	attempts, uncounted := uint16(r.uvarint()), uint16(r.uvarint())
-	age, due := uint32(r.uvarint()), r.varint()
-	if seq <= before || seq > q.last || flags&^keptFlags != 0 || (&msg{flags: flags}).priority() > 9 {
-		r.fail(errSnapshot)
-	}
-	if r.err != nil {
-		return seq
-	}
-	q.packSome()
-	c, m := q.put(seq, base)
-	m.ref, m.size, m.over, m.ageShares, m.attempts, m.uncounted, m.flags = ref, size, over, age, attempts, uncounted, flags
-	q.Bytes += m.body()
-	st.liveN++
-	if m.age() == tooOld {
-		q.setLate(seq, r.varint())
-	}
-	if flags&msgExtra != 0 {
-		q.setExtra(seq, m, extra{expires: r.varint(), key: r.string()})
-	}
-	if flags&msgDead != 0 {
-		if q.dead == nil {
-			q.dead = map[uint64]*Dead{}
-		}
-		q.dead[seq] = &Dead{Queue: r.string(), Seq: r.uvarint(), Attempts: uint32(r.uvarint()), Reason: r.string()}
-	}
-	st.wait(q, seq, c, m, due)
-	st.mortal(q, seq, c, m)
-	return seq
 }
 
 func appendRemembered(dst []byte, es []remembered) []byte {

@@ -8,12 +8,13 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
 
-var golden = flag.Bool("golden", false, "write testdata/golden-v1 anew; not once it has been released")
+var golden = flag.Bool("golden", false, "write testdata/golden-v2 anew; not once it has been released")
 
 // everything is a journal in which every kind of record occurs.
 func everything(t testing.TB) *rig {
@@ -218,8 +219,13 @@ func TestSnapshotAges(t *testing.T) {
 
 // TestGolden: what the first release wrote means the same for ever.
 func TestGolden(t *testing.T) {
-	const name = "testdata/golden-v1"
-	if *golden {
+	for _, name := range []string{"testdata/golden-v1", "testdata/golden-v2"} { // v2: snapshots of packed chunks
+		t.Run(filepath.Base(name), func(t *testing.T) { replayGolden(t, name, *golden && name == "testdata/golden-v2") })
+	}
+}
+
+func replayGolden(t *testing.T, name string, write bool) {
+	if write {
 		r := everything(t)
 		var b []byte
 		for _, rec := range r.log {

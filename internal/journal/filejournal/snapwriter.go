@@ -16,6 +16,9 @@ import (
 // lowBacklog is the backlog at which the owner of a snapshot is woken to write more.
 const lowBacklog = 1 << 20
 
+// syncStep is how much of a snapshot is synced at a time: the log's own syncs wait behind it in the disk's queue.
+const syncStep = 2 << 20
+
 // snapWriter is a snapshot on its way to its file. The shard hands pieces over, the snapshotter writes them.
 type snapWriter struct {
 	shard *Shard
@@ -30,6 +33,7 @@ type snapWriter struct {
 	// The snapshotter's.
 	file  vfs.File
 	off   int64
+	safe  int64 // synced up to here
 	crc   uint32
 	given bool // up, for want of space
 }
@@ -177,12 +181,16 @@ func (w *snapWriter) put(b []byte) error {
 	}
 	w.off += int64(len(b))
 	w.crc = crc32.Update(w.crc, castagnoli, b)
-	return nil
+	if w.off-w.safe < syncStep {
+		return nil
+	}
+	w.safe = w.off
+	return w.noSpace(w.file.Sync())
 }
 
 // noSpace gives the snapshot up where the error says that there is no space; the one before stays.
 func (w *snapWriter) noSpace(err error) error {
-	if !isFull(err) {
+	if err == nil || !isFull(err) {
 		return err
 	}
 	w.given = true
