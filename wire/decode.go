@@ -26,6 +26,8 @@ type Decoder struct {
 
 	buf   []byte   // unescaped text
 	names [][]byte // the names of the headers being read
+
+	last last
 }
 
 // NewDecoder makes a Decoder that refuses bodies of more than maxBody bytes;
@@ -39,8 +41,13 @@ const (
 )
 
 // Decode reads a line, without its end, into r. Whatever the error, r.ID is
-// the request's id if one could be read, and r.Op its operation likewise.
+// the request's id if one could be read, and r.Op its operation likewise. What was decoded into r
+// is to be left as it is: the next Decode may build on it.
 func (d *Decoder) Decode(line []byte, r *Request) *Error {
+	if d.again(line, r) {
+		return nil
+	}
+	d.last.r = nil
 	d.reset(line, r)
 	end := d.object(space(line, 0))
 	if end >= 0 {
@@ -51,7 +58,11 @@ func (d *Decoder) Decode(line []byte, r *Request) *Error {
 	if end < 0 {
 		return notJSON(line, ^end)
 	}
-	return d.finish()
+	err := d.finish()
+	if err == nil {
+		d.keep()
+	}
+	return err
 }
 
 func (d *Decoder) reset(line []byte, r *Request) {

@@ -34,6 +34,10 @@ type Delivery struct {
 	// since 1970); "" and 0 are left out.
 	State string
 	Until int64
+
+	// The time last appended, and its text: messages that came together have the same one.
+	time int64
+	text [29]byte
 }
 
 // DeadInfo is where a message died, and of what.
@@ -70,7 +74,11 @@ func AppendDelivery(dst []byte, m *Delivery) []byte {
 		dst = AppendString(dst, m.Receipt)
 	}
 	dst = append(dst, `,"published":`...)
-	dst = AppendTime(dst, m.Published)
+	if m.Published != m.time || m.text[0] == 0 {
+		m.time = m.Published
+		copy(m.text[:], AppendTime(m.text[:0], m.Published))
+	}
+	dst = append(dst, m.text[:]...)
 	if m.Redelivered {
 		dst = append(dst, `,"redelivered":true`...)
 	}

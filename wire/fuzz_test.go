@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -270,4 +271,49 @@ func FuzzFrame(f *testing.F) {
 			t.Fatalf("%v, but encoding/json says %v", err, object)
 		}
 	})
+}
+
+// FuzzAgain: what a decoder has read before changes nothing of what the next line means.
+func FuzzAgain(f *testing.F) {
+	for _, pair := range [][2]string{
+		{`{"op":"publish","queue":"q","id":7,"body":"a"}`, `{"op":"publish","queue":"q","id":8,"body":[1,2]}`},
+		{`{"op":"publish","queue":"q","body":"a"}`, `{"op":"publish","queue":"q","body":"b","key":"k"}`},
+		{`{"op":"publish","id":7,"topic":"a.b","quiet":true,"body":{}}`, `{"op":"publish","id":07,"topic":"a.b","quiet":true,"body":{}}`},
+		{`{"op":"publish","queue":"a7","id":-7,"create":false,"body":1}`, `{"op":"publish","queue":"a7","id":-8.5,"create":false,"body":1 }`},
+		{`{"op":"publish","queue":"q","body":"a"}`, `{"op":"publish","queue":"q","body":"b"`},
+		{`{"op":"publish","queue":"q","body":"a"}`, `{"op":"publish","queue":"q","body":` + strings.Repeat("[", 64) + strings.Repeat("]", 64) + `}`},
+		{`{"op":"publish","queue":"q","body":"a"}`, `{"op":"publish","queue":"q","body":"` + strings.Repeat("a", 100) + `"}`},
+		{`{"op":"publish","queue":"q","body":"a"}`, "{\"op\":\"publish\",\"queue\":\"q\",\"body\":\"\xff\"}"},
+		{`{"op":"publish","queue":"q","body":"a"}`, `{"op":"ping"}`},
+	} {
+		f.Add([]byte(pair[0]), []byte(pair[1]))
+	}
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		d, again, fresh := NewDecoder(64), Request{}, Request{}
+		d.Decode(slices.Clone(first), &again)
+		for range 2 {
+			err, want := d.Decode(slices.Clone(second), &again), NewDecoder(64).Decode(second, &fresh)
+			if (err == nil) != (want == nil) || err != nil && err.Error() != want.Error() {
+				t.Fatalf("%s\nafter %s\nis %v, by itself %v", second, first, err, want)
+			}
+			if err == nil && !reflect.DeepEqual(normal(again), normal(fresh)) {
+				t.Fatalf("%s\nafter %s\nis %+v\nby itself %+v", second, first, again, fresh)
+			}
+		}
+	})
+}
+
+// normal tells empty slices of a request from nil no more: what is kept for the next line makes the difference.
+func normal(r Request) Request {
+	r.Messages, r.Seqs, r.Receipts = slices.Clone(r.Messages), slices.Clone(r.Seqs), slices.Clone(r.Receipts)
+	if len(r.Messages) == 0 {
+		r.Messages = nil
+	}
+	if len(r.Seqs) == 0 {
+		r.Seqs = nil
+	}
+	if len(r.Receipts) == 0 {
+		r.Receipts = nil
+	}
+	return r
 }

@@ -156,12 +156,12 @@ func (sh *shard) describe(st *store, d *queue.Delivery, record []byte) error {
 	if err != nil {
 		return fmt.Errorf("queue %q, message %d: %w", d.C.Queue.Name, d.Seq, err)
 	}
-	key, topic := e.Names()
 	sh.scratch = queue.AppendReceipt(sh.scratch[:0], st.state.Receipt(d.C.Queue, d.Number))
-	sh.delivery = wire.Delivery{
-		Queue: d.C.Queue.Name, Seq: d.Seq, Attempt: d.Attempt, Receipt: sh.scratch, Published: e.Published,
-		Redelivered: d.Redelivered, Headers: e.Headers, Key: key, Topic: topic, Base64: e.Base64, Body: e.Body,
-	}
+	w := &sh.delivery
+	w.Queue, w.Seq, w.Attempt, w.Receipt, w.Published = d.C.Queue.Name, d.Seq, d.Attempt, sh.scratch, e.Published
+	w.Redelivered, w.Headers, w.Base64, w.Body = d.Redelivered, e.Headers, e.Base64, e.Body
+	w.Key, w.Topic = e.Names()
+	w.Pushed, w.Sub, w.Dropped, w.State, w.Until, w.Dead = false, 0, 0, "", 0, nil
 	if d.Dead != nil {
 		sh.dead = deadInfo(d.Dead)
 		sh.delivery.Dead = &sh.dead

@@ -219,6 +219,9 @@ type Envelope struct {
 
 // Names are the message's key and the topic that it was published to, nil where there is none.
 func (e *Envelope) Names() (key, topic []byte) {
+	if len(e.options) == 0 {
+		return nil, nil
+	}
 	o, _ := parseOptions(e.options, 0) // Apply has read them before
 	return o.key, o.topic
 }

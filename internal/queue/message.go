@@ -166,6 +166,7 @@ type chunks struct {
 	spare      *chunk // the one last taken out, to be used again
 	free       []*[chunkLen]msg
 	sweep      *chunk // where packSome goes on
+	stored     uint32 // how often it was called
 }
 
 // find returns the message, or nil where it is gone.

@@ -8,8 +8,8 @@ import "encoding/binary"
 // packBehind is how many chunks behind the cursor's stay as they are: they will be needed soon. Tests change it.
 var packBehind uint64 = 64
 
-// sweepChunks is how many chunks the sweep looks at for each message.
-const sweepChunks = 1
+// The sweep looks at one chunk for every sweepEvery messages, a power of two and fewer than a chunk's.
+const sweepEvery = 8
 
 // What a message in a packed chunk has beyond what its neighbour before leads to expect.
 const (
@@ -53,19 +53,20 @@ func (c *chunk) look(tmp *[chunkLen]msg) *[chunkLen]msg {
 }
 
 // packSome packs chunks that will not be needed soon: the one before the tail, and what the sweep comes upon. That
-// goes round and round through all of them, a few for each message that is stored: what was unpacked out of turn does not stay so.
+// goes round and round through all of them, one for every few messages that are stored: what was unpacked out of turn does not stay so.
 func (cs *chunks) packSome() {
 	if t := cs.tail; t != nil && t.prev != nil && t.live < 2 {
 		cs.pack(t.prev)
 	}
-	for range sweepChunks {
-		if cs.sweep == nil {
-			cs.sweep = cs.from
-		}
-		if cs.sweep != nil {
-			cs.pack(cs.sweep)
-			cs.sweep = cs.sweep.next
-		}
+	if cs.stored++; cs.stored&(sweepEvery-1) != 0 {
+		return
+	}
+	if cs.sweep == nil {
+		cs.sweep = cs.from
+	}
+	if cs.sweep != nil {
+		cs.pack(cs.sweep)
+		cs.sweep = cs.sweep.next
 	}
 }
 

@@ -61,7 +61,7 @@ func TestBacklogIsPacked(t *testing.T) {
 	for i := range 100 {
 		b.apply(t, AppendCancel(nil, 2, b.now, uint64(i*chunkLen+7)))
 	}
-	b.publish(t, 4*chunkLen)
+	b.publish(t, 100*sweepEvery+4*chunkLen)
 	if n := packed(); n < 100-int(packBehind)-8 {
 		t.Errorf("%d of 100 chunks are packed after one message of each was cancelled", n)
 	}

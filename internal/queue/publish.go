@@ -24,6 +24,14 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	if len(e.options) == 0 && record[1]&flagMore == 0 && len(st.group) == 0 && q != nil { // as publishGroup would, with less ado
+		p := piece{span: span, body: int64(len(e.Body)), priority: DefaultPriority}
+		if !st.makeRoom(q, 1, p.body) {
+			return Outcome{Refusal: Full, Queue: q}, nil
+		}
+		st.store(q, &p, 0)
+		return Outcome{Queue: q, Seq: q.last, N: 1}, nil
+	}
 	o, err := parseOptions(e.options, st.now)
 	if err != nil {
 		return Outcome{}, err
