@@ -21,7 +21,7 @@ func (d *Decoder) keep() {
 	if r.Op != OpPublish || r.Set&^plainFields != 0 {
 		return
 	}
-	if cap(r.Messages) > keepItems || cap(r.Seqs) > keepItems || cap(r.Receipts) > keepItems || cap(d.buf) > keepBuf { // reset is to let go of it
+	if cap(r.Messages) > keepItems || cap(r.Seqs) > keepSeqs || cap(r.Receipts) > keepItems || cap(d.buf) > keepBuf { // reset is to let go of it
 		return
 	}
 	body := r.Messages[0].Body

@@ -38,6 +38,7 @@ func NewDecoder(maxBody int) *Decoder { return &Decoder{maxBody: maxBody} }
 const (
 	keepBuf   = 64 << 10
 	keepItems = 1024
+	keepSeqs  = 8192
 )
 
 // Decode reads a line, without its end, into r. Whatever the error, r.ID is
@@ -75,7 +76,7 @@ func (d *Decoder) reset(line []byte, r *Request) {
 	d.top.Priority = DefaultPriority
 	d.buf, d.names = kept(d.buf, keepBuf)[:0], kept(d.names, keepItems)[:0]
 	messages := kept(r.Messages, keepItems)[:0]
-	seqs := kept(r.Seqs, keepItems)[:0]
+	seqs := kept(r.Seqs, keepSeqs)[:0]
 	receipts := kept(r.Receipts, keepItems)[:0]
 	*r = Request{} // cleared in place, and not copied from a filled one: it is large
 	r.Messages, r.Seqs, r.Receipts = messages, seqs, receipts

@@ -86,6 +86,7 @@ type instance struct {
 }
 
 func serve(cfg config.Config, load func() (config.Config, error)) error {
+	paceGarbage()
 	in := &instance{cfg: cfg, load: load, failed: make(chan error, 1)}
 	in.log, in.level = newLogger(cfg.Log)
 	signals := make(chan os.Signal, 4)

@@ -44,7 +44,7 @@ func check(st *State) string {
 	return checkEnds(st)
 }
 
-func checkChunks(_ *State, q *Queue) string {
+func checkChunks(st *State, q *Queue) string {
 	var before *chunk
 	n, hit, from := 0, q.hit == nil, q.from == nil
 	for c := q.head; c != nil; before, c = c, c.next {
@@ -71,7 +71,7 @@ func checkChunks(_ *State, q *Queue) string {
 			return fmt.Sprintf("chunk %d: live %d counted %d, leased %d counted %d", c.key, live, c.live, leasedN, c.leased)
 		case live == 0 && c.next != nil:
 			return fmt.Sprintf("chunk %d is empty and not the last", c.key)
-		case c == q.spare:
+		case slices.Contains(st.pool.chunks, c) || slices.Contains(st.pool.late, c):
 			return fmt.Sprintf("chunk %d is in use and spare", c.key)
 		}
 		hit, from = hit || q.hit == c, from || q.from == c

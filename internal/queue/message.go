@@ -157,14 +157,52 @@ func (q *Queue) setLate(seq uint64, at int64) {
 	q.late[seq] = at
 }
 
+// poolMost is how many of each a pool keeps.
+const poolMost = 64
+
+// A pool keeps what chunks are made of, to be used again by any queue of a state.
+type pool struct {
+	chunks []*chunk // empty, with their arrays
+	late   []*chunk // as chunks, but the command that is being applied may still look at them
+	msgs   []*[chunkLen]msg
+}
+
+// ripen is called between two commands.
+func (p *pool) ripen() {
+	if len(p.late) > 0 {
+		p.chunks, p.late = append(p.chunks, p.late...), p.late[:0]
+	}
+}
+
+func (p *pool) chunk() *chunk {
+	n := len(p.chunks)
+	if n == 0 {
+		return &chunk{m: p.array()}
+	}
+	c := p.chunks[n-1]
+	p.chunks = p.chunks[:n-1]
+	return c
+}
+
+// array is an array of messages that are gone.
+func (p *pool) array() *[chunkLen]msg {
+	n := len(p.msgs)
+	if n == 0 {
+		return new([chunkLen]msg)
+	}
+	m := p.msgs[n-1]
+	p.msgs = p.msgs[:n-1]
+	*m = [chunkLen]msg{}
+	return m
+}
+
 // chunks is the messages of one queue.
 type chunks struct {
+	pool       *pool
 	byKey      map[uint64]*chunk
 	head, tail *chunk
 	hit        *chunk // the one last found
 	from       *chunk // where Queue.cursor points to, or the first chunk behind it
-	spare      *chunk // the one last taken out, to be used again
-	free       []*[chunkLen]msg
 	sweep      *chunk // where packSome goes on
 	stored     uint32 // how often it was called
 }
@@ -192,11 +230,7 @@ func (cs *chunks) put(seq uint64, at int64) (*chunk, *msg) {
 	c := cs.tail
 	if c == nil || c.key != key {
 		old := cs.tail
-		c = cs.spare
-		if c == nil {
-			c = &chunk{m: new([chunkLen]msg)}
-		}
-		cs.spare = nil
+		c = cs.pool.chunk()
 		*c = chunk{key: key, base: at, prev: old, m: c.m}
 		if old != nil {
 			old.next = c
@@ -246,7 +280,9 @@ func (cs *chunks) remove(c *chunk) {
 	if cs.sweep == c {
 		cs.sweep = c.next
 	}
-	cs.spare = c
+	if p := cs.pool; len(p.chunks)+len(p.late) < poolMost && c.m != nil {
+		p.late = append(p.late, c)
+	}
 }
 
 // oldest is the lowest seq that is not gone, 0 where there is none.

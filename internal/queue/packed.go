@@ -32,12 +32,7 @@ func (cs *chunks) msgs(c *chunk) *[chunkLen]msg {
 }
 
 func (cs *chunks) unpack(c *chunk) {
-	if n := len(cs.free); n > 0 {
-		c.m, cs.free = cs.free[n-1], cs.free[:n-1]
-		*c.m = [chunkLen]msg{}
-	} else {
-		c.m = new([chunkLen]msg)
-	}
+	c.m = cs.pool.array()
 	readPacked(&reader{b: c.packed}, c.m)
 	c.packed = nil
 }
@@ -82,8 +77,8 @@ func (cs *chunks) pack(c *chunk) {
 	}
 	var room [chunkLen * 32]byte
 	c.packed = append([]byte(nil), appendPacked(room[:0], c.m)...)
-	if len(cs.free) < 8 {
-		cs.free = append(cs.free, c.m)
+	if p := cs.pool; len(p.msgs) < poolMost {
+		p.msgs = append(p.msgs, c.m)
 	}
 	c.m = nil
 }

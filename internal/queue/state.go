@@ -107,6 +107,7 @@ type State struct {
 	turn      int
 	removed   []*Consumer
 	spare     []*leases
+	pool      pool
 	retained  []Span
 	released  []Span
 }
@@ -201,6 +202,7 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 	if len(record) < headBytes {
 		return Outcome{}, errShort
 	}
+	st.pool.ripen()
 	kind := record[0]
 	if kind > lastKind {
 		return Outcome{}, fmt.Errorf("record of unknown kind %d", kind)
@@ -314,7 +316,7 @@ func (st *State) create(id uint32, r *reader) (Outcome, error) {
 const maxID = 1<<32 - 4 // the last even id whose neighbours are ids as well
 
 func (st *State) add(id uint32, name string, s Settings) *Queue {
-	q := &Queue{ID: id, Name: name, Settings: s, cursor: 1}
+	q := &Queue{ID: id, Name: name, Settings: s, cursor: 1, chunks: chunks{pool: &st.pool}}
 	st.ids[id], st.names[name] = q, q
 	return q
 }
