@@ -140,6 +140,13 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gmq: connect to %s: %w", c.addr, err)
 	}
+	if c.cfg.tls != nil {
+		plain := conn
+		if conn, err = secured(ctx, plain, c.addr, c.cfg.tls); err != nil {
+			_ = plain.Close()
+			return nil, fmt.Errorf("gmq: connect to %s: %w", c.addr, err)
+		}
+	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	l := newLink(c, conn)
 	hello, err := l.greet(c.helloTail())

@@ -2,6 +2,7 @@ package gmq
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"time"
@@ -18,6 +19,7 @@ type config struct {
 	user, password string
 	token          string
 	dial           DialFunc
+	tls            *tls.Config // nil is plain
 	log            *slog.Logger
 	backoffMin     time.Duration
 	backoffMax     time.Duration

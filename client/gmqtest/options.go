@@ -5,6 +5,7 @@ type Option interface{ apply(*config) }
 
 type config struct {
 	file   bool
+	tls    bool
 	limits Limits
 }
 
@@ -15,6 +16,10 @@ func (f optionFunc) apply(c *config) { f(c) }
 // File keeps queues in files, in a directory that ends with the test; every confirm is synced. Without it
 // all is in memory, also the queues that ask for the storage file and are told that they have it.
 func File() Option { return optionFunc(func(c *config) { c.file = true }) }
+
+// TLS lets the server take connections with TLS alone, by a certificate for localhost and 127.0.0.1 that [Server.TLS] trusts.
+// The clients of [Server.Client] use it.
+func TLS() Option { return optionFunc(func(c *config) { c.tls = true }) }
 
 // Limits are what a server allows. What is 0 stays as the real server has it.
 type Limits struct {

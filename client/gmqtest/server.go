@@ -31,6 +31,8 @@ type Server struct {
 	clock *Clock
 	door  *door
 
+	encryption *encryption // nil without TLS
+
 	mu   sync.Mutex // guards life, and that one at a time moves the clock or restarts
 	life *life      // nil after a restart that failed
 }
@@ -54,6 +56,12 @@ func NewServer(t testing.TB, opts ...Option) *Server {
 	s.cfg.limits = s.cfg.limits.withDefaults()
 	if s.cfg.file {
 		s.data = t.TempDir()
+	}
+	if s.cfg.tls {
+		var err error
+		if s.encryption, err = encrypt(); err != nil {
+			t.Fatalf("gmqtest: %v", err)
+		}
 	}
 	s.clock = &Clock{srv: s}
 	s.clock.now.Store(time.Now().UnixNano())
@@ -91,7 +99,11 @@ func (s *Server) Client(t testing.TB, opts ...gmq.Option) *gmq.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c, err := gmq.Dial(ctx, s.Addr(), append([]gmq.Option{gmq.Backoff(time.Millisecond, 20*time.Millisecond)}, opts...)...)
+	ours := []gmq.Option{gmq.Backoff(time.Millisecond, 20*time.Millisecond)}
+	if s.encryption != nil {
+		ours = append(ours, gmq.WithTLS(s.TLS()))
+	}
+	c, err := gmq.Dial(ctx, s.Addr(), append(ours, opts...)...)
 	if err != nil {
 		t.Fatalf("gmqtest: %v", err)
 	}
@@ -170,7 +182,11 @@ func (s *Server) begin() (*life, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.closeWAL())
 	}
-	l.server = server.New(server.Options{Broker: l.broker, Log: s.log, MaxConnections: s.cfg.limits.MaxConnections})
+	opt := server.Options{Broker: l.broker, Log: s.log, MaxConnections: s.cfg.limits.MaxConnections}
+	if s.encryption != nil {
+		opt.TLS = s.encryption.server
+	}
+	l.server = server.New(opt)
 	l.served.Go(func() {
 		if err := l.server.Serve(s.door); err != nil {
 			s.t.Errorf("gmqtest: %v", err)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -12,38 +11,37 @@ import (
 
 func newConfig(g *globals) *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Check a configuration, or show the one in effect"}
-	cmd.AddCommand(newConfigCheck(), newConfigShow(g))
+	cmd.AddCommand(newConfigCheck(g), newConfigShow(g))
 	return cmd
 }
 
-func newConfigCheck() *cobra.Command {
-	var insecure bool
+func newConfigCheck(g *globals) *cobra.Command {
+	var insecure, strict bool
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Say whether a configuration file is good",
-		Long: `Check reads a configuration file as the server would and ends with exit code 1 and
-everything that is wrong with it, line by line. Variables of the environment do
-not count: it is the file that is checked. FILE may be - or /dev/stdin.`,
+		Long: `Check reads a configuration file as the server would, and the certificates that it names, and ends with
+exit code 1 and everything that is wrong with it, line by line. It says when the certificate expires, and
+which settings are weak; with --strict the latter is wrong too, as for gmq check. Variables of the
+environment do not count: it is the file that is checked. FILE may be - or /dev/stdin.`,
 		Example: `  gmq config check gmq.yaml
   gmq config check gmq.yaml && kill -HUP "$(pidof gmq)"
   echo 'limits: {max_queues: 10}' | gmq config check -`,
-		Args: cobra.ExactArgs(1),
+		Args:        cobra.ExactArgs(1),
+		Annotations: local,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			flags := map[string]string{}
-			if insecure {
-				flags[config.FlagInsecure] = "true"
-			}
-			if _, err := config.Load(args[0], nil, flags); err != nil {
+			c, err := check(args[0], nil, insecure || strict)
+			if err != nil {
 				return err
 			}
-			if onTerminal(cmd.OutOrStdout()) {
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), "ok")
-				return err
+			if strict {
+				return c.judge(cmd.OutOrStdout(), g.json())
 			}
-			return nil
+			return c.print(cmd.OutOrStdout(), g.json())
 		},
 	}
 	cmd.Flags().BoolVar(&insecure, "insecure", false, "the server will be started with --insecure")
+	cmd.Flags().BoolVar(&strict, "strict", false, "what is weak is wrong")
 	return cmd
 }
 

@@ -26,6 +26,13 @@ func (g *globals) address() string {
 // the context ends, with the reason as its cause; unless lost is given: it is called, and
 // the client connects again by itself. closing ends the client.
 func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Option) (c *gmq.Client, ctx context.Context, closing func(), err error) {
+	if err := g.resolve(); err != nil { // where a shell completes, nobody has done so yet
+		return nil, nil, nil, err
+	}
+	secure, err := g.target.options()
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	addr := g.address()
 	ctx, end := context.WithCancelCause(parent)
 	var dialer net.Dialer
@@ -43,7 +50,7 @@ func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Optio
 		connected = err == nil
 		return conn, err
 	}
-	opts = append(opts, gmq.ClientName("gmq "+version), gmq.DialTimeout(g.timeout), gmq.DialWith(dial))
+	opts = append(append(opts, secure...), gmq.ClientName("gmq "+version), gmq.DialTimeout(g.timeout), gmq.DialWith(dial))
 	c, err = gmq.Dial(ctx, addr, opts...)
 	if err != nil {
 		end(nil)
@@ -82,6 +89,8 @@ func (g *globals) cannotConnect(err error) error {
 	dns, isDNS := errors.AsType[*net.DNSError](err)
 	errno, isErrno := errors.AsType[syscall.Errno](err)
 	switch {
+	case g.target.tlsHint(err) != "":
+		hint = g.target.tlsHint(err)
 	case isDNS:
 		why, hint = dns.Err, "; is the name of the server right?"
 	case errors.Is(err, context.DeadlineExceeded):

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Where a server is expected that nobody has said anything about.
@@ -24,6 +25,11 @@ type globals struct {
 	server  string
 	output  choice
 	timeout time.Duration
+
+	target   target // of the flags; once resolved is true, the server that is talked to
+	named    string // the context that was asked for
+	resolved bool
+	flags    *pflag.FlagSet
 }
 
 // The names of the global flags.
@@ -33,7 +39,7 @@ const (
 	flagTimeout = "timeout"
 )
 
-var globalFlags = []string{flagServer, flagOutput, flagTimeout}
+var globalFlags = append([]string{flagOutput, flagTimeout}, targetFlags...)
 
 // usesKey is the annotation under which a command says which global flags it has a use for.
 const usesKey = "globals"
@@ -41,7 +47,7 @@ const usesKey = "globals"
 // remote is the annotation of a command that talks to a server, local that of one
 // that only prints.
 var (
-	remote = map[string]string{usesKey: flagServer + " " + flagTimeout + " " + flagOutput}
+	remote = map[string]string{usesKey: strings.Join(globalFlags, " ")}
 	local  = map[string]string{usesKey: flagOutput}
 )
 
@@ -58,6 +64,11 @@ func addGlobals(root *cobra.Command) *globals {
 	fs.StringVar(&g.server, flagServer, g.server, "server's `address`; the variable GMQ_SERVER sets it too")
 	fs.VarP(&g.output, flagOutput, "o", "`form` of what is printed: text or json")
 	fs.DurationVar(&g.timeout, flagTimeout, 10*time.Second, "how long the server may take to answer")
+	g.flags = fs
+	fs.StringVar(&g.named, flagContext, "", "`name` of a context (gmq context); the variable GMQ_CONTEXT sets it too")
+	g.target.addTLSFlags(fs)
+	_ = root.RegisterFlagCompletionFunc(flagContext, completeContexts) // it fails only where there is no such flag
+	complete(root, flagServerName)
 	complete(root, flagOutput, g.output.values...)
 	complete(root, flagServer)
 	complete(root, flagTimeout)
@@ -71,6 +82,9 @@ func addGlobals(root *cobra.Command) *globals {
 		}
 		if g.timeout <= 0 {
 			return usage("--%s: want a duration such as 10s, not %v", flagTimeout, g.timeout)
+		}
+		if cmd.Annotations[usesKey] == remote[usesKey] {
+			return g.resolve()
 		}
 		return nil
 	}

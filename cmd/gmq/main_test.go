@@ -47,10 +47,11 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, exe, args...)
 	for _, e := range os.Environ() {
-		if !strings.HasPrefix(e, "GMQ_") && !strings.HasPrefix(e, "NOTIFY_SOCKET=") {
+		if !strings.HasPrefix(e, "GMQ_") && !strings.HasPrefix(e, "NOTIFY_SOCKET=") && !strings.HasPrefix(e, "XDG_CONFIG_HOME=") {
 			cmd.Env = append(cmd.Env, e)
 		}
 	}
+	cmd.Env = append(cmd.Env, "XDG_CONFIG_HOME="+filepath.Dir(exe)) // whoever runs the tests may have contexts
 	return cmd
 }
 

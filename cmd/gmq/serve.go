@@ -82,6 +82,7 @@ type instance struct {
 	broker *broker.Broker
 	server *server.Server
 	admin  *admin.Server
+	guard  *guard // nil without TLS
 	failed chan error
 }
 
@@ -91,16 +92,23 @@ func serve(cfg config.Config, load func() (config.Config, error)) error {
 	in.log, in.level = newLogger(cfg.Log)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	if err := in.openTLS(); err != nil {
+		return err
+	}
 	if err := in.open(); err != nil {
 		return err
 	}
 	if err := in.listen(); err != nil {
 		return errors.Join(err, in.close())
 	}
+	look, stop := in.guard.poll()
+	defer stop()
 	for {
 		select {
 		case err := <-in.failed:
 			return lost(err)
+		case <-look:
+			in.guard.certs.Poll()
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
 				in.reload()
@@ -197,7 +205,7 @@ func (in *instance) listen() error {
 	if err != nil {
 		return fmt.Errorf("%w (another address: --listen)", err)
 	}
-	in.server = server.New(server.Options{Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic})
+	in.server = server.New(server.Options{Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic, TLS: in.guard.forServer()})
 	adminAddr := in.cfg.Admin
 	if adminAddr != config.AdminOff {
 		al, err := net.Listen("tcp", in.cfg.Admin)
@@ -207,7 +215,7 @@ func (in *instance) listen() error {
 		adminAddr = al.Addr().String()
 		in.admin = admin.New(in, in.log)
 		go func() {
-			if err := in.admin.Serve(al); err != nil {
+			if err := in.admin.Serve(in.guard.forAdmin(al, in.cfg.Admin)); err != nil {
 				in.log.Error("admin address", "err", err)
 			}
 		}()
@@ -217,7 +225,7 @@ func (in *instance) listen() error {
 			in.log.Error("client address", "err", err)
 		}
 	}()
-	in.log.Info("ready", "version", version, "listen", l.Addr().String(), "admin", adminAddr, "data", in.cfg.Data, "storage", in.cfg.QueueDefaults.Storage)
+	in.log.Info("ready", in.guard.describe([]any{"version", version, "listen", l.Addr().String(), "admin", adminAddr, "data", in.cfg.Data, "storage", in.cfg.QueueDefaults.Storage})...)
 	notify("READY=1")
 	return nil
 }
@@ -253,6 +261,10 @@ func (in *instance) reload() {
 		in.log.Error("configuration not reloaded: these settings need a restart", "settings", needRestart)
 		return
 	}
+	if err := in.guard.reload(cfg.TLS); err != nil {
+		in.log.Error("configuration not reloaded", "err", err, "in_force", in.guard.certs.Current().String())
+		return
+	}
 	in.cfg = cfg
 	in.broker.SetLimits(limits(&cfg))
 	in.server.SetMaxConnections(cfg.Limits.MaxConnections)
@@ -272,6 +284,7 @@ func (in *instance) Ready() error {
 // Stats implements admin.Source.
 func (in *instance) Stats() admin.Stats {
 	s := admin.Stats{Version: version, Requests: in.broker.Requests(), Errors: in.broker.Errors(), MemoryUsed: in.budget.Used(), MemoryLimit: in.budget.Limit()}
+	s.TLS = in.tlsStats()
 	now, total := in.server.Connections()
 	s.Connections, s.ConnectionsTotal = int(now), total
 	for _, u := range in.broker.Usage() {

@@ -3,6 +3,7 @@ package admin
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -99,12 +100,15 @@ var (
 	errorReplies  = desc("errors_total", "Requests that failed, by code.", "code")
 	messages      = desc("messages", "Messages in all queues, by state.", "state")
 	queueInfo     = desc("queue_info", "Always 1; what the queue is stored in is in the label.", "queue", "storage")
+	tlsExpiry     = desc("tls_certificate_expiry_seconds", "Seconds until the server's certificate expires; below 0 it has.")
+	tlsFailed     = desc("tls_reload_failures_total", "New certificates that were not taken.")
+	tlsHandshakes = desc("tls_handshakes_total", "Connections where TLS is on, by how their handshake ended.", "result")
 	queueMessages = desc("queue_messages", "Messages in the queue, by state.", "queue", "state")
 )
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, ready, requests, errorReplies, messages, queueInfo, queueMessages} {
+	for _, d := range []*prometheus.Desc{buildInfo, ready, requests, errorReplies, messages, queueInfo, queueMessages, tlsExpiry, tlsFailed, tlsHandshakes} {
 		out <- d
 	}
 	for _, m := range serverMetrics {
@@ -135,6 +139,13 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for code, n := range s.Errors {
 		counter(errorReplies, float64(n), code)
+	}
+	if t := s.TLS; t != nil {
+		gauge(tlsExpiry, time.Until(t.Expiry).Seconds())
+		counter(tlsFailed, float64(t.ReloadsFailed))
+		for result, n := range t.Handshakes {
+			counter(tlsHandshakes, float64(n), result)
+		}
 	}
 	for _, m := range serverMetrics {
 		out <- m.of(&s)

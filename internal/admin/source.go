@@ -8,6 +8,7 @@ package admin
 import (
 	"context"
 	"io"
+	"time"
 )
 
 // A Source is whatever has something to tell. Its methods are called from
@@ -37,6 +38,15 @@ type Stats struct {
 	JournalLiveBytes int64 // how much of it is still needed
 	MemoryUsed       int64 // bodies in memory
 	MemoryLimit      int64
+
+	TLS *TLSStats // nil without TLS
+}
+
+// TLSStats is one look at the TLS of a server.
+type TLSStats struct {
+	Expiry        time.Time // of the certificate in force
+	ReloadsFailed uint64
+	Handshakes    map[string]uint64 // by how they ended
 }
 
 // QueueStats is one look at a queue.

@@ -46,6 +46,7 @@ func (c *chunk) free() {
 type Session struct {
 	b       *Broker
 	address string
+	peer    Peer   // written before the first request, by the session's reader
 	number  uint64 // no other session of this process has it
 	Intake  Intake
 

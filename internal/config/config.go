@@ -88,12 +88,14 @@ type MySQL struct {
 	Outbox bool   `yaml:"outbox"`
 }
 
-// TLS names the files with the server's certificate.
+// TLS names the files with the server's certificate, and says who may do without.
 type TLS struct {
-	Cert     string `yaml:"cert"`
-	Key      string `yaml:"key"`
-	ClientCA string `yaml:"client_ca"`
-	Required bool   `yaml:"required"`
+	Cert       string `yaml:"cert"`
+	Key        string `yaml:"key"`
+	ClientCA   string `yaml:"client_ca"`
+	ClientCert string `yaml:"client_cert"` // required | optional; of no meaning without ClientCA
+	Required   bool   `yaml:"required"`
+	MinVersion string `yaml:"min_version"` // 1.3 | 1.2
 }
 
 // Auth says whether clients must say who they are.

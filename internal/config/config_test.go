@@ -97,13 +97,18 @@ func TestDiff(t *testing.T) {
 	after.Log.Format = "json"
 	after.Limits.Memory = MiB
 	after.QueueDefaults.Retry.Factor = 3
-	after.TLS = &TLS{Cert: "cert.pem"}
+	after.TLS = &TLS{Cert: "cert.pem", Key: "key.pem", ClientCA: "ca.pem", ClientCert: "required", Required: true, MinVersion: "1.3"}
 	after.DrainTimeout = 0
 	changed, restart := Diff(before, after)
-	if want := []string{"listen", "log.level", "log.format", "limits.memory", "queue_defaults.retry.factor", "tls.cert", "tls.key", "tls.client_ca", "tls.required", "drain_timeout"}; !slices.Equal(changed, want) {
+	if want := []string{"listen", "log.level", "log.format", "limits.memory", "queue_defaults.retry.factor", "tls.cert", "tls.key", "tls.client_ca", "tls.client_cert", "tls.required", "tls.min_version", "drain_timeout"}; !slices.Equal(changed, want) {
 		t.Errorf("changed %v", changed)
 	}
-	if want := []string{"listen", "log.format", "tls.cert", "tls.key", "tls.client_ca", "tls.required"}; !slices.Equal(restart, want) {
+	if want := []string{"listen", "log.format", "tls.cert", "tls.key", "tls.client_ca", "tls.client_cert", "tls.required", "tls.min_version"}; !slices.Equal(restart, want) {
+		t.Errorf("need a restart: %v", restart)
+	}
+	// A section that is there may change as it likes.
+	before.TLS = &TLS{Cert: "other.pem"}
+	if _, restart := Diff(before, after); !slices.Equal(restart, []string{"listen", "log.format"}) {
 		t.Errorf("need a restart: %v", restart)
 	}
 }

@@ -37,8 +37,9 @@ func Load(file string, env []string, flags map[string]string) (Config, error) {
 	}
 	l.readEnv(env)
 	l.readFlags(flags)
+	l.config.TLS.complete()
 	for _, p := range l.config.problems() {
-		l.problem(l.said[p.key], p.key, p.text)
+		l.problem(l.placeOf(p.key), p.key, p.text)
 	}
 	if err := errors.Join(l.errs...); err != nil {
 		return Config{}, err
@@ -50,6 +51,15 @@ type loader struct {
 	config Config
 	said   map[string]string // key → the place that set it last
 	errs   []error
+}
+
+// placeOf is where a key was set, or the section in which it is missing.
+func (l *loader) placeOf(key string) string {
+	place := l.said[key]
+	if i := strings.LastIndexByte(key, '.'); place == "" && i > 0 {
+		return l.said[key[:i]]
+	}
+	return place
 }
 
 func (l *loader) problem(place, key, text string) {
@@ -169,7 +179,7 @@ func suggestKey(t reflect.Type, prefix, name string) string {
 }
 
 // notSettings are the GMQ_* variables that mean something else.
-var notSettings = []string{"GMQ_ADMIN_PASSWORD", "GMQ_SERVER", "GMQ_EXE", "GMQ_TEST_*"}
+var notSettings = []string{"GMQ_ADMIN_PASSWORD", "GMQ_SERVER", "GMQ_CONTEXT", "GMQ_EXE", "GMQ_TEST_*"}
 
 // kubernetesLinks matches what Kubernetes puts into the environment of every
 // container beside a service called "gmq" or "gmq-something".

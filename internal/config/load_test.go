@@ -87,7 +87,7 @@ func TestErrorsNameTheSource(t *testing.T) {
 		{env: []string{"GMQ_LIMITS_MAX_QUEUES=-1"}, want: "GMQ_LIMITS_MAX_QUEUES: limits.max_queues: -1 is not"},
 		{env: []string{"GMQ_LIMITS_MAX_QUEUES=many"}, want: "GMQ_LIMITS_MAX_QUEUES: limits.max_queues: want a whole number"},
 		{env: []string{"GMQ_DATA="}, want: "GMQ_DATA: data: has no value"},
-		{env: []string{"GMQ_TLS_CERT=x"}, want: "tls: TLS is not part of this version yet"},
+		{env: []string{"GMQ_TLS_CERT=x"}, want: "tls.key: is missing; want the file with the server's private key"},
 		{env: []string{"GMQ_LIMIT_MAX_QUEUES=3"}, want: "GMQ_LIMIT_MAX_QUEUES: unknown variable; did you mean GMQ_LIMITS_MAX_QUEUES?"},
 		{env: []string{"GMQ_INSECURE=true"}, want: "GMQ_INSECURE: unknown variable"},
 		{flags: map[string]string{"limits.max_queues": "-3"}, want: "flag: limits.max_queues: -3 is not"},

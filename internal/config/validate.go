@@ -29,6 +29,7 @@ func (c *Config) problems() []problem {
 	all = append(all, c.outOfRange()...)
 	all = append(all, c.notOneOf()...)
 	all = append(all, c.contradictions()...)
+	all = append(all, c.TLS.problems()...)
 	return append(all, c.addresses()...)
 }
 
@@ -113,14 +114,15 @@ func (c *Config) contradictions() []problem {
 
 func (c *Config) addresses() []problem {
 	var all []problem
+	missing, mend := c.unprotected()
 	check := func(key, address, orElse string) {
 		host, err := splitAddress(address)
-		switch protected := c.TLS != nil && c.Auth.Required; {
+		switch {
 		case err != nil:
 			all = append(all, problem{key, fmt.Sprintf("%q is no address; want host:port such as 127.0.0.1:4567%s", address, orElse)})
-		case !isLoopback(host) && !protected && !c.Insecure:
-			all = append(all, problem{key, fmt.Sprintf("%s can be reached from other machines, and neither TLS nor authentication is on; "+
-				"listen on 127.0.0.1, or give --insecure if you trust everybody on that network", address)})
+		case !isLoopback(host) && missing != "" && !c.Insecure:
+			all = append(all, problem{key, fmt.Sprintf("%s can be reached from other machines, and %s; listen on 127.0.0.1, or add to the configuration: %s; "+
+				"or give --insecure if you trust everybody on that network", address, missing, mend)})
 		}
 	}
 	check("listen", c.Listen, "")
@@ -131,6 +133,20 @@ func (c *Config) addresses() []problem {
 		}
 	}
 	return all
+}
+
+// unprotected says what a server lacks that other machines can reach, and with which lines of the file it is mended; "" where nothing.
+func (c *Config) unprotected() (missing, mend string) {
+	const tls, auth = "tls: {cert: cert.pem, key: key.pem}", "auth: {required: true}"
+	switch {
+	case c.TLS == nil && !c.Auth.Required:
+		return "neither TLS nor authentication is on", tls + " and " + auth
+	case c.TLS == nil:
+		return "TLS is not on", tls
+	case !c.Auth.Required:
+		return "authentication is not on", auth
+	}
+	return "", ""
 }
 
 func splitAddress(address string) (host string, err error) {

@@ -42,15 +42,16 @@ type conn struct {
 	dead    atomic.Bool // nothing more is read from it, and what was read is let be
 
 	desk    *desk
-	n       int    // bytes in desk.buf that are not dealt with
-	part    []byte // a line's beginning, while there is no desk
-	skip    bool   // the rest of the line is to be thrown away
-	first   bool   // the first byte has been seen
-	modern  bool   // a line was not for the first protocol, so none will be
-	glance  glance // of the first line, while it has no end
-	got     int    // what fill read
+	n       int         // bytes in desk.buf that are not dealt with
+	part    []byte      // a line's beginning, while there is no desk
+	skip    bool        // the rest of the line is to be thrown away
+	first   atomic.Bool // the first byte has been seen
+	modern  bool        // a line was not for the first protocol, so none will be
+	glance  glance      // of the first line, while it has no end
+	got     int         // what fill read
 	err     error
 	pending func(fd uintptr) bool
+	secure  atomic.Pointer[secure] // of a TLS connection, from its first byte on
 
 	classic atomic.Bool // an object of the first protocol is being answered
 }
@@ -96,7 +97,9 @@ func (c *conn) write() {
 	out, ok := c.session.Outgoing(nil)
 	for ; ok; out, ok = c.session.Outgoing(out[:0]) {
 		var err error
-		if bufs = broker.Bytes(bufs[:0], out); len(bufs) == 1 {
+		if bufs = broker.Bytes(bufs[:0], out); c.secure.Load() != nil {
+			err = c.secure.Load().send(bufs)
+		} else if len(bufs) == 1 {
 			_, err = c.nc.Write(bufs[0])
 		} else {
 			list = bufs
@@ -118,6 +121,9 @@ func (c *conn) write() {
 // reset can destroy replies that the other side has not read yet; so what still comes is read first.
 func (c *conn) linger() {
 	defer c.nc.Close()
+	if s := c.secure.Load(); s != nil {
+		s.tls.CloseWrite() // fails where the handshake did; what is left is the same for both
+	}
 	half, ok := c.nc.(interface{ CloseWrite() error })
 	if !ok || half.CloseWrite() != nil {
 		return
@@ -134,6 +140,9 @@ func (c *conn) linger() {
 
 // fill reads what there is, at least one byte. While there is nothing, no buffer is held.
 func (c *conn) fill() error {
+	if s := c.secure.Load(); s != nil {
+		return c.fillSecure(s)
+	}
 	if c.raw == nil {
 		c.takeDesk()
 		c.got, c.err = c.nc.Read(c.desk.buf[c.n:])
@@ -212,14 +221,13 @@ func (c *conn) leaveDesk() {
 // lines deals with the whole lines that have been read. It is false where
 // the connection cannot go on.
 func (c *conn) lines() bool {
-	d := c.desk
-	if !c.first {
-		c.first = true
-		if d.buf[0] == 0x16 {
-			c.session.Refuse(nil, wire.Errorf(wire.CodeBadRequest, "this looks like TLS, which this server does not speak on this port"))
-			return false
+	if !c.first.Load() {
+		c.first.Store(true)
+		if ok := c.begin(); !ok || c.secure.Load() != nil {
+			return ok
 		}
 	}
+	d := c.desk
 	rest := d.buf[:c.n]
 	from := len(rest) - c.got // nothing before it holds a newline
 	for {

@@ -32,6 +32,7 @@ const farewell = 2 * time.Second
 // Options are what a server is made from.
 type Options struct {
 	Broker         *broker.Broker
+	TLS            *TLS // nil where only plain connections are taken
 	Log            *slog.Logger
 	MaxConnections int
 	Classic        bool // speak the first protocol of 2015 too
@@ -39,6 +40,10 @@ type Options struct {
 
 // A Server is the connections of one broker.
 type Server struct {
+	tls        atomic.Pointer[TLS] // for new connections
+	handshakes [handshakeKinds]atomic.Uint64
+	refusals   refusalLog
+
 	opt     Options
 	max     atomic.Int64
 	ended   atomic.Bool
@@ -54,6 +59,7 @@ type Server struct {
 // New makes a server; Serve gives it listeners.
 func New(opt Options) *Server {
 	s := &Server{opt: opt, conns: map[*conn]struct{}{}}
+	s.tls.Store(opt.TLS)
 	s.max.Store(int64(opt.MaxConnections))
 	return s
 }
@@ -141,6 +147,9 @@ func (s *Server) Drain(ctx context.Context) error {
 	for _, c := range s.all() {
 		if c.classic.Load() {
 			continue // it reads one object and nothing else
+		}
+		if !c.first.Load() && s.tls.Load() != nil {
+			continue // nobody knows yet in what it can be told
 		}
 		c.session.Reply(func(dst []byte) []byte {
 			return append(dst, "{\"op\":\"closing\",\"reason\":\"the server is shutting down\"}\n"...)

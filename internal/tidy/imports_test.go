@@ -19,7 +19,7 @@ var rooms = []struct {
 }{
 	{dir: "wire", because: "the protocol is shared by everybody and depends on nobody; whoever imports the client gets no dependencies with it"},
 	{dir: "client", ours: []string{"wire"}, because: "whoever imports the client gets no dependencies with it"},
-	{dir: "client/gmqtest", ours: []string{"client", "wire", "internal/broker", "internal/server", "internal/journal", "internal/journal/filejournal", "internal/queue", "internal/vfs"}, because: "it puts a real server together for other people's tests, which only those who import it pay for"},
+	{dir: "client/gmqtest", ours: []string{"client", "wire", "internal/broker", "internal/server", "internal/journal", "internal/journal/filejournal", "internal/queue", "internal/vfs", "internal/certs"}, because: "it puts a real server together for other people's tests, which only those who import it pay for"},
 	{dir: "internal/queue", because: "the core is pure: what it means must not depend on how it is stored or reached"},
 	{dir: "internal/vfs", foreign: []string{"golang.org/x/sys"}, because: "it is the bottom: the operating system, or a pretence of it"},
 	{dir: "internal/journal", because: "it says what storages must do and must not know one"},
@@ -29,6 +29,7 @@ var rooms = []struct {
 	{dir: "internal/broker", ours: []string{"internal/queue", "internal/journal", "wire"}, because: "it works with any journal, so it names none of the storages"},
 	{dir: "internal/server", ours: []string{"internal/broker", "wire"}, because: "it moves bytes between connections and the broker and decides nothing"},
 	{dir: "internal/config", foreign: []string{"go.yaml.in/yaml/v3"}, because: "settings are names and values; it does not know what they do"},
+	{dir: "internal/certs", because: "files with certificates, whoever uses them"},
 	{dir: "internal/admin", ours: []string{"internal/broker"}, foreign: []string{"github.com/prometheus"}, because: "it shows what the broker says and changes nothing"},
 	{dir: "internal/sim", ours: []string{"internal/broker", "internal/queue", "internal/journal", "internal/journal/filejournal", "internal/vfs", "internal/wal", "wire"}, because: "it runs what production runs, over a disk and a clock of its own, without sockets"},
 	{dir: "internal/tidy", because: "it reads sources and imports only for its tests"},

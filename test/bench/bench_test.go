@@ -38,7 +38,7 @@ func BenchmarkFileAndMemory(b *testing.B) {
 			for _, storage := range []string{"file", "memory"} {
 				queue := fmt.Sprintf("%s%d.%d", storage, round, len(rates[storage]))
 				control.OK(`{"op":"queue.create","queue":"%s","storage":"%s"}`, queue, storage)
-				rates[storage] = append(rates[storage], pass(b, s.Addr, queue))
+				rates[storage] = append(rates[storage], pass(b, queue, func() net.Conn { return dial(b, s.Addr) }))
 				control.OK(`{"op":"queue.delete","queue":"%s"}`, queue)
 			}
 		}
@@ -56,8 +56,8 @@ func median(v []float64) float64 {
 }
 
 // pass moves messages through the queue and gives how many a second.
-func pass(b *testing.B, addr, queue string) float64 {
-	consumer, publisher := dial(b, addr), dial(b, addr)
+func pass(b *testing.B, queue string, connect func() net.Conn) float64 {
+	consumer, publisher := connect(), connect()
 	defer consumer.Close()
 	defer publisher.Close()
 	fmt.Fprintf(consumer, `{"op":"subscribe","queue":"%s","credit":%d}`+"\n", queue, inFlight)

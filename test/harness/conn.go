@@ -40,6 +40,10 @@ func (s *Server) dial(t testing.TB, buffer int) *Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
+	return newConn(t, nc, buffer)
+}
+
+func newConn(t testing.TB, nc net.Conn, buffer int) *Conn {
 	return &Conn{Conn: nc, t: t, r: bufio.NewReaderSize(nc, buffer)}
 }
 

@@ -174,6 +174,9 @@ func (s *Server) Term() int {
 	return s.cmd.ProcessState.ExitCode()
 }
 
+// Hup tells the process to read its configuration again; it answers in its log.
+func (s *Server) Hup() { s.cmd.Process.Signal(syscall.SIGHUP) }
+
 // Memory is the resident memory of the process in bytes, now and at its highest. The test is
 // skipped where the system does not tell.
 func (s *Server) Memory() (now, peak int64) {
