@@ -181,9 +181,16 @@ func (in *instance) open() error {
 	return nil
 }
 
+// mostCache is as much of the log's end as is worth a place in memory: consumers that are further behind read from the
+// system's own cache.
+const mostCache = 64 << 20
+
 // queueMemory is the part of limits.memory that is for memory queues; the rest is for
 // the cache of the file storage, whose size is fixed at the start.
-func queueMemory(c *config.Config) int64 { return int64(c.Limits.Memory) / 8 * 7 }
+func queueMemory(c *config.Config) int64 {
+	m := int64(c.Limits.Memory)
+	return m - min(m/8, mostCache)
+}
 
 func limits(c *config.Config) broker.Limits {
 	d := &c.QueueDefaults
