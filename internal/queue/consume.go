@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"strconv"
 	"time"
 )
 
@@ -426,9 +425,23 @@ func (st *State) Receipt(q *Queue, number uint32) Receipt { return Receipt{st.bo
 
 // AppendReceipt appends the text of r: three numbers to the base of 36, dots between them.
 func AppendReceipt(dst []byte, r Receipt) []byte {
-	dst = strconv.AppendUint(dst, uint64(r.Boot), 36)
-	dst = strconv.AppendUint(append(dst, '.'), uint64(r.Queue), 36)
-	return strconv.AppendUint(append(dst, '.'), uint64(r.Number), 36)
+	dst = append36(dst, r.Boot)
+	dst = append36(append(dst, '.'), r.Queue)
+	return append36(append(dst, '.'), r.Number)
+}
+
+// append36 is strconv.AppendUint to the base of 36, which divides by a constant.
+func append36(dst []byte, v uint32) []byte {
+	const digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+	var b [7]byte
+	i := len(b)
+	for ; v >= 36; v /= 36 {
+		i--
+		b[i] = digits[v%36]
+	}
+	i--
+	b[i] = digits[v]
+	return append(dst, b[i:]...)
 }
 
 // ParseReceipt reads a receipt; ok is false where it is none of ours.
