@@ -10,7 +10,7 @@ SEED     ?=
 DIR      ?=
 
 # Where goroutines meet. The rest has none, and the race detector is slow.
-RACE := ./client/... ./internal/admin/... ./internal/broker/... ./internal/journal/... \
+RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/journal/... \
 	./internal/server/... ./internal/wal/...
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2

@@ -42,6 +42,8 @@ type Client struct {
 	subs    map[*subscription]struct{}
 	inbox   *inbox // takes the replies to requests; nil before the first
 	working int    // Works that have not returned
+
+	salted salted
 }
 
 // Hello is what the server says of itself when a connection begins.
@@ -52,6 +54,10 @@ type Hello struct {
 	Protocol        int      `json:"protocol"`
 	MaxMessageBytes int64    `json:"max_message_bytes"`
 	Storages        []string `json:"storages"`
+	// User is who this client is to the server; "" where it has not logged in.
+	User string `json:"user"`
+
+	data string // of an exchange
 }
 
 // Dial connects to the server at addr ("host:port"). It fails where the first
@@ -149,7 +155,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	l := newLink(c, conn)
-	hello, err := l.greet(c.helloTail())
+	hello, err := l.hello()
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -166,15 +172,17 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	return l, nil
 }
 
+// helloTail is what every hello begins with.
 func (c *Client) helloTail() []byte {
-	b := append([]byte(nil), `,"op":"hello","protocol":1`...)
-	b = appendText(b, "client", c.cfg.name)
-	b = appendText(b, "user", c.cfg.user)
-	if c.cfg.user != "" {
-		b = wire.AppendString(append(b, `,"password":`...), c.cfg.password)
+	return appendText([]byte(`,"op":"hello","protocol":1`), "client", c.cfg.name)
+}
+
+// hello tells the server who this is.
+func (l *link) hello() (Hello, error) {
+	if l.c.cfg.user != "" {
+		return l.logIn()
 	}
-	b = appendText(b, "token", c.cfg.token)
-	return append(b, "}\n"...)
+	return l.greet(append(appendText(l.c.helloTail(), "token", l.c.cfg.token), "}\n"...))
 }
 
 // attach makes l the connection. What was asked before and may be asked again
@@ -356,11 +364,15 @@ func (c *Client) drain(ctx context.Context) error {
 
 // parseHello reads the reply to hello.
 func parseHello(raw []byte) (Hello, error) {
-	var h Hello
-	if err := json.Unmarshal(raw, &h); err != nil {
-		return h, fmt.Errorf("the server's greeting: %w", err)
+	var reply struct {
+		Hello
+		Data string `json:"data"`
 	}
-	return h, nil
+	if err := json.Unmarshal(raw, &reply); err != nil {
+		return reply.Hello, fmt.Errorf("the server's greeting: %w", err)
+	}
+	reply.data = reply.Data
+	return reply.Hello, nil
 }
 
 // parseID reads an id as this client writes them.

@@ -252,7 +252,7 @@ func TestDialSaysWhy(t *testing.T) {
 		conn := <-f.conns
 		s := &fakeConn{t: t, Conn: conn, in: bufio.NewReader(conn)}
 		r := s.expect("hello")
-		if !strings.Contains(r.raw, `"user":"ann","password":"wrong"`) {
+		if !strings.Contains(r.raw, `"mechanism":"SCRAM-SHA-256","data":"`) || strings.Contains(r.raw, "wrong") {
 			t.Errorf("hello: %s", r.raw)
 		}
 		s.refuse(r, "unauthenticated", false)

@@ -56,12 +56,14 @@ func newConfig(opts []Option) config {
 // ClientName is the name under which the server lists this client.
 func ClientName(name string) Option { return func(c *config) { c.name = name } }
 
-// Login authenticates with a user's name and password.
+// Login authenticates with a user's name and password, at each connection. The password is proved by
+// SCRAM-SHA-256 and not sent, and the server has to prove that it knows it.
 func Login(user, password string) Option {
 	return func(c *config) { c.user, c.password = user, password }
 }
 
-// Token authenticates with a token.
+// Token authenticates with a token, at each connection. It is sent: beyond this machine
+// servers take it over TLS only.
 func Token(token string) Option { return func(c *config) { c.token = token } }
 
 // DialWith makes connections with dial instead of plain TCP.

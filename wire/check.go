@@ -68,8 +68,11 @@ func (d *Decoder) checkNames() *Error {
 	if r.Set&FieldTo != 0 && !ValidQueueName(r.To) {
 		return badName(FieldTo, r.To)
 	}
-	if r.Set&FieldPrefix != 0 && !all(r.Prefix, inName) {
+	if r.Set&FieldPrefix != 0 && r.Op == OpQueueList && !all(r.Prefix, inName) {
 		return badName(FieldPrefix, r.Prefix)
+	}
+	if r.Set&FieldUser != 0 && !ValidUserName(r.User) {
+		return badUser(FieldUser, r.User)
 	}
 	if r.Set&FieldTopic == 0 {
 		return nil
@@ -109,12 +112,23 @@ func (d *Decoder) checkOp() *Error {
 		if r.Set.Has(FieldRetryMin|FieldRetryMax) && s.RetryMin > s.RetryMax {
 			return Errorf(CodeBadRequest, "retry.min of %v is more than retry.max of %v", s.RetryMin, s.RetryMax)
 		}
-	case OpQueueList:
+	case OpQueueList, OpUserList, OpTokenList:
 		if r.Set&FieldAfter != 0 && !d.afterText {
-			return Errorf(CodeBadRequest, "after must be a string for %s: the name of a queue", r.Op)
+			return Errorf(CodeBadRequest, "after must be a string for %s: a name", r.Op)
 		}
-		if !all(r.After, inName) {
+		if r.Op == OpQueueList && !all(r.After, inName) {
 			return badName(FieldAfter, r.After)
+		}
+	case OpTokenAdd, OpTokenRemove:
+		if r.TTL = d.top.TTL; r.Set&FieldTTL != 0 && r.TTL <= 0 {
+			return Errorf(CodeBadRequest, "ttl must be more than 0s")
+		}
+		if !ValidUserName(r.Name) {
+			return badUser(FieldOf, r.Name)
+		}
+	case OpAuthCheck:
+		if !ValidGrantPattern(r.Name) {
+			return Errorf(CodeBadRequest, "name must be that of a queue or a topic, or a pattern, not %q", r.Name)
 		}
 	case OpQueuePeek:
 		if d.afterText {
@@ -174,7 +188,12 @@ func (d *Decoder) checkReceipts() *Error {
 }
 
 func (d *Decoder) checkHello() *Error {
+	const exchange, secret = FieldMechanism | FieldData, FieldUser | FieldPassword | FieldToken
 	switch has := d.r.Set; {
+	case has&exchange != 0 && has&secret != 0:
+		return Errorf(CodeBadRequest, "mechanism and data exclude user, password and token")
+	case has&FieldMechanism != 0 && has&FieldData == 0:
+		return Errorf(CodeBadRequest, "mechanism needs data")
 	case has&FieldToken != 0 && has&(FieldUser|FieldPassword) != 0:
 		return Errorf(CodeBadRequest, "token excludes user and password")
 	case has&FieldUser != 0 && has&FieldPassword == 0:
@@ -183,4 +202,8 @@ func (d *Decoder) checkHello() *Error {
 		return Errorf(CodeBadRequest, "password needs user")
 	}
 	return nil
+}
+
+func badUser(f Field, name []byte) *Error {
+	return Errorf(CodeBadRequest, "%s must be 1 to %d of A-Z a-z 0-9 . _ - @ : / +, not %q", FieldName(f), MaxUser, name)
 }

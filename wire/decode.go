@@ -217,6 +217,28 @@ func (d *Decoder) otherField(i int, f Field) int {
 	case FieldTo:
 		return d.text(i, f, 0, MaxName, &r.To)
 	}
+	return d.userField(i, f)
+}
+
+// userField reads what is about users and their rights.
+func (d *Decoder) userField(i int, f Field) int {
+	r := d.r
+	switch f {
+	case FieldMechanism:
+		return d.text(i, f, 1, maxWord, &r.Mechanism)
+	case FieldData:
+		return d.text(i, f, 1, MaxData, &r.Data)
+	case FieldOf:
+		return d.text(i, f, 1, MaxName, &r.Name)
+	case FieldVerb:
+		return d.choice(i, f, &r.Verb, verbNames)
+	case FieldAllow:
+		return d.grants(i, f, &r.Allow)
+	case FieldDeny:
+		return d.grants(i, f, &r.Deny)
+	case FieldRevoke:
+		return d.grants(i, f, &r.Revoke)
+	}
 	// A field in the table of names without a reader here is a mistake of ours that the first test meets.
 	panic("wire: no reader for the field " + FieldName(f))
 }

@@ -92,6 +92,13 @@ var refused = []struct {
 	{`{"op":"queue.cancel","queue":"q"}`, "seq", CodeBadRequest}, {`{"op":"queue.cancel","queue":"q","seq":[1]}`, "seq", CodeBadRequest}, {`{"op":"queue.explain","queue":"q","seq":[1]}`, "seq", CodeBadRequest},
 	{`{"op":"queue.reschedule","queue":"q","seq":1}`, "delay or at", CodeBadRequest}, {`{"op":"queue.reschedule","queue":"q","seq":1,"delay":"1s","at":"2026-01-02T03:04:05Z"}`, "exclude", CodeBadRequest},
 	{`{"op":"publish","queue":"q","body":1,"delay":"1s","at":"2026-01-02T03:04:05Z"}`, "exclude", CodeBadRequest}, {someBatch + `[{"body":1,"delay":"1s","at":"2026-01-02T03:04:05Z"}]}`, "exclude", CodeBadRequest},
+	{`{"op":"hello","mechanism":"SCRAM-SHA-256"}`, "data", CodeBadRequest}, {`{"op":"hello","data":"YQ==","user":"a","password":"b"}`, "exclude", CodeBadRequest},
+	{`{"op":"user.add","user":"a b"}`, "user must be", CodeBadRequest}, {`{"op":"user.add"}`, "needs user", CodeBadRequest}, {`{"op":"user.add","user":"a","allow":"publish:a"}`, "an array", CodeBadRequest},
+	{`{"op":"user.add","user":"a","allow":["publish"]}`, "allow must hold grants", CodeBadRequest}, {`{"op":"user.add","user":"a","deny":["push:a"]}`, "deny must hold grants", CodeBadRequest},
+	{`{"op":"user.add","user":"a","deny":["publish:.a"]}`, "deny must hold grants", CodeBadRequest}, {`{"op":"user.add","user":"a","allow":[1]}`, "a string", CodeBadRequest},
+	{`{"op":"user.add","user":"a","allow":["publish:` + strings.Repeat(`a","publish:`, 256) + `a"]}`, "at most 256", CodeBadRequest},
+	{`{"op":"token.add","name":"t","ttl":"0s"}`, "ttl", CodeBadRequest}, {`{"op":"auth.check","user":"u","verb":"push","name":"a"}`, "verb", CodeBadRequest}, {`{"op":"auth.check","user":"u","verb":"peek","name":"a b"}`, "name", CodeBadRequest},
+	{`{"op":"user.list","after":1}`, "after", CodeBadRequest}, {`{"op":"user.remove","user":"a","revoke":[]}`, "revoke", CodeBadRequest},
 	{`{"op":"queue.info"}`, "queue", CodeBadRequest}, {`{"op":"hello","user":"a"}`, "password", CodeBadRequest}, {`{"op":"hello","password":"a"}`, "user", CodeBadRequest}, {`{"op":"hello","token":"a","user":"a","password":"b"}`, "token", CodeBadRequest},
 	// Names and topics.
 	{`{"op":"publish","queue":"","body":1}`, "255", CodeBadRequest}, {`{"op":"publish","queue":".q","body":1}`, `".q"`, CodeBadRequest}, {`{"op":"publish","queue":"a b","body":1}`, `"a b"`, CodeBadRequest},
@@ -276,6 +283,13 @@ func TestAccepted(t *testing.T) {
 		{`{"op":"publish","queue":"q","body":1,"headers":{` + manyHeaders(1000) + `}}`, func(r *Request) bool { return len(r.Messages[0].Headers) == len(manyHeaders(1000))+2 }},
 		{`{"op":"hello","token":"t"}`, func(r *Request) bool { return string(r.Token) == "t" }},
 		{`{"op":"hello"}`, func(r *Request) bool { return r.Op == OpHello }},
+		{`{"op":"hello","mechanism":"SCRAM-SHA-256","data":"YQ=="}`, func(r *Request) bool { return string(r.Mechanism) == "SCRAM-SHA-256" && string(r.Data) == "YQ==" }},
+		{`{"op":"user.grant","user":"a@b.c:/+","allow":["publish:a.*","*:>"],"deny":[],"revoke":["peek:a..b"]}`, func(r *Request) bool {
+			return string(r.User) == "a@b.c:/+" && len(r.Allow) == 2 && string(r.Allow[1]) == "*:>" && len(r.Deny) == 0 && r.Set.Has(FieldDeny) && string(r.Revoke[0]) == "peek:a..b"
+		}},
+		{`{"op":"token.add","name":"t","ttl":"1h","user":"u"}`, func(r *Request) bool { return string(r.Name) == "t" && r.TTL == time.Hour && string(r.User) == "u" }},
+		{`{"op":"auth.check","user":"u","verb":"peek","name":"a.>"}`, func(r *Request) bool { return string(r.Verb) == "peek" && string(r.Name) == "a.>" }},
+		{`{"op":"user.list","prefix":"@","after":"a/b","limit":3}`, func(r *Request) bool { return string(r.After) == "a/b" && r.Limit == 3 }},
 	} {
 		r, err := decode(t, c.line)
 		if err != nil {

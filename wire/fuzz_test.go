@@ -22,6 +22,7 @@ var fuzzLines = []string{
 	`{"op":"queue.create","queue":"q","storage":"file","max_messages":5,"max_bytes":6,"overflow":"reject","lease":"3s","max_deliveries":0,"retry":{"min":"0s","max":"5m","factor":1.5,"jitter":0.2},"ttl":"0s","dedup_window":"5m","dead_letter_expired":true}`,
 	`{"op":"queue.list","prefix":"or","after":"orders","limit":5}`, `{"op":"queue.peek","queue":"q","after":17,"state":"leased"}`, `{"op":"queue.reschedule","queue":"q","seq":4,"delay":"3s"}`, `{"op":"queue.redrive","queue":"q.dlq","to":"q","max":20000}`,
 	`{"op":"hello","user":"u","password":"p","client":"c","protocol":1}`, `{"op":"hello","token":"t","quiet":true}`, `{"op":"queue.bind","queue":"q","topic":"a.>"}`, `{"op":"ping"}`, `{}`, `{"op":"nope"}`,
+	`{"op":"hello","mechanism":"SCRAM-SHA-256","data":"biws","client":"c"}`, `{"op":"user.grant","user":"a@b","allow":["publish:a.*"],"deny":["*:>"],"revoke":[]}`, `{"op":"token.add","name":"t","ttl":"1h"}`, `{"op":"auth.check","user":"u","verb":"peek","name":"a.>"}`,
 	`{"operation":"P","queue":"q","payload":"","auth":{"user":"","password":""}}`, " { \"op\" : \"ping\" , \"\\u0069d\" : \"x\" } \r",
 }
 

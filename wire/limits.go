@@ -26,8 +26,10 @@ const (
 	MaxClient      = 255
 	MaxUser        = 255
 	MaxPassword    = 1024
-	MaxToken       = 8192
-	maxWord        = 64 // names of fields, ops and choices; longer ones are none
+	MaxToken       = 1024
+	MaxData        = 2048 // of hello, as sent
+	MaxGrants      = 256  // in one request, of each kind
+	maxWord        = 64   // names of fields, ops and choices; longer ones are none
 	maxDurationLen = 64
 	maxTimeLen     = 64
 

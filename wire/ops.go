@@ -26,7 +26,7 @@ var ops = [opCount]struct {
 	needs  Field
 	one    Field
 }{
-	OpHello:           {"hello", FieldUser | FieldPassword | FieldToken | FieldClient | FieldProtocol, 0, 0},
+	OpHello:           {"hello", FieldUser | FieldPassword | FieldToken | FieldMechanism | FieldData | FieldClient | FieldProtocol, 0, 0},
 	OpPing:            {"ping", 0, 0, 0},
 	OpPublish:         {"publish", FieldQueue | FieldTopic | FieldMessages | FieldCreate | messageFields, 0, FieldQueue | FieldTopic},
 	OpReceive:         {"receive", FieldQueue | FieldMax | FieldWait | FieldLease | FieldAck | FieldCreate, FieldQueue, 0},
@@ -51,6 +51,15 @@ var ops = [opCount]struct {
 	OpQueueBind:       {"queue.bind", FieldQueue | FieldTopic, FieldQueue | FieldTopic, 0},
 	OpQueueUnbind:     {"queue.unbind", FieldQueue | FieldTopic, FieldQueue | FieldTopic, 0},
 	OpServerInfo:      {"server.info", 0, 0, 0},
+	OpUserAdd:         {"user.add", FieldUser | FieldPassword | FieldAllow | FieldDeny, FieldUser, 0},
+	OpUserRemove:      {"user.remove", FieldUser, FieldUser, 0},
+	OpUserList:        {"user.list", FieldPrefix | FieldAfter | FieldLimit, 0, 0},
+	OpUserPassword:    {"user.password", FieldUser | FieldPassword, FieldUser, 0},
+	OpUserGrant:       {"user.grant", FieldUser | FieldAllow | FieldDeny | FieldRevoke, FieldUser, 0},
+	OpTokenAdd:        {"token.add", FieldOf | FieldUser | FieldAllow | FieldDeny | FieldTTL, FieldOf, 0},
+	OpTokenRemove:     {"token.remove", FieldOf, FieldOf, 0},
+	OpTokenList:       {"token.list", FieldPrefix | FieldAfter | FieldLimit, 0, 0},
+	OpAuthCheck:       {"auth.check", FieldUser | FieldVerb | FieldOf, FieldUser | FieldVerb | FieldOf, 0},
 }
 
 // String gives the operation's name on the wire.
@@ -99,7 +108,8 @@ var fieldNames = [...]string{
 	"prefix", "after", "limit", "state", "to", "storage", "max_messages",
 	"max_bytes", "overflow", "max_deliveries", "retry", "retry.min",
 	"retry.max", "retry.factor", "retry.jitter", "dedup_window",
-	"dead_letter_expired", "op", "operation",
+	"dead_letter_expired", "mechanism", "data", "name", "verb", "allow", "deny",
+	"revoke", "op", "operation",
 }
 
 // FieldName gives the name of a field on the wire; of several, that of the

@@ -33,6 +33,15 @@ const (
 	OpQueueBind
 	OpQueueUnbind
 	OpServerInfo
+	OpUserAdd
+	OpUserRemove
+	OpUserList
+	OpUserPassword
+	OpUserGrant
+	OpTokenAdd
+	OpTokenRemove
+	OpTokenList
+	OpAuthCheck
 	opCount
 )
 
@@ -97,6 +106,14 @@ const (
 	FieldRetryJitter
 	FieldDedupWindow
 	FieldDeadLetterExpired
+	// Users and their rights.
+	FieldMechanism
+	FieldData
+	FieldOf
+	FieldVerb
+	FieldAllow
+	FieldDeny
+	FieldRevoke
 	fieldEnd
 )
 
@@ -144,6 +161,11 @@ type Request struct {
 
 	User, Password, Token, Client []byte // unescaped
 	Protocol                      int64
+	Mechanism, Data               []byte // of hello: an exchange of several steps; Data is base64
+
+	Name, Verb          []byte        // name is a token's, or what auth.check is about; unescaped
+	Allow, Deny, Revoke [][]byte      // grants, verb:pattern; their form is checked
+	TTL                 time.Duration // of token.add, where Set has FieldTTL
 
 	Queue, Topic []byte // unescaped, their alphabet checked
 	Create       bool   // true where nothing is said

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"strconv"
 	"time"
 )
@@ -365,4 +366,38 @@ func (d *Decoder) after(i int) int {
 	}
 	d.afterText = d.line[i] == '"'
 	return d.text(i, FieldAfter, 0, MaxName, &d.r.After)
+}
+
+// grants reads an array of grants and checks their form.
+func (d *Decoder) grants(i int, f Field, dst *[][]byte) int {
+	b := d.line
+	if b[i] != '[' {
+		return d.wrongType(i, f, "an array")
+	}
+	d.level++
+	i, more := open(b, i, ']')
+	for more {
+		if i >= len(b) {
+			return ^i
+		}
+		var s []byte
+		text := b[i] == '"'
+		if i = d.text(i, f, 1, MaxName+maxWord, &s); i < 0 {
+			return i
+		}
+		if text {
+			if verb, pattern, found := bytes.Cut(s, []byte(":")); !found || ParseVerb(string(verb)) == 0 || !ValidGrantPattern(pattern) {
+				d.wrong("%s must hold grants such as publish:orders.*, with one of the verbs %v or *, not %q", FieldName(f), verbNames, s)
+			}
+		}
+		if len(*dst) <= MaxGrants { // one more than fits tells of all the others
+			*dst = append(*dst, s)
+		}
+		i, more = next(b, i, ']')
+	}
+	d.level--
+	if i >= 0 && len(*dst) > MaxGrants {
+		d.wrong("%s must hold at most %d grants", FieldName(f), MaxGrants)
+	}
+	return i
 }

@@ -43,7 +43,7 @@ it copies: a damaged journal gives no backup. See also: gmq restore.`,
   gmq backup - | zstd > gmq.tar.zst
   ssh broker.example.org gmq backup - > gmq.tar`,
 		Args:        cobra.ExactArgs(1),
-		Annotations: map[string]string{usesKey: flagTimeout + " " + flagOutput},
+		Annotations: map[string]string{usesKey: flagTimeout + " " + flagOutput + " " + flagUser + " " + flagSecret},
 		RunE:        func(cmd *cobra.Command, args []string) error { return backUp(cmd, g, admin, args[0]) },
 	}
 	def := os.Getenv(config.EnvName("admin"))
@@ -146,6 +146,9 @@ func fetchBackup(cmd *cobra.Command, g *globals, admin string, w io.Writer) (b b
 		return b, usage("--admin: %w", err)
 	}
 	req.Header.Set("Gmq-Action", "backup")
+	if err := g.authorize(req); err != nil {
+		return b, err
+	}
 	client := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: g.timeout}).DialContext, DisableCompression: true}}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -211,7 +214,7 @@ func refusedBackup(admin string, resp *http.Response) error {
 	}
 	refused := fmt.Errorf("%s: %s", admin, strings.TrimSpace(string(text)))
 	switch resp.StatusCode {
-	case http.StatusForbidden:
+	case http.StatusForbidden, http.StatusUnauthorized:
 		return &failure{exitNotAllowed, refused}
 	case http.StatusNotFound:
 		return &failure{exitNotFound, fmt.Errorf("%s makes no backups; is it the admin address of a gmq server?", admin)}

@@ -50,7 +50,13 @@ func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Optio
 		connected = err == nil
 		return conn, err
 	}
+	login, err := g.login()
+	if err != nil {
+		end(nil)
+		return nil, nil, nil, err
+	}
 	opts = append(append(opts, secure...), gmq.ClientName("gmq "+version), gmq.DialTimeout(g.timeout), gmq.DialWith(dial))
+	opts = append(opts, login...)
 	c, err = gmq.Dial(ctx, addr, opts...)
 	if err != nil {
 		end(nil)
@@ -124,6 +130,9 @@ func explain(ctx context.Context, err error) error {
 func inWords(err error) error {
 	text := errors.New(strings.TrimPrefix(err.Error(), "gmq: "))
 	if e, ok := errors.AsType[*gmq.Error](err); ok {
+		if e.Code == wire.CodeUnauthenticated {
+			text = fmt.Errorf("%w; %s and %s, or %s, say who you are", text, envUser, envPassword, envToken)
+		}
 		return &failure{codeFor(e.Code), text}
 	}
 	return text

@@ -26,6 +26,11 @@ type globals struct {
 	output  choice
 	timeout time.Duration
 
+	user         string // "": nobody
+	passwordFile string
+
+	askedPassword string // on the terminal; nobody is asked twice
+
 	target   target // of the flags; once resolved is true, the server that is talked to
 	named    string // the context that was asked for
 	resolved bool
@@ -37,9 +42,11 @@ const (
 	flagServer  = "server"
 	flagOutput  = "output"
 	flagTimeout = "timeout"
+	flagUser    = "user"
+	flagSecret  = "password-file"
 )
 
-var globalFlags = append([]string{flagOutput, flagTimeout}, targetFlags...)
+var globalFlags = append([]string{flagOutput, flagTimeout, flagUser, flagSecret}, targetFlags...)
 
 // usesKey is the annotation under which a command says which global flags it has a use for.
 const usesKey = "globals"
@@ -65,6 +72,10 @@ func addGlobals(root *cobra.Command) *globals {
 	fs.VarP(&g.output, flagOutput, "o", "`form` of what is printed: text or json")
 	fs.DurationVar(&g.timeout, flagTimeout, 10*time.Second, "how long the server may take to answer")
 	g.flags = fs
+	fs.StringVar(&g.user, flagUser, os.Getenv(envUser), "log in as this `user`; the variable GMQ_USER sets it too, and GMQ_PASSWORD or GMQ_TOKEN the secret")
+	fs.StringVar(&g.passwordFile, flagSecret, "", "`file` that holds the password and nothing else")
+	fs.Lookup(flagUser).DefValue = ""
+	complete(root, flagUser)
 	fs.StringVar(&g.named, flagContext, "", "`name` of a context (gmq context); the variable GMQ_CONTEXT sets it too")
 	g.target.addTLSFlags(fs)
 	_ = root.RegisterFlagCompletionFunc(flagContext, completeContexts) // it fails only where there is no such flag

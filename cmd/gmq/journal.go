@@ -139,16 +139,17 @@ func reportJSON(r *filejournal.Report) any {
 
 func newJournalDump(g *globals) *cobra.Command {
 	var dir string
+	var contents bool
 	shard := -1
 	cmd := &cobra.Command{
 		Use:   "dump",
 		Short: "Print every record for people",
 		Long: `Dump prints what the log's segments hold, in order, a line each: the place, the shard, and what the
 record does. Records that are garbage by now are among them. The shard is - where no shard has the
-record: it is a message to a topic, which the records of its copies refer to. Dump ends at the first
-damage; beside a running server it ends where the segment does that is the last one when it begins.`,
+record: it is a message to a topic, which the records of its copies refer to. Bodies and headers are not
+printed, as they may be secret, unless --contents is given. Dump ends at the first damage; beside a running server it ends where the segment does that is the last one when it begins.`,
 		Example: `  gmq journal dump --data /var/lib/gmq | less
-  gmq journal dump --shard 3 -o json`,
+  gmq journal dump --shard 3 --contents -o json`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Annotations:       local,
@@ -156,22 +157,23 @@ damage; beside a running server it ends where the segment does that is the last 
 			if cmd.Flags().Changed("shard") && (shard < 0 || shard > 255) {
 				return usage("--shard: want 0 to 255, not %d", shard)
 			}
-			return dumpJournal(cmd, g, dir, shard)
+			return dumpJournal(cmd, g, dir, shard, contents)
 		},
 	}
 	dataFlag(cmd, &dir)
 	cmd.Flags().IntVar(&shard, "shard", -1, "only the records of this shard")
 	cmd.Flags().Lookup("shard").DefValue = ""
+	cmd.Flags().BoolVar(&contents, "contents", false, "print the bodies and headers of messages too")
 	return cmd
 }
 
-func dumpJournal(cmd *cobra.Command, g *globals, dir string, only int) error {
+func dumpJournal(cmd *cobra.Command, g *globals, dir string, only int, contents bool) error {
 	out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
 	err := filejournal.Dump(vfs.OS(), dir, func(ref journal.Ref, shard int, payload []byte) error {
 		if only >= 0 && shard != only {
 			return nil
 		}
-		text, err := queue.Describe(payload)
+		text, err := queue.Describe(payload, contents)
 		if err != nil {
 			text = "not understood: " + err.Error()
 		}

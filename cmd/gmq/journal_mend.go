@@ -56,15 +56,18 @@ var (
 	aboutQueue = regexp.MustCompile(`^([a-z ]+) queue=(\d+)`)
 	aboutSeqs  = regexp.MustCompile(`(?:seq|up to)=(\d+)|seqs=\[([\d ]*)\]`)
 	// numberless are the kinds of records that mean no message by its number, numbered those that do.
-	numberless = []string{"noop", "create", "update", "delete", "pause", "publish", "body", "copy", "bind", "unbind"}
+	numberless = []string{"noop", "create", "update", "delete", "pause", "publish", "body", "copy", "bind", "unbind", document}
 	numbered   = []string{"purge", "settle", "shield", "expire", "redrive", "rebase", "cancel", "move to", "return", "relocate"}
 )
+
+// document is the kind of a record that is about no queue.
+const document = "document"
 
 // purgeBut is a purge of all messages but some.
 const purgeBut = "purge but"
 
 func read(payload []byte) (reading, error) {
-	text, err := queue.Describe(payload)
+	text, err := queue.Describe(payload, false)
 	if err != nil || text == "noop" {
 		return reading{kind: text}, err
 	}
@@ -122,7 +125,7 @@ func (s *mendedState) Apply(ref journal.Ref, payload []byte) error {
 	if err != nil {
 		return err
 	}
-	if r.kind == "noop" || r.kind == "body" || r.kind == "create" {
+	if r.kind == "noop" || r.kind == "body" || r.kind == document || r.kind == "create" {
 		if r.kind == "create" {
 			clear(s.queues)
 		}

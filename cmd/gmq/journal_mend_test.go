@@ -158,7 +158,7 @@ func TestEveryRecordIsUnderstood(t *testing.T) {
 	for kind := range 256 {
 		record := make([]byte, 64)
 		record[0] = byte(kind)
-		if _, err := queue.Describe(record); err != nil {
+		if _, err := queue.Describe(record, false); err != nil {
 			continue
 		}
 		kinds++
@@ -277,7 +277,7 @@ func (p *past) batchEnds(ref journal.Ref, from, to int) bool {
 
 // more reports whether a publish belongs together with the one behind it.
 func more(record []byte) bool {
-	text, err := queue.Describe(record)
+	text, err := queue.Describe(record, false)
 	if err != nil {
 		return false
 	}

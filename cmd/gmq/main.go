@@ -69,6 +69,7 @@ func newRoot() *cobra.Command {
 	root.AddCommand(
 		newServe(),
 		newPub(g), newSub(g), newPeek(g), newQueue(g), newPing(g),
+		newUser(g), newToken(g), newAuth(g),
 		newContext(g), newDevCert(), newCheck(g),
 		newConfig(g), newJournal(g), newBackup(g), newRestore(g), newVersion(g),
 	)

@@ -172,7 +172,7 @@ func TestRepairBehindAGap(t *testing.T) {
 		t.Fatal(moved, err)
 	}
 	// What was moved can be looked at as far as it is whole.
-	r := gmqRun(t, nil, "", "journal", "dump", "--data", moved[0])
+	r := gmqRun(t, nil, "", "journal", "dump", "--contents", "--data", moved[0])
 	contains(t, "dump of what was moved", r.out, `body="two"`)
 }
 

@@ -17,6 +17,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gmq/gmq/internal/admin"
+	"github.com/gmq/gmq/internal/audit"
+	"github.com/gmq/gmq/internal/auth"
 	"github.com/gmq/gmq/internal/broker"
 	"github.com/gmq/gmq/internal/config"
 	"github.com/gmq/gmq/internal/journal"
@@ -84,6 +86,10 @@ type instance struct {
 	admin  *admin.Server
 	guard  *guard // nil without TLS
 	failed chan error
+
+	auth      *auth.Service
+	audit     *audit.Log // nil where log.audit is off
+	auditFile *logFile   // nil where it is no file
 }
 
 func serve(cfg config.Config, load func() (config.Config, error)) error {
@@ -149,6 +155,9 @@ func (in *instance) open() error {
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
+	if err := in.openAudit(); err != nil {
+		return err
+	}
 	started := time.Now()
 	always := in.cfg.Storage.File.Sync == "always"
 	in.wal, err = filejournal.Open(vfs.OS(), data, filejournal.Options{
@@ -176,6 +185,9 @@ func (in *instance) open() error {
 	})
 	if err != nil {
 		return errors.Join(err, in.wal.Close())
+	}
+	if err := in.openAuth(); err != nil {
+		return errors.Join(err, in.close())
 	}
 	in.log.Debug("restored", "data", data, "took", time.Since(started))
 	return nil
@@ -212,7 +224,14 @@ func (in *instance) listen() error {
 	if err != nil {
 		return fmt.Errorf("%w (another address: --listen)", err)
 	}
-	in.server = server.New(server.Options{Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic, TLS: in.guard.forServer()})
+	opt := server.Options{
+		Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic,
+		Auth: in.auth, TLS: in.guard.forServer(),
+	}
+	if in.audit != nil {
+		opt.Audit = in.audit
+	}
+	in.server = server.New(opt)
 	adminAddr := in.cfg.Admin
 	if adminAddr != config.AdminOff {
 		al, err := net.Listen("tcp", in.cfg.Admin)
@@ -220,7 +239,7 @@ func (in *instance) listen() error {
 			return errors.Join(fmt.Errorf("%w (another address, or off: --admin)", err), l.Close())
 		}
 		adminAddr = al.Addr().String()
-		in.admin = admin.New(in, in.log)
+		in.admin = admin.New(in, in.adminGate(), in.log)
 		go func() {
 			if err := in.admin.Serve(in.guard.forAdmin(al, in.cfg.Admin)); err != nil {
 				in.log.Error("admin address", "err", err)
@@ -258,6 +277,11 @@ func (in *instance) close() error {
 
 // reload takes over what a running server can take over, all of it or nothing.
 func (in *instance) reload() {
+	if in.auditFile != nil { // somebody may have moved it away
+		if err := in.auditFile.open(); err != nil {
+			in.log.Error("audit log not opened anew", "err", err)
+		}
+	}
 	cfg, err := in.load()
 	if err != nil {
 		in.log.Error("configuration not reloaded", "err", err)
@@ -276,6 +300,7 @@ func (in *instance) reload() {
 	in.broker.SetLimits(limits(&cfg))
 	in.server.SetMaxConnections(cfg.Limits.MaxConnections)
 	in.budget.SetLimit(queueMemory(&cfg))
+	in.auth.SetLimits(authLimits(&cfg))
 	setLevel(in.level, cfg.Log.Level)
 	in.log.Info("configuration reloaded", "changed", changed)
 }

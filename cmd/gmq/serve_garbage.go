@@ -9,11 +9,11 @@ import (
 
 // slackBytes is about how much garbage may lie about: the collector's own rule, as much as what is alive, is too little for a
 // server that holds next to nothing and far too much for one that holds a deep backlog.
-const slackBytes = 64 << 20
+const slackBytes = 16 << 20
 
 const (
 	leastPercent = 15 // or a large heap would be gone through all the time
-	mostPercent  = 1600
+	mostPercent  = 400
 )
 
 // paceGarbage keeps the garbage at about slackBytes, unless GOGC says otherwise. It looks after each collection.

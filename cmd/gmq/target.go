@@ -107,6 +107,12 @@ func (g *globals) resolve() error {
 	if err := t.complete(); err != nil {
 		return err
 	}
+	if g.user == "" && os.Getenv(envToken) == "" { // who else the command is asked to be beats the context
+		g.user = t.User
+		if g.passwordFile == "" {
+			g.passwordFile = t.PasswordFile
+		}
+	}
 	g.target, g.server, g.resolved = t, t.Server, true
 	return nil
 }

@@ -149,11 +149,15 @@ func TestTargetsWithTLS(t *testing.T) {
 func TestContexts(t *testing.T) {
 	t.Parallel()
 	dir, _ := devCerts(t)
-	s := startServer(t, "--config", writeFile(t, "tls: {cert: "+dir+"/server.pem, key: "+dir+"/server-key.pem, required: true}\n", 0o600))
-	plain := startServer(t)
+	const login = "auth: {required: true}\n"
+	s := startServerWith(t, t.TempDir(), "127.0.0.1:0", []string{"GMQ_ADMIN_PASSWORD=canary"},
+		"--config", writeFile(t, login+"tls: {cert: "+dir+"/server.pem, key: "+dir+"/server-key.pem, required: true}\n", 0o600))
+	made := gmqRun(t, []string{"GMQ_USER=admin", "GMQ_PASSWORD=canary"}, "", "token", "add", "ci", "--server", s.addr, "--ca", dir+"/ca.pem")
+	secret := strings.TrimSpace(made.out)
+	data := t.TempDir()
+	plain := startServerWith(t, data, "127.0.0.1:0", nil, "--config", writeFile(t, login, 0o600))
 	home := t.TempDir()
 	file := filepath.Join(home, "gmq", "contexts.yaml")
-	const secret = "canary-token"
 	run := func(code int, args ...string) result {
 		t.Helper()
 		r := gmqRun(t, []string{"XDG_CONFIG_HOME=" + home}, "", args...)
@@ -170,7 +174,7 @@ func TestContexts(t *testing.T) {
 		t.Fatalf("%v %v", st, err)
 	}
 	run(0, "ping")
-	run(0, "context", "add", "plain", "--server", plain.addr, "--user", "ann", "--password-file", dir+"/ca-key.pem")
+	run(0, "context", "add", "plain", "--server", plain.addr, "--user", "admin", "--password-file", data+"/admin-password")
 	run(0, "ping")
 	contains(t, "plain", run(0, "ping", "--context", "plain").out, plain.addr)
 	contains(t, "environment", gmqRun(t, []string{"XDG_CONFIG_HOME=" + home, "GMQ_CONTEXT=plain"}, "", "ping").out, plain.addr)
@@ -179,7 +183,7 @@ func TestContexts(t *testing.T) {
 	run(3, "ping", "--server", s.addr)
 	run(0, "ping", "--server", s.addr, "--context", "here")
 	contains(t, "show", run(0, "context", "show").out, "token   ***", "ca      "+dir+"/ca.pem")
-	contains(t, "show", run(0, "context", "show", "plain", "-o", "json").out, `"user":"ann"`, `"password_file":"`)
+	contains(t, "show", run(0, "context", "show", "plain", "-o", "json").out, `"user":"admin"`, `"password_file":"`)
 	contains(t, "ls", run(0, "context", "ls").out, "*  here")
 	run(0, "context", "use", "plain")
 	contains(t, "use", run(0, "ping").out, plain.addr)

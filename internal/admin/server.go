@@ -34,8 +34,8 @@ type Server struct {
 	stop context.CancelFunc // ends the requests that would go on for long
 }
 
-// New makes a server that tells what source knows.
-func New(source Source, logger *slog.Logger) *Server {
+// New makes a server that tells what source knows, to those whom gate lets in; nil lets in everybody.
+func New(source Source, gate Gate, logger *slog.Logger) *Server {
 	errorLog := slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) {
@@ -61,7 +61,7 @@ func New(source Source, logger *slog.Logger) *Server {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Server{stop: stop, http: http.Server{
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		Handler:           guard(mux),
+		Handler:           guard(admit(gate, mux)),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,

@@ -225,6 +225,9 @@ func (sh *shard) dropTask(st *store, ts *tasks, t *task, cause error) {
 	if t.op != wire.OpNone {
 		sh.fail(t.s, ts.idOf(t), st.full(cause))
 	}
+	if t.document != nil {
+		t.document.done(st.full(cause))
+	}
 	if t.control != nil {
 		sh.finish(t.control.work)
 	}
@@ -261,6 +264,9 @@ func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 	sh.updateKept(t)
 	sh.spare(st, t)
 	switch {
+	case t.document != nil:
+		sh.documentKept(st, t.document, out)
+		return
 	case t.barrier != nil:
 		sh.goOn(t.barrier)
 		return

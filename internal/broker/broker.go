@@ -93,7 +93,7 @@ type Broker struct {
 }
 
 // ops is more than the protocol has operations.
-const ops = 32
+const ops = 64
 
 // Start replays the journals and starts the shards. The error says which
 // storage could not be read.

@@ -135,6 +135,10 @@ func (sh *shard) admitControl(w *work) bool {
 	if w.s.detached.Load()&(1<<sh.index) != 0 && (c.op == wire.OpSubscribe || c.op == wire.OpReceive) {
 		return true // it waited for its queue to be made, and nobody would end what it begins
 	}
+	if err := w.withdrawn(c); err != nil {
+		sh.fail(w.s, c.id, err)
+		return true
+	}
 	if c.op == wire.OpUnsubscribe {
 		return sh.unsubscribe(w, c)
 	}

@@ -24,7 +24,8 @@ func appendNumber(dst []byte, name string, v uint64) []byte {
 	return appendUint(dst, v)
 }
 
-func (s *Session) hello(r *wire.Request) {
+// Hello answers a hello, but for what it says of who the client is; more appends further fields to the reply.
+func (s *Session) Hello(r *wire.Request, more func(dst []byte) []byte) {
 	if r.Set.Has(wire.FieldProtocol) && r.Protocol != Protocol {
 		s.Refuse(r.ID, wire.Errorf(wire.CodeBadRequest, "protocol %d is not spoken here; this server speaks %d", r.Protocol, Protocol))
 		return
@@ -42,7 +43,10 @@ func (s *Session) hello(r *wire.Request) {
 		dst = appendText(appendText(dst, "version", o.Version), "node", o.Node)
 		dst = appendNumber(dst, "protocol", Protocol)
 		dst = appendNumber(dst, "max_message_bytes", uint64(s.b.limits.Load().MaxMessageBytes))
-		return append(s.b.appendStorages(dst), "}\n"...)
+		if dst = s.b.appendStorages(dst); more != nil {
+			dst = more(dst)
+		}
+		return append(dst, "}\n"...)
 	})
 }
 
@@ -104,7 +108,7 @@ func (s *Session) listQueues(r *wire.Request) {
 		dst = append(wire.AppendOK(dst, r.ID), `,"queues":[`...)
 		for i := range all {
 			q := &all[i]
-			if q.Name <= after {
+			if q.Name <= after || !s.sees(q.Name) {
 				continue
 			}
 			if n == limit {
@@ -181,6 +185,9 @@ func (s *Session) serverInfo(r *wire.Request) {
 	b := s.b
 	var queues, ready, leased, delayed uint64
 	for _, q := range b.Queues("") {
+		if !s.sees(q.Name) {
+			continue
+		}
 		queues++
 		ready, leased, delayed = ready+uint64(q.Counts.Ready), leased+uint64(q.Counts.Leased), delayed+uint64(q.Counts.Delayed)
 	}

@@ -91,6 +91,7 @@ type Intake struct {
 	shard        int         // of lastName
 	last         []byte      // the queue name last seen
 	seen         [ops]uint32 // requests by op since the last Flush
+	permits      [2]permit   // what the guard has allowed
 }
 
 // A home is where a subscription is.
@@ -124,7 +125,7 @@ func (in *Intake) work(shard int) *work {
 func (in *Intake) Handle(r *wire.Request) {
 	in.seen[r.Op]++
 	in.dirty = true
-	if err := unsupported(r); err != nil {
+	if err := in.admit(r); err != nil {
 		in.s.Refuse(r.ID, err)
 		return
 	}
@@ -142,7 +143,10 @@ func (in *Intake) Handle(r *wire.Request) {
 			in.s.Reply(func(dst []byte) []byte { return wire.AppendDone(dst, r.ID) })
 		}
 	case wire.OpHello:
-		in.s.hello(r)
+		in.s.Hello(r, nil)
+	case wire.OpUserAdd, wire.OpUserRemove, wire.OpUserList, wire.OpUserPassword, wire.OpUserGrant,
+		wire.OpTokenAdd, wire.OpTokenRemove, wire.OpTokenList, wire.OpAuthCheck:
+		in.other(r)
 	case wire.OpQueueList:
 		in.Flush()
 		in.s.Await()
@@ -292,22 +296,8 @@ func (in *Intake) detach() {
 
 // unsupported refuses what this version does not do, rather than accept and ignore it.
 func unsupported(r *wire.Request) *wire.Error {
-	fields := r.Set
-	for i := range r.Messages {
-		fields |= r.Messages[i].Set
-	}
-	for _, f := range notYet {
-		if fields.Has(f) {
-			return wire.Errorf(wire.CodeBadRequest, "field %s of %s is not part of this version yet", wire.FieldName(f), r.Op.String())
-		}
-	}
 	if r.Set.Has(wire.FieldStorage) && string(r.Settings.Storage) == "mysql" {
 		return wire.Errorf(wire.CodeBadRequest, "storage mysql is not part of this version yet")
 	}
 	return nil
-}
-
-// notYet are the fields of the protocol that this version refuses.
-var notYet = []wire.Field{
-	wire.FieldUser, wire.FieldPassword, wire.FieldToken,
 }

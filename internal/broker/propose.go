@@ -27,6 +27,8 @@ type task struct {
 	work    *work    // of an ack or nack
 	control *control
 	made    *making // queue.create
+
+	document *kept
 }
 
 // tasks is a batch of records that a shard itself wrote: everything but publishes.

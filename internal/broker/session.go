@@ -46,7 +46,6 @@ func (c *chunk) free() {
 type Session struct {
 	b       *Broker
 	address string
-	peer    Peer   // written before the first request, by the session's reader
 	number  uint64 // no other session of this process has it
 	Intake  Intake
 
@@ -63,6 +62,8 @@ type Session struct {
 	blocked   atomic.Uint32 // bits of the shards that hold back deliveries
 	gone      atomic.Bool   // no more requests will come
 	client    atomic.Pointer[string]
+	guard     atomic.Pointer[guarded] // nil: whoever is there may do everything
+	others    func(*wire.Request)     // carries out what is not about queues; nil: nothing does
 
 	detached atomic.Uint32 // bits of the shards that have let go of the session
 

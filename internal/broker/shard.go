@@ -80,6 +80,7 @@ type shard struct {
 	chance    uint64                    // state of the jitter's generator
 	leased    int                       // as last added to Broker.inFlight
 	waited    uint64                    // receives that have waited
+	watchers  []watcher                 // of documents; shard 0's
 	works     []*work
 	finished  []*work // since the turn began
 	committed []*journal.Batch

@@ -137,6 +137,9 @@ func (sh *shard) bindingKept(st *store, t *task, out queue.Outcome) bool {
 		}
 		if t.s.detached.Load()&(1<<sh.index) != 0 { // it ended meanwhile
 			sh.endEphemeral(st, q, task{})
+		} else if err := c.work.withdrawn(c); err != nil {
+			sh.endEphemeral(st, q, task{})
+			sh.fail(t.s, c.id, err)
 		} else {
 			sh.subscribe(c.work, c, target{st, q.ID, q})
 		}

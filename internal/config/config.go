@@ -37,7 +37,14 @@ const AdminOff = "off"
 type Log struct {
 	Level  string `yaml:"level"`  // debug | info | warn | error
 	Format string `yaml:"format"` // auto | text | json
+	Audit  string `yaml:"audit"`  // AuditLog, AuditOff, or a file
 }
+
+// Where the audit log may go, if not into a file: among the other records, or nowhere.
+const (
+	AuditLog = "log"
+	AuditOff = "off"
+)
 
 // Limits bound what clients can make the server hold.
 type Limits struct {
@@ -46,6 +53,12 @@ type Limits struct {
 	MaxConnections  int  `yaml:"max_connections"`
 	MaxInFlight     int  `yaml:"max_in_flight"` // leased messages, all queues
 	Memory          Size `yaml:"memory"`        // cached bodies, and those of memory queues
+
+	// By address and by user; 0 is no limit.
+	MaxConnectionsPerAddress int `yaml:"max_connections_per_address"`
+	MaxConnectionsPerUser    int `yaml:"max_connections_per_user"`
+	MaxRatePerAddress        int `yaml:"max_rate_per_address"` // requests a second
+	MaxRatePerUser           int `yaml:"max_rate_per_user"`
 }
 
 // QueueDefaults are the settings that a queue gets when it is created and
@@ -117,7 +130,7 @@ func Default() Config {
 		Listen: "127.0.0.1:4567",
 		Admin:  "127.0.0.1:4580",
 		Data:   "./gmq-data",
-		Log:    Log{Level: "info", Format: "auto"},
+		Log:    Log{Level: "info", Format: "auto", Audit: AuditLog},
 		Limits: Limits{
 			MaxQueues:       4096,
 			MaxMessageBytes: MiB,

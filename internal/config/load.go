@@ -179,7 +179,7 @@ func suggestKey(t reflect.Type, prefix, name string) string {
 }
 
 // notSettings are the GMQ_* variables that mean something else.
-var notSettings = []string{"GMQ_ADMIN_PASSWORD", "GMQ_SERVER", "GMQ_CONTEXT", "GMQ_EXE", "GMQ_TEST_*"}
+var notSettings = []string{"GMQ_ADMIN_PASSWORD", "GMQ_SERVER", "GMQ_CONTEXT", "GMQ_USER", "GMQ_PASSWORD", "GMQ_TOKEN", "GMQ_EXE", "GMQ_TEST_*"}
 
 // kubernetesLinks matches what Kubernetes puts into the environment of every
 // container beside a service called "gmq" or "gmq-something".

@@ -10,7 +10,6 @@ var unsupported = []struct {
 }{
 	{"queue_defaults.storage", "storage in MySQL", func(c *Config) bool { return c.QueueDefaults.Storage == "mysql" }},
 	{"storage.mysql", "storage in MySQL", func(c *Config) bool { return c.Storage.MySQL != nil }},
-	{"auth.required", "authentication", func(c *Config) bool { return c.Auth.Required }},
 	{"cluster", "a cluster of several nodes", func(c *Config) bool { return c.Cluster != nil }},
 }
 

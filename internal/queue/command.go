@@ -33,7 +33,9 @@ const (
 
 	kindRebase = 19 // as kindRelocate for a kindCopy: the kindBody lies before it once more
 
-	lastKind = kindRebase
+	kindDocument = 20
+
+	lastKind = kindDocument
 )
 
 // Every record begins with these 16 bytes:
@@ -487,8 +489,9 @@ func HeldSeqs(record []byte) []uint64 {
 	return nil
 }
 
-// Describe says in one line what a record means, for people.
-func Describe(record []byte) (string, error) {
+// Describe says in one line what a record means, for people. What messages hold, which may be a secret, is in it
+// only where contents are asked for; of documents never.
+func Describe(record []byte, contents bool) (string, error) {
 	if len(record) < headBytes {
 		return "", errShort
 	}
@@ -522,7 +525,12 @@ func Describe(record []byte) (string, error) {
 		} else if _, topic := e.Names(); topic != nil {
 			name, seq = "body", fmt.Sprintf(" topic=%s", topic)
 		}
-		line = fmt.Sprintf("%s queue=%d%s published=%d base64=%v more=%v headers=%s body=%.200s", name, q, seq, e.Published, e.Base64, record[1]&flagMore != 0, e.Headers, e.Body)
+		line = fmt.Sprintf("%s queue=%d%s published=%d base64=%v more=%v ", name, q, seq, e.Published, e.Base64, record[1]&flagMore != 0)
+		if contents {
+			line += fmt.Sprintf("headers=%s body=%.200s", e.Headers, e.Body)
+		} else {
+			line += fmt.Sprintf("headers_bytes=%d body_bytes=%d", len(e.Headers), len(e.Body))
+		}
 	case kindSettle, kindShield, kindExpire:
 		line = fmt.Sprintf("%s queue=%d seqs=%v", map[byte]string{kindSettle: "settle", kindShield: "shield", kindExpire: "expire"}[record[0]], q, r.seqs(nil))
 	case kindRedrive:
@@ -531,6 +539,8 @@ func Describe(record []byte) (string, error) {
 		line = fmt.Sprintf("bind queue=%d pattern=%q", q, r.string())
 	case kindUnbind:
 		line = fmt.Sprintf("unbind queue=%d pattern=%q", q, r.string())
+	case kindDocument:
+		line = fmt.Sprintf("document queue=%d name=%q bytes=%d", q, r.string(), len(r.b))
 	case kindRebase:
 		line = fmt.Sprintf("rebase queue=%d seq=%d back=%d size=%d", q, r.uvarint(), r.uvarint(), r.uvarint())
 	case kindCopy:

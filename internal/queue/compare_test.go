@@ -8,7 +8,7 @@ import (
 
 func (h *history) compare(step int) {
 	if len(h.st.names) != len(h.queues) {
-		last, _ := Describe(h.newest)
+		last, _ := Describe(h.newest, true)
 		h.Fatalf("step %d: queues %v, should be %v, after %s", step, slices.Sorted(maps.Keys(h.st.names)), slices.Sorted(maps.Keys(h.queues)), last)
 	}
 	for name, m := range h.queues {

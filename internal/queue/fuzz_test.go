@@ -127,7 +127,8 @@ func FuzzDescribe(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		bounded(t, len(b), func() {
-			Describe(b) //nolint:errcheck
+			Describe(b, true)  //nolint:errcheck
+			Describe(b, false) //nolint:errcheck
 			HeldSeqs(b)
 			ReturnedSeqs(b)
 		})

@@ -10,7 +10,7 @@ import (
 )
 
 // snapshotVersion is the first byte of every snapshot. A later version reads
-// the earlier ones. Version 1 wrote each message on its own; since 2 chunks are packed.
+// the earlier ones. Version 1 wrote each message on its own; since 2 chunks are packed, and documents come first.
 const snapshotVersion = 2
 
 // A Snapshot writes the whole journaled state as it is when it begins, a piece at a time, while commands go on
@@ -40,7 +40,7 @@ type early struct {
 func (st *State) BeginSnapshot(sparse func(Ref) bool, found func(q *Queue, seq uint64, s Span)) *Snapshot {
 	st.epoch++
 	s := &Snapshot{st: st, sparse: sparse, found: found, early: map[*Queue]earlies{}}
-	head := []byte{snapshotVersion}
+	head := st.docs.appendAll([]byte{snapshotVersion})
 	head = binary.AppendVarint(head, st.now)
 	head = binary.AppendUvarint(head, uint64(st.nextID))
 	head = binary.AppendUvarint(head, uint64(len(st.ids)))
@@ -165,6 +165,9 @@ func (q *Queue) appendHead(dst []byte) []byte {
 func (st *State) LoadSnapshot(b []byte) error {
 	r := &reader{b: b}
 	version := r.byte()
+	if version > 1 {
+		st.docs.load(r)
+	}
 	if version < 1 || version > snapshotVersion {
 		return errors.New("snapshot of an unknown version")
 	}

@@ -252,7 +252,7 @@ func replayGolden(t *testing.T, name string, write bool) {
 		if _, err := replayed.Apply(spanOf(i, rec), rec); err != nil {
 			t.Fatalf("record %d: %v", i, err)
 		}
-		if _, err := Describe(rec); err != nil {
+		if _, err := Describe(rec, true); err != nil {
 			t.Errorf("Describe of record %d: %v", i, err)
 		}
 		b = b[4+n:]

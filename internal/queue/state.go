@@ -84,6 +84,7 @@ type State struct {
 	ids    map[uint32]*Queue
 	names  map[string]*Queue
 	group  []piece // of an all-or-none publish whose last record is still to come
+	docs   documents
 
 	// What follows is the owner's view and is in no snapshot.
 
@@ -180,6 +181,7 @@ const (
 	Exists
 	TooManyIDs
 	TooManyBindings
+	TooManyDocuments
 )
 
 // An Outcome is what became of a command.
@@ -217,6 +219,11 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 		if at := int64(binary.LittleEndian.Uint64(record[8:])); at > st.now {
 			st.now = at
 		}
+	}
+	if kind == kindDocument {
+		r := reader{b: record[headBytes:]}
+		out := st.docs.put(&r)
+		return out, r.err
 	}
 	id := binary.LittleEndian.Uint32(record[4:])
 	q := st.ids[id]

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -114,6 +115,7 @@ type classicObject struct {
 // A classicRequest is what is understood of one.
 type classicRequest struct {
 	operation, queue, payload string
+	user, password            []byte // nil where nobody says who he is
 }
 
 func (c *conn) refuseLongClassic() {
@@ -127,6 +129,9 @@ func (c *conn) serveClassic(text []byte) {
 	var o classicObject
 	req, err := parseClassic(text, &o)
 	payload := ""
+	if err == nil {
+		err = c.classicLogin(&req)
+	}
 	if err == nil {
 		payload, err = c.carryOut(req)
 	}
@@ -150,11 +155,13 @@ func parseClassic(text []byte, o *classicObject) (r classicRequest, err error) {
 			return r, wire.Errorf(wire.CodeBadRequest, "%s must be a string", f.name)
 		}
 	}
-	return r, checkClassicAuth(o.Auth)
+	err = parseClassicAuth(o.Auth, &r)
+	return r, err
 }
 
-// checkClassicAuth: nobody is authenticated in this version, so only the form counts.
-func checkClassicAuth(raw json.RawMessage) error {
+// parseClassicAuth reads who asks. What the old client sends is the text with the SHA-512 of nothing behind it, for
+// that is how it used the function.
+func parseClassicAuth(raw json.RawMessage, r *classicRequest) error {
 	if len(raw) == 0 {
 		return nil
 	}
@@ -162,15 +169,40 @@ func checkClassicAuth(raw json.RawMessage) error {
 	if json.Unmarshal(raw, &auth) != nil {
 		return wire.Errorf(wire.CodeBadRequest, "auth must be an object")
 	}
-	for _, name := range []string{"user", "password"} {
+	for _, f := range []struct {
+		name string
+		to   *[]byte
+	}{{"user", &r.user}, {"password", &r.password}} {
 		var text string
-		if len(auth[name]) > 0 && json.Unmarshal(auth[name], &text) != nil {
-			return wire.Errorf(wire.CodeBadRequest, "auth.%s must be a string", name)
+		if len(auth[f.name]) > 0 && json.Unmarshal(auth[f.name], &text) != nil {
+			return wire.Errorf(wire.CodeBadRequest, "auth.%s must be a string", f.name)
 		}
-		if _, err := hex.DecodeString(text); err != nil {
-			return wire.Errorf(wire.CodeBadRequest, "auth.%s must be hexadecimal", name)
+		b, err := hex.DecodeString(text)
+		if err != nil {
+			return wire.Errorf(wire.CodeBadRequest, "auth.%s must be hexadecimal", f.name)
 		}
+		*f.to = bytes.TrimSuffix(b, nothing[:])
 	}
+	return nil
+}
+
+var nothing = sha512.Sum512(nil)
+
+// classicLogin logs the connection in where that is asked for; what it may do is decided as for any other.
+func (c *conn) classicLogin(r *classicRequest) error {
+	v := c.login.Visitor
+	if v == nil || !c.server.opt.Auth.Required() {
+		return nil // as in the server of that time
+	}
+	if len(r.user) == 0 {
+		return wire.Errorf(wire.CodeUnauthenticated, "the object needs auth with user and password")
+	}
+	_, _, err := v.Login(&wire.Request{Op: wire.OpHello, Set: wire.FieldUser | wire.FieldPassword, User: r.user, Password: r.password})
+	if err != nil {
+		c.audit(wire.OpHello, v.Claimed(), err)
+		return err
+	}
+	c.loggedIn()
 	return nil
 }
 
@@ -235,6 +267,7 @@ func (m *todaysMessage) classic() (text string, err error) {
 func (c *conn) ask(line []byte) (*todaysReply, *wire.Error) {
 	s := c.server.opt.Broker.NewSession(c.nc.RemoteAddr().String())
 	defer s.Close()
+	c.watch(s)
 	d := c.desk
 	if err := d.dec.Decode(line, &d.req); err != nil {
 		s.Refuse(nil, err)

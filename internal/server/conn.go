@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gmq/gmq/internal/auth"
 	"github.com/gmq/gmq/internal/broker"
 	"github.com/gmq/gmq/wire"
 )
@@ -54,14 +55,17 @@ type conn struct {
 	secure  atomic.Pointer[secure] // of a TLS connection, from its first byte on
 
 	classic atomic.Bool // an object of the first protocol is being answered
+
+	login login
 }
 
-func newConn(s *Server, nc net.Conn) *conn {
+func newConn(s *Server, nc net.Conn, v *auth.Visitor) *conn {
 	c := &conn{server: s, nc: nc, session: s.opt.Broker.NewSession(nc.RemoteAddr().String())}
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}
 	c.pending = c.tryRead
+	c.arrive(v)
 	return c
 }
 
@@ -77,6 +81,7 @@ func (c *conn) read() {
 	for {
 		c.session.Await()
 		if err := c.fill(); err != nil {
+			c.tooSlow(err)
 			break
 		}
 		if !c.lines() {
@@ -114,6 +119,7 @@ func (c *conn) write() {
 		}
 	}
 	c.linger()
+	c.leave()
 	c.server.forget(c)
 }
 
@@ -129,10 +135,15 @@ func (c *conn) linger() {
 		return
 	}
 	c.nc.SetReadDeadline(time.Now().Add(lingerTime))
-	d := desks.Get().(*desk)
-	defer desks.Put(d)
+	var small [512]byte
+	buf := small[:] // enough for who has not said who he is
+	if !c.strange() {
+		d := desks.Get().(*desk)
+		defer desks.Put(d)
+		buf = d.buf
+	}
 	for {
-		if _, err := c.nc.Read(d.buf); err != nil {
+		if _, err := c.nc.Read(buf); err != nil {
 			return
 		}
 	}
@@ -145,7 +156,7 @@ func (c *conn) fill() error {
 	}
 	if c.raw == nil {
 		c.takeDesk()
-		c.got, c.err = c.nc.Read(c.desk.buf[c.n:])
+		c.got, c.err = c.nc.Read(c.room())
 	} else if err := c.raw.Read(c.pending); err != nil {
 		return err
 	}
@@ -163,7 +174,7 @@ func (c *conn) fill() error {
 func (c *conn) tryRead(fd uintptr) bool {
 	c.takeDesk()
 	for {
-		n, err := syscall.Read(int(fd), c.desk.buf[c.n:])
+		n, err := syscall.Read(int(fd), c.room())
 		switch err {
 		case syscall.EINTR:
 			continue
@@ -199,6 +210,9 @@ func (c *conn) roomFor(n int) int {
 }
 
 func (c *conn) lineLimit() int {
+	if c.strange() {
+		return strangerLine
+	}
 	return c.server.opt.Broker.Limits().MaxMessageBytes + lineOverhead
 }
 
@@ -268,11 +282,18 @@ func (c *conn) lines() bool {
 }
 
 func (c *conn) tooLong() {
+	if c.strange() {
+		c.session.Refuse(nil, wire.Errorf(wire.CodeLineTooLong, "the line is longer than %d bytes, the limit before a login, and was skipped", c.lineLimit()))
+		return
+	}
 	c.session.Refuse(nil, wire.Errorf(wire.CodeLineTooLong, "the line is longer than %d bytes (max_message_bytes and 64 KiB) and was skipped", c.lineLimit()))
 }
 
 // line deals with one line. It is false where the connection ends with it.
 func (c *conn) line(line []byte) bool {
+	if !c.heard() {
+		return false
+	}
 	if len(line) > c.lineLimit() {
 		if c.isClassic(new(glance), line) {
 			return false
@@ -295,6 +316,9 @@ func (c *conn) line(line []byte) bool {
 		return true
 	}
 	c.modern = true
+	if d.req.Op == wire.OpHello && d.req.Set&whoFields != 0 {
+		return c.hello(&d.req)
+	}
 	c.session.Intake.Handle(&d.req)
 	return true
 }

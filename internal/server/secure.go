@@ -35,6 +35,7 @@ type secure struct {
 	tls    *tls.Conn
 	socket socket
 	raw    syscall.RawConn // nil where the connection is no socket
+	names  []string        // of the client's certificate; written before the first line is read
 
 	// The following belong to the reader.
 	over    bool   // TLS may have more of the record that was read last
@@ -94,7 +95,7 @@ func (c *conn) fillSecure(s *secure) error {
 		}
 		if s.over || s.socket.whole() {
 			c.takeDesk()
-			if c.got = s.decrypt(c.desk.buf[c.n:]); c.got > 0 {
+			if c.got = s.decrypt(c.room()); c.got > 0 {
 				c.n += c.got
 				return nil
 			}

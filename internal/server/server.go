@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gmq/gmq/internal/auth"
 	"github.com/gmq/gmq/internal/broker"
 	"github.com/gmq/gmq/wire"
 )
@@ -36,6 +37,9 @@ type Options struct {
 	Log            *slog.Logger
 	MaxConnections int
 	Classic        bool // speak the first protocol of 2015 too
+
+	Auth  *auth.Service // nil: nobody is asked who he is
+	Audit Audit         // nil: nothing is written down
 }
 
 // A Server is the connections of one broker.
@@ -48,6 +52,7 @@ type Server struct {
 	max     atomic.Int64
 	ended   atomic.Bool
 	current atomic.Int64
+	strange atomic.Int64 // connections that have not said who they are, and must
 	total   atomic.Uint64
 	running sync.WaitGroup
 
@@ -61,6 +66,9 @@ func New(opt Options) *Server {
 	s := &Server{opt: opt, conns: map[*conn]struct{}{}}
 	s.tls.Store(opt.TLS)
 	s.max.Store(int64(opt.MaxConnections))
+	if opt.Auth != nil {
+		opt.Auth.OnChange(s.rightsChanged)
+	}
 	return s
 }
 
@@ -107,11 +115,22 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) take(nc net.Conn) {
 	if n, limit := s.current.Add(1), s.max.Load(); n > limit {
 		s.current.Add(-1)
-		go refuse(nc, limit)
+		go refuse(nc, wire.Errorf(wire.CodeTooManyConnections, "all %d connections (max_connections) are taken", limit))
+		return
+	}
+	if n, limit := s.strange.Load(), strangers(s.max.Load()); n >= limit {
+		s.current.Add(-1)
+		go refuse(nc, wire.Errorf(wire.CodeTooManyConnections, "%d connections, half of max_connections, have not logged in yet", limit))
+		return
+	}
+	v, err := s.visitor(nc)
+	if err != nil {
+		s.current.Add(-1)
+		go refuse(nc, err)
 		return
 	}
 	s.total.Add(1)
-	c := newConn(s, nc)
+	c := newConn(s, nc, v)
 	s.mu.Lock()
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
@@ -119,9 +138,9 @@ func (s *Server) take(nc net.Conn) {
 	s.running.Go(c.read)
 }
 
-func refuse(nc net.Conn, limit int64) {
+func refuse(nc net.Conn, why *wire.Error) {
 	nc.SetDeadline(time.Now().Add(refuseTime))
-	nc.Write(wire.AppendError(nil, nil, wire.Errorf(wire.CodeTooManyConnections, "all %d connections (max_connections) are taken", limit)))
+	nc.Write(wire.AppendError(nil, nil, why))
 	nc.Close()
 }
 

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/gmq/gmq/internal/broker"
 	"github.com/gmq/gmq/wire"
 )
 
@@ -82,8 +81,8 @@ func (c *conn) secureWith(t *TLS) bool {
 		return false
 	}
 	c.server.handshakes[handshakeDone].Add(1)
-	c.session.SetPeer(broker.Peer{Secure: true, PeerNames: names})
-	return true
+	s.names = names
+	return c.secured(names)
 }
 
 // admit verifies the client's certificate and gives its names: those for hosts, then URIs, then addresses of

@@ -190,8 +190,7 @@ func TestPeerNames(t *testing.T) {
 	s := newServer(t, Options{TLS: settings})
 	c := meet(t, s, client)
 	ask(t, c, `{"op":"ping"}`)
-	peer := s.all()[0].session.Peer()
-	if !peer.Secure || !slices.Equal(peer.PeerNames, []string{"ann"}) {
+	if peer := s.all()[0].secure.Load(); peer == nil || !slices.Equal(peer.names, []string{"ann"}) {
 		t.Errorf("the client is %+v", peer)
 	}
 	// The order of names: hosts, URIs, mail.
@@ -207,7 +206,7 @@ func TestPeerNames(t *testing.T) {
 	without.Certificates = nil
 	s2 := newServer(t, Options{TLS: settings})
 	ask(t, meet(t, s2, without), `{"op":"ping"}`)
-	if peer := s2.all()[0].session.Peer(); !peer.Secure || peer.PeerNames != nil {
+	if peer := s2.all()[0].secure.Load(); peer == nil || peer.names != nil {
 		t.Errorf("a client without a certificate is %+v", peer)
 	}
 	s3 := newServer(t, Options{TLS: settings})
@@ -215,7 +214,7 @@ func TestPeerNames(t *testing.T) {
 	defer theirs.Close()
 	s3.take(ours)
 	ask(t, theirs, `{"op":"ping"}`)
-	if peer := s3.all()[0].session.Peer(); peer.Secure || peer.PeerNames != nil {
+	if peer := s3.all()[0].secure.Load(); peer != nil {
 		t.Errorf("a plain client is %+v", peer)
 	}
 }

@@ -199,12 +199,10 @@ func TestLaterVersions(t *testing.T) {
 	c := harness.Start(t, "").Dial(t)
 	c.OK(`{"op":"queue.create","queue":"q"}`)
 	for _, test := range []struct{ line, names string }{
-		{`{"op":"hello","user":"u","password":"secret-of-mine"}`, "user"},
-		{`{"op":"hello","token":"secret-of-mine"}`, "token"},
 		{`{"op":"queue.create","queue":"m","storage":"mysql"}`, "mysql"},
 	} {
 		l := c.Do("%s", test.line)
-		if l.Code() != "bad_request" || !strings.Contains(l.Message(), test.names) || strings.Contains(l.Raw, "secret-of-mine") {
+		if l.Code() != "bad_request" || !strings.Contains(l.Message(), test.names) {
 			t.Errorf("%s is answered %s", test.line, l.Raw)
 		}
 	}
