@@ -345,6 +345,10 @@ func (sh *shard) turn() {
 	sh.flush()
 	sh.giveBack()
 	for _, st := range sh.stores { // nobody waits for these
+		if st.state.Owes() {
+			sh.account(st)
+			sh.signal()
+		}
 		sh.compact(st)
 		sh.rebase(st)
 	}

@@ -102,6 +102,9 @@ func (st *State) purge(q *Queue, flags byte, r *reader) (n int) {
 			}
 		}
 	} else {
+		if flags == 0 {
+			n = st.discard(q)
+		}
 		q.each(func(seq uint64, c *chunk, m *msg) bool {
 			if _, stays := slices.BinarySearch(list, seq); !stays && seq <= upTo {
 				end(seq, c, m)
@@ -110,5 +113,57 @@ func (st *State) purge(q *Queue, flags byte, r *reader) (n int) {
 		})
 	}
 	q.Counts.Purged += uint64(n)
+	if flags == 0 { // what discard has left out
+		q.Bytes, q.extras, q.late, q.dead, q.lines = 0, nil, nil, nil, nil
+	}
 	return n
+}
+
+// discard is the part of a purge that need not look at messages: it takes the packed chunks out of q, and Spans gives their
+// records up, some at a time. It leaves as many messages as there are events that are remembered. A snapshot wants to see each
+// chunk before it goes.
+func (st *State) discard(q *Queue) (n int) {
+	if st.snap != nil {
+		return 0
+	}
+	end, events := q.tail, 0
+	for ; end != nil && events < pastEvents; end = end.prev {
+		events += end.live
+	}
+	if end == nil {
+		return 0
+	}
+	for c := q.head; c != end; {
+		next := c.next
+		if c.m == nil {
+			n += c.live
+			q.Counts.Ready -= c.live - len(c.dues)
+			q.Counts.Delayed -= len(c.dues)
+			st.delayedN -= len(c.dues)
+			q.chunks.remove(c)
+			*c = chunk{live: c.live, packed: c.packed, next: st.discarded}
+			st.discarded = c
+		}
+		c = next
+	}
+	st.liveN -= n
+	return n
+}
+
+// discardStep is how many chunks Spans looks at in one call.
+const discardStep = 128
+
+// giveUp gives up the records of some of what discard has taken out.
+func (st *State) giveUp() {
+	var tmp [chunkLen]msg
+	for i := 0; i < discardStep && st.discarded != nil; i++ {
+		c := st.discarded
+		ms := c.look(&tmp)
+		for k := range ms {
+			if ms[k].state != gone {
+				st.released = append(st.released, ms[k].stake())
+			}
+		}
+		st.discarded = c.next
+	}
 }

@@ -65,6 +65,12 @@ func (r *rig) carryOut(span Span, record []byte) Outcome {
 
 // spans keeps account of what the state retains. What is retained is released once.
 func (r *rig) spans() {
+	for r.someSpans(); r.st.Owes(); {
+		r.someSpans()
+	}
+}
+
+func (r *rig) someSpans() {
 	retained, released := r.st.Spans()
 	if r.j != nil {
 		r.j.refer(retained, released)

@@ -242,7 +242,7 @@ const resumeSpans = 4096
 // Resume ends a replay: everything that is there may have been delivered before. retain is called with all that
 // the state refers to, some of it at a time; the slice is its own during the call only.
 func (st *State) Resume(retain func([]Span)) {
-	st.retained, st.released, st.removed = st.retained[:0], st.released[:0], nil
+	st.retained, st.released, st.removed, st.discarded = st.retained[:0], st.released[:0], nil, nil
 	st.ends.keep(func(t timer) bool { return t.about != endsNow })
 	for _, q := range st.Queues() {
 		q.restored, q.Returned, q.Shielded = q.last, 0, len(q.shield) > 0

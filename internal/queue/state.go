@@ -109,6 +109,7 @@ type State struct {
 	removed   []*Consumer
 	spare     []*leases
 	pool      pool
+	discarded *chunk // what a purge has taken out of its queue, whose records are still to be given up
 	retained  []Span
 	released  []Span
 }
@@ -163,12 +164,18 @@ func (st *State) NewID() uint32 {
 func (st *State) Leased() int { return st.leasedN }
 
 // Spans hands over which records the state has taken up and given up since the
-// last call. Both slices are valid until the next call of anything.
+// last call; where a purge has given up many, some of them: Owes tells. Both slices are valid until the next call of anything.
 func (st *State) Spans() (retained, released []Span) {
+	if st.discarded != nil {
+		st.giveUp()
+	}
 	retained, released = st.retained, st.released
 	st.retained, st.released = shrink(retained[:0]), shrink(released[:0])
 	return retained, released
 }
+
+// Owes reports whether Spans has more to say.
+func (st *State) Owes() bool { return st.discarded != nil }
 
 // Refusal says why a command changed nothing.
 type Refusal uint8
