@@ -3,6 +3,7 @@
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 10000x
 KILLS    ?= 200
+MYSQLKILLS ?= 20
 EXT4CUTS ?= 100
 XFSCUTS  ?= 30
 HOURS    ?= 1
@@ -10,14 +11,14 @@ SEED     ?=
 DIR      ?=
 
 # Where goroutines meet. The rest has none, and the race detector is slow.
-RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/journal/... \
+RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/journal/... ./internal/outbox/... \
 	./internal/server/... ./internal/wal/...
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit race fuzz kill sim cut soak deep bench demo lint clean
+.PHONY: help build test fmt vet unit mysql race fuzz kill sim cut soak deep bench demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +26,7 @@ help: ## say what can be done
 build: ## one static binary: bin/gmq
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gmq ./cmd/gmq
 
-test: fmt vet unit race fuzz kill cut ## everything that must hold before a change lands
+test: fmt vet unit mysql race fuzz kill cut ## everything that must hold before a change lands
 	@if command -v "$$(go env CC)" >/dev/null 2>&1; then echo "passed: $^"; \
 	else echo "passed: $(filter-out race,$^); 1 SKIPPED: race (no C compiler)"; fi
 
@@ -36,7 +37,12 @@ vet: ## go vet
 	go vet ./...
 
 unit: ## the tests, but for those that are parts of their own below
-	go test $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$)
+	go test $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$ -e /mysqljournal$$ -e /test/mariadb$$ -e /test/mysql$$ -e /test/outbox$$ -e /test/mysqlbench$$)
+
+mysql: ## what needs a MariaDB (installed if root may, or that of GMQ_TEST_MYSQL_DSN): journal, wire, tables, outbox, MYSQLKILLS (20) kills of each
+	go test -count=1 -timeout 10m ./internal/journal/mysqljournal ./test/mariadb ./test/mysql ./test/outbox
+	GMQ_TEST_STORAGE=mysql go test -count=1 -timeout 10m ./test/wire
+	go test -count=1 -timeout 10m ./test/kill -run MySQL -mysql-kills $(MYSQLKILLS)
 
 race: ## the tests with goroutines under the race detector (needs a C compiler)
 	@if command -v "$$(go env CC)" >/dev/null 2>&1; then \
@@ -54,7 +60,7 @@ fuzz: ## every fuzz target for FUZZTIME (10000x: that many inputs; a time makes 
 	done
 
 kill: ## kill the server KILLS (200) times under load; nothing confirmed may be lost
-	go test -count=1 -timeout 10m ./test/kill -kills $(KILLS)
+	go test -count=1 -timeout 10m ./test/kill -run 'Kill$$|Term$$' -kills $(KILLS)
 
 sim: ## the whole broker in simulation, faults included: 150 worlds, or that of SEED
 	go test -count=1 -v ./internal/sim -run 'TestSimulation|TestSameSeed' $(if $(SEED),-sim-seed $(SEED))

@@ -23,6 +23,7 @@ import (
 	"github.com/gmq/gmq/internal/config"
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/journal/filejournal"
+	"github.com/gmq/gmq/internal/journal/mysqljournal"
 	"github.com/gmq/gmq/internal/queue"
 	"github.com/gmq/gmq/internal/server"
 	"github.com/gmq/gmq/internal/vfs"
@@ -33,7 +34,7 @@ var serveFlags = []struct{ flag, key, help string }{
 	{"data", "data", "directory that holds what is stored"},
 	{"listen", "listen", "address for clients"},
 	{"admin", "admin", "address for health and metrics over HTTP, or off"},
-	{"storage", "queue_defaults.storage", "storage of new queues: file or memory"},
+	{"storage", "queue_defaults.storage", "storage of new queues: file, memory or mysql"},
 }
 
 func newServe() *cobra.Command {
@@ -80,6 +81,7 @@ type instance struct {
 	log    *slog.Logger
 	level  *slog.LevelVar
 	wal    *filejournal.Log
+	mysql  *mysqljournal.Journal // nil: not configured
 	budget *journal.Budget
 	broker *broker.Broker
 	server *server.Server
@@ -90,18 +92,23 @@ type instance struct {
 	auth      *auth.Service
 	audit     *audit.Log // nil where log.audit is off
 	auditFile *logFile   // nil where it is no file
+
+	stopOutbox func() // nil: nothing is moved
 }
 
 func serve(cfg config.Config, load func() (config.Config, error)) error {
 	paceGarbage()
-	in := &instance{cfg: cfg, load: load, failed: make(chan error, 1)}
+	in := &instance{cfg: cfg, load: load, failed: make(chan error, 2)}
 	in.log, in.level = newLogger(cfg.Log)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	if err := in.openTLS(); err != nil {
 		return err
 	}
-	if err := in.open(); err != nil {
+	if err := in.open(signals); errors.Is(err, context.Canceled) {
+		in.log.Info("stopped", "because", err) // asked to, while it waited for tables
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if err := in.listen(); err != nil {
@@ -147,7 +154,7 @@ func lost(err error) error {
 }
 
 // open restores the state from the data directory.
-func (in *instance) open() error {
+func (in *instance) open(signals chan os.Signal) error {
 	if err := os.MkdirAll(in.cfg.Data, 0o700); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
@@ -161,11 +168,14 @@ func (in *instance) open() error {
 	started := time.Now()
 	always := in.cfg.Storage.File.Sync == "always"
 	in.wal, err = filejournal.Open(vfs.OS(), data, filejournal.Options{
-		Sync: always, Shards: broker.Shards, CacheBytes: int64(in.cfg.Limits.Memory) - queueMemory(&in.cfg),
+		Sync: always, Shards: broker.Shards, CacheBytes: cacheMemory(&in.cfg),
 		Logf: func(format string, args ...any) { in.log.Warn(fmt.Sprintf(format, args...)) },
 	})
 	if err != nil {
 		return err
+	}
+	if err := in.openMySQL(data, signals); err != nil {
+		return errors.Join(err, in.wal.Close())
 	}
 	in.budget = journal.NewBudget(queueMemory(&in.cfg))
 	stored := "disk"
@@ -177,14 +187,14 @@ func (in *instance) open() error {
 	in.broker, err = broker.Start(broker.Options{
 		Version: version, Node: "n1", Limits: limits(&in.cfg),
 		Boot: binary.LittleEndian.Uint32(seed[8:]), Seed: binary.LittleEndian.Uint64(seed[:]),
-		Storages: []broker.Storage{
+		Storages: append([]broker.Storage{
 			{Name: "file", Stored: stored, Shared: true, Spread: in.wal.Spread, Open: func(i int, wake func()) journal.Journal { return in.wal.Shard(i, wake) }},
 			{Name: "memory", Stored: "memory", Room: in.budget.Room, Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(in.budget, wake) }},
-		},
+		}, in.mysqlStorages()...),
 		Fail: func(err error) { in.failed <- err },
 	})
 	if err != nil {
-		return errors.Join(err, in.wal.Close())
+		return errors.Join(err, in.closeJournals())
 	}
 	if err := in.openAuth(); err != nil {
 		return errors.Join(err, in.close())
@@ -251,6 +261,7 @@ func (in *instance) listen() error {
 			in.log.Error("client address", "err", err)
 		}
 	}()
+	in.startOutbox()
 	in.log.Info("ready", in.guard.describe([]any{"version", version, "listen", l.Addr().String(), "admin", adminAddr, "data", in.cfg.Data, "storage", in.cfg.QueueDefaults.Storage})...)
 	notify("READY=1")
 	return nil
@@ -260,6 +271,9 @@ func (in *instance) listen() error {
 func (in *instance) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(in.cfg.DrainTimeout))
 	defer cancel()
+	if in.stopOutbox != nil {
+		in.stopOutbox()
+	}
 	err := in.server.Drain(ctx)
 	if in.admin != nil {
 		err = errors.Join(err, in.admin.Shutdown(ctx))
@@ -272,7 +286,7 @@ func (in *instance) drain() error {
 }
 
 func (in *instance) close() error {
-	return errors.Join(in.broker.Close(), in.wal.Close())
+	return errors.Join(in.broker.Close(), in.closeJournals())
 }
 
 // reload takes over what a running server can take over, all of it or nothing.
@@ -319,6 +333,10 @@ func (in *instance) Stats() admin.Stats {
 	s.TLS = in.tlsStats()
 	now, total := in.server.Connections()
 	s.Connections, s.ConnectionsTotal = int(now), total
+	if in.mysql != nil {
+		up := in.mysql.Outage() == nil
+		s.MySQL = &up
+	}
 	for _, u := range in.broker.Usage() {
 		if u.Storage == "file" {
 			s.JournalBytes, s.JournalLiveBytes = u.Total, u.Live

@@ -51,7 +51,7 @@ func someStats() Stats {
 				Bytes: 600, OldestAgeSeconds: 1.5, Consumers: 4},
 			{Name: "b", Storage: "memory", Ready: 10},
 		},
-		JournalBytes: 100, JournalLiveBytes: 50, MemoryUsed: 10, MemoryLimit: 20,
+		JournalBytes: 100, JournalLiveBytes: 50, MemoryUsed: 10, MemoryLimit: 20, MySQL: new(bool),
 	}
 }
 
@@ -177,6 +177,7 @@ func TestMetricsPage(t *testing.T) {
 		`gmq_journal_live_bytes 50`,
 		`gmq_memory_used_bytes 10`,
 		`gmq_memory_limit_bytes 20`,
+		`gmq_mysql_up 0`,
 	} {
 		if !strings.Contains(body, "\n"+line+"\n") {
 			t.Errorf("missing: %s", line)

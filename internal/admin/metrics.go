@@ -98,6 +98,7 @@ var (
 	ready         = desc("ready", "1 where the server takes work, else 0.")
 	requests      = desc("requests_total", "Requests by operation.", "op")
 	errorReplies  = desc("errors_total", "Requests that failed, by code.", "code")
+	mysqlUp       = desc("mysql_up", "1 where the database of the queues in MySQL takes what is stored, else 0; not there where none is configured.")
 	messages      = desc("messages", "Messages in all queues, by state.", "state")
 	queueInfo     = desc("queue_info", "Always 1; what the queue is stored in is in the label.", "queue", "storage")
 	tlsExpiry     = desc("tls_certificate_expiry_seconds", "Seconds until the server's certificate expires; below 0 it has.")
@@ -111,6 +112,7 @@ func (collector) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{buildInfo, ready, requests, errorReplies, messages, queueInfo, queueMessages, tlsExpiry, tlsFailed, tlsHandshakes} {
 		out <- d
 	}
+	out <- mysqlUp
 	for _, m := range serverMetrics {
 		out <- m.desc
 	}
@@ -149,6 +151,13 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, m := range serverMetrics {
 		out <- m.of(&s)
+	}
+	if s.MySQL != nil {
+		up := 0.0
+		if *s.MySQL {
+			up = 1
+		}
+		gauge(mysqlUp, up)
 	}
 	for _, state := range states {
 		var total uint64

@@ -38,6 +38,7 @@ type Stats struct {
 	JournalLiveBytes int64 // how much of it is still needed
 	MemoryUsed       int64 // bodies in memory
 	MemoryLimit      int64
+	MySQL            *bool // whether the database of the queues in MySQL takes anything; nil: none is configured
 
 	TLS *TLSStats // nil without TLS
 }

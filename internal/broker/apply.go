@@ -170,6 +170,9 @@ func (st *store) full(cause error) *wire.Error {
 	if errors.Is(cause, journal.ErrMemoryFull) {
 		return wire.Errorf(wire.CodeOverloaded, "limits.memory is used up by the messages of memory queues; nothing was stored")
 	}
+	if errors.Is(cause, journal.ErrUnavailable) {
+		return wire.Errorf(wire.CodeOverloaded, "storage %s: %v; nothing was stored", st.Name, cause)
+	}
 	return wire.Errorf(wire.CodeDiskFull, "there is no space for storage %s; nothing was stored", st.Name)
 }
 

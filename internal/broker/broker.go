@@ -25,8 +25,9 @@ const Shards = 16
 
 // A Storage is one place where queues can be kept.
 type Storage struct {
-	Name   string // memory, file
-	Stored string // what a confirm of it stands for: memory, written, disk
+	Name   string // memory, file, mysql
+	Stored string // what a confirm of it stands for: memory, written, disk, mysql
+	Remote bool   // it can be out of reach: where a message goes to several storages, this one is asked first
 	Shared bool   // all shards' journals are one log: what one says of the space it takes, it says for all
 	// Open makes the journal of one shard; wake is the journal's to call.
 	Open func(shard int, wake func()) journal.Journal
@@ -109,9 +110,13 @@ func Start(opt Options) (*Broker, error) {
 	if err := b.replay(); err != nil {
 		return nil, err
 	}
-	for _, spread := range []bool{true, false} {
-		for k, s := range opt.Storages {
-			if (s.Spread != nil) == spread {
+	for _, rank := range []func(s *Storage) bool{
+		func(s *Storage) bool { return s.Remote },
+		func(s *Storage) bool { return !s.Remote && s.Spread != nil },
+		func(s *Storage) bool { return !s.Remote && s.Spread == nil },
+	} {
+		for k := range opt.Storages {
+			if rank(&opt.Storages[k]) {
 				b.order = append(b.order, k)
 			}
 		}

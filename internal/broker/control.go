@@ -191,7 +191,7 @@ func (sh *shard) control(w *work, c *control, t target) bool {
 			r.b = append(sh.appendInfo(wire.AppendOK(r.b, c.id), t.queue), "}\n"...)
 		}
 	case wire.OpQueuePeek:
-		sh.peek(w, c, t)
+		return sh.peek(w, c, t)
 	case wire.OpQueueExplain:
 		sh.explain(w, c, t)
 	case wire.OpQueueRedrive:

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -19,7 +20,7 @@ const lineOverhead = 192
 // pump delivers what there is to deliver, and reports whether there was anything.
 func (sh *shard) pump(st *store) bool {
 	some := false
-	for sh.takeBatch(st) {
+	for sh.readable(st) && sh.takeBatch(st) {
 		some = true
 		if err := sh.encodeBatch(st); err != nil {
 			sh.b.fail(err)
@@ -146,7 +147,9 @@ func (sh *shard) read(st *store) error {
 		sh.refs = append(sh.refs, journal.Ref(sh.batch[i].Span.Ref))
 	}
 	var err error
-	sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0])
+	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); errors.Is(err, journal.ErrNotYet) {
+		return sh.readSome(st)
+	}
 	return err
 }
 
@@ -201,8 +204,7 @@ func (sh *shard) receive(w *work, c *control, t target) bool {
 	wt := &waiter{s: w.s, id: c.id, max: c.max, work: w}
 	wt.c = &queue.Consumer{Queue: q, Tag: wt, Limit: 1, Lease: c.leaseOf(q), Auto: c.auto, Until: sh.now + int64(c.wait)}
 	if c.wait == 0 || sh.b.draining.Load() || w.s.gone.Load() || t.store.state.Deliverable(q) && sh.mayLease(t.store) {
-		sh.answerReceive(t.store, wt)
-		return true
+		return sh.answerReceive(t.store, wt)
 	}
 	sh.waited++
 	wt.n = sh.waited
@@ -235,8 +237,11 @@ func (sh *shard) answerWait(st *store, c *queue.Consumer) {
 		sh.awaitRoom(wt.s)
 		return
 	}
-	sh.answerReceive(st, wt)
-	sh.drop(wt)
+	if sh.answerReceive(st, wt) {
+		sh.drop(wt)
+	} else {
+		delete(sh.member(wt.s).waits, c)
+	}
 }
 
 // drop forgets a waiter.
@@ -247,20 +252,21 @@ func (sh *shard) drop(wt *waiter) {
 	sh.finish(wt.work)
 }
 
-// answerReceive takes up to max messages for a receive and replies, with none where there are none.
-func (sh *shard) answerReceive(st *store, wt *waiter) {
+// answerReceive takes up to max messages for a receive and replies, with none where there are none. It is false where the
+// receive has been put aside.
+func (sh *shard) answerReceive(st *store, wt *waiter) bool {
 	r := sh.reply(wt.s)
 	start := len(r.b)
 	r.b = append(wire.AppendOK(r.b, wt.id), `,"messages":[`...)
 	hold := sh.holder(wt.s, wt.c.Queue)
 	hold.Lease, hold.Auto = wt.c.Lease, wt.c.Auto
-	n := 0
-	for ; n < wt.max && len(r.b)-start < OutLimit; n++ {
+	got := sh.took[:0]
+	for n := 0; n < wt.max && len(r.b)-start < OutLimit; n++ {
 		if !sh.mayLease(st) {
 			if n == 0 && wt.c.Queue.Counts.Ready > 0 && !sh.b.draining.Load() {
 				r.b = r.b[:start]
 				sh.fail(wt.s, wt.id, wire.Errorf(wire.CodeOverloaded, "%d messages are leased; max_in_flight is %d", sh.inFlight(), sh.b.limits.Load().MaxInFlight))
-				return
+				return true
 			}
 			break
 		}
@@ -268,12 +274,27 @@ func (sh *shard) answerReceive(st *store, wt *waiter) {
 		if !ok {
 			break
 		}
-		if err := sh.appendReceived(st, r, &d, n > 0); err != nil {
+		got = append(got, d)
+		err := sh.appendReceived(st, r, &got[n], n > 0)
+		if errors.Is(err, journal.ErrNotYet) {
+			r.b = r.b[:start]
+			sh.took = got
+			sh.putAside(st, wt, hold)
+			return false
+		} else if err != nil {
 			sh.b.fail(err)
-			return
+			return true
 		}
 	}
 	r.b = append(r.b, "]}\n"...)
+	for i := range got {
+		if hold.Auto {
+			sh.settle(st, &got[i])
+		}
+		got[i] = queue.Delivery{}
+	}
+	sh.took = got
+	return true
 }
 
 func (sh *shard) appendReceived(st *store, r *chunk, d *queue.Delivery, comma bool) error {
@@ -289,8 +310,5 @@ func (sh *shard) appendReceived(st *store, r *chunk, d *queue.Delivery, comma bo
 		r.b = append(r.b, ',')
 	}
 	r.b = wire.AppendDelivery(r.b, &sh.delivery)
-	if d.C.Auto {
-		sh.settle(st, d)
-	}
 	return nil
 }

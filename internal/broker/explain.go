@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,10 +10,10 @@ import (
 	"github.com/gmq/gmq/wire"
 )
 
-// peek shows messages and changes none.
-func (sh *shard) peek(w *work, c *control, t target) {
+// peek shows messages and changes none. It is false where it has been put aside.
+func (sh *shard) peek(w *work, c *control, t target) bool {
 	if c.quiet {
-		return
+		return true
 	}
 	r := sh.reply(w.s)
 	start := len(r.b)
@@ -22,12 +23,17 @@ func (sh *shard) peek(w *work, c *control, t target) {
 			break
 		}
 		payloads, err := t.store.journal.Read([]journal.Ref{journal.Ref(v.Span.Ref)}, nil)
+		if errors.Is(err, journal.ErrNotYet) {
+			r.b = r.b[:start]
+			t.store.fetching.park(journal.Ref(v.Span.Ref), w)
+			return false
+		}
 		if err == nil {
 			err = sh.view(t.queue, &v, payloads[0])
 		}
 		if err != nil {
 			sh.b.fail(err)
-			return
+			return true
 		}
 		if i > 0 {
 			r.b = append(r.b, ',')
@@ -35,6 +41,7 @@ func (sh *shard) peek(w *work, c *control, t target) {
 		r.b = wire.AppendDelivery(r.b, &sh.delivery)
 	}
 	r.b = append(r.b, "]}\n"...)
+	return true
 }
 
 // view makes sh.delivery what a client is shown of a message.

@@ -43,7 +43,7 @@ type permit struct {
 
 // admit is the one gate that every request passes.
 func (in *Intake) admit(r *wire.Request) *wire.Error {
-	if err := unsupported(r); err != nil {
+	if err := in.s.b.unsupported(r); err != nil {
 		return err
 	}
 	g := in.s.guard.Load()

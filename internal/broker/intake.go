@@ -2,6 +2,7 @@ package broker
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
@@ -295,9 +296,14 @@ func (in *Intake) detach() {
 }
 
 // unsupported refuses what this version does not do, rather than accept and ignore it.
-func unsupported(r *wire.Request) *wire.Error {
-	if r.Set.Has(wire.FieldStorage) && string(r.Settings.Storage) == "mysql" {
-		return wire.Errorf(wire.CodeBadRequest, "storage mysql is not part of this version yet")
+func (b *Broker) unsupported(r *wire.Request) *wire.Error {
+	if r.Set.Has(wire.FieldStorage) && !b.hasStorage(r.Settings.Storage) {
+		return wire.Errorf(wire.CodeBadRequest, "storage %s is not configured on this server", r.Settings.Storage)
 	}
 	return nil
+}
+
+// hasStorage reports whether queues can be kept there.
+func (b *Broker) hasStorage(name []byte) bool {
+	return slices.ContainsFunc(b.opt.Storages, func(s Storage) bool { return s.Name == string(name) })
 }

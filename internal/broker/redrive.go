@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"slices"
 	"sync/atomic"
 
@@ -108,15 +109,23 @@ func (sh *shard) away(q *queue.Queue, seq uint64) bool {
 func (sh *shard) emigrate(j *journey) {
 	j.batch, j.part, j.sizes, j.ends, j.kept, j.joint = &journal.Batch{Owner: j}, nil, nil, nil, nil, false
 	if j.failure == nil && j.left > 0 {
+		unread := false
 		for _, seq := range j.store.state.Redrivable(j.queue, min(j.left, journeyMessages), false) {
-			if len(j.batch.Data) >= journeyBytes {
+			if len(j.batch.Data) >= journeyBytes || unread {
 				j.store.state.Spare(j.queue, seq, sh.now)
 				continue
 			}
-			if err := sh.pack(j, seq); err != nil {
+			err := sh.pack(j, seq)
+			if unread = errors.Is(err, journal.ErrNotYet); unread {
+				j.store.state.Spare(j.queue, seq, sh.now)
+			} else if err != nil {
 				sh.b.fail(err)
 				return
 			}
+		}
+		if unread && len(j.part) == 0 {
+			j.store.fetching.again = append(j.store.fetching.again, func() { sh.emigrate(j) })
+			return
 		}
 	}
 	if len(j.part) == 0 && j.begun {
@@ -133,6 +142,9 @@ func (sh *shard) emigrate(j *journey) {
 func (sh *shard) pack(j *journey, seq uint64) error {
 	span, _, _ := j.queue.Place(seq)
 	records, err := j.store.journal.Read([]journal.Ref{journal.Ref(span.Ref)}, nil)
+	if errors.Is(err, journal.ErrNotYet) {
+		j.store.fetching.await(journal.Ref(span.Ref))
+	}
 	if err != nil {
 		return err
 	}

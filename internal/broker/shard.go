@@ -21,8 +21,9 @@ type store struct {
 	gathering  *gathering           // shard 0's; nil where there is none
 	gathered   []*gathering         // shard 0's, those that are whole
 	rebased    map[queue.Ref]uint64 // shard 0's: in which round a shared record was proposed anew
-	counted    int                  // queues counted towards the limit when last looked
-	all        int                  // all queues, then
+	fetching   fetching
+	counted    int // queues counted towards the limit when last looked
+	all        int // all queues, then
 }
 
 // An owed settle is tried again at that time.
@@ -85,6 +86,7 @@ type shard struct {
 	finished  []*work // since the turn began
 	committed []*journal.Batch
 	batch     []queue.Delivery // reused by pump
+	took      []queue.Delivery // reused by answerReceive
 	refs      []journal.Ref
 	bodies    [][]byte
 	spans     []journal.Span

@@ -97,8 +97,9 @@ type File struct {
 
 // MySQL configures the storage in tables.
 type MySQL struct {
-	DSN    string `yaml:"dsn"`
-	Outbox bool   `yaml:"outbox"`
+	DSN      string   `yaml:"dsn"`
+	Outbox   bool     `yaml:"outbox"`
+	Takeover Duration `yaml:"takeover"` // an owner of the tables that was silent for so long is taken to be gone; 0: 10s
 }
 
 // TLS names the files with the server's certificate, and says who may do without.

@@ -8,8 +8,6 @@ var unsupported = []struct {
 	what  string
 	asked func(*Config) bool
 }{
-	{"queue_defaults.storage", "storage in MySQL", func(c *Config) bool { return c.QueueDefaults.Storage == "mysql" }},
-	{"storage.mysql", "storage in MySQL", func(c *Config) bool { return c.Storage.MySQL != nil }},
 	{"cluster", "a cluster of several nodes", func(c *Config) bool { return c.Cluster != nil }},
 }
 

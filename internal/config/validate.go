@@ -79,6 +79,9 @@ func (c *Config) outOfRange() []problem {
 	number("queue_defaults.retry.jitter", q.Retry.Jitter, 0, 1)
 	duration("queue_defaults.ttl", q.TTL, 0, 10*365*day)
 	duration("queue_defaults.dedup_window", q.DedupWindow, 0, 30*day)
+	if m := c.Storage.MySQL; m != nil && m.Takeover != 0 {
+		duration("storage.mysql.takeover", m.Takeover, time.Second, time.Hour)
+	}
 	duration("drain_timeout", c.DrainTimeout, 0, time.Hour)
 	return all
 }
@@ -109,6 +112,12 @@ func (c *Config) contradictions() []problem {
 	}
 	if l := c.Limits; l.Memory < l.MaxMessageBytes {
 		all = append(all, problem{"limits.memory", fmt.Sprintf("%v does not hold one message of limits.max_message_bytes, %v", l.Memory, l.MaxMessageBytes)})
+	}
+	switch m := c.Storage.MySQL; {
+	case m != nil && m.DSN == "":
+		all = append(all, problem{"storage.mysql", "has no dsn; want user:password@tcp(host:3306)/database"})
+	case m == nil && c.QueueDefaults.Storage == "mysql":
+		all = append(all, problem{"queue_defaults.storage", "is mysql, and storage.mysql.dsn does not say where that is"})
 	}
 	if c.Data == "" {
 		all = append(all, problem{"data", "has no value; want a directory"})

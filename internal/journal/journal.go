@@ -51,6 +51,14 @@ func NextRecord(data []byte, offset int) (payload []byte, next int) {
 // ErrDiskFull is a Batch's outcome where the storage had no room for it.
 var ErrDiskFull = errors.New("no space left on the storage")
 
+// ErrUnavailable is a Batch's outcome where the storage could not be reached and it is certain that nothing of the batch is
+// kept, now or later. It is no end: the storage goes on by itself when it can be reached again.
+var ErrUnavailable = errors.New("the storage cannot be reached")
+
+// ErrNotYet is what Read returns where records have to be fetched first. The journal wakes its owner when it has them;
+// the same Read is answered then.
+var ErrNotYet = errors.New("the records are being fetched")
+
 // A Batch is a run of records of one shard. It is kept whole or not at all,
 // also by a crash: after a restart either all of its records are replayed or
 // none. It belongs to the journal from Propose until Committed returns it.
@@ -68,7 +76,8 @@ type Batch struct {
 	// the record at Data[i] has the ref Base+i.
 	Base Ref
 
-	// Err is nil where the batch is kept; ErrDiskFull where nothing of it is.
+	// Err is nil where the batch is kept; ErrDiskFull or ErrUnavailable where nothing of it is. A refused batch may come back
+	// before those that were proposed before it.
 	Err error
 
 	// Parts, of a batch that several shards' journals keep together, says which of its records are whose:
@@ -127,7 +136,7 @@ type Compaction struct {
 type Journal interface {
 	// Replay calls snapshot with the newest snapshot, if there is one, then
 	// record for each record after it, in order. It is called once, before anything else.
-	// The bytes are valid only during the call.
+	// The bytes are valid only during the call. Those of a message may be zeros: as many as there were.
 	Replay(snapshot func(data []byte) error, record func(ref Ref, payload []byte) error) error
 
 	// Propose hands over a batch. The outcome arrives through Committed.
@@ -141,7 +150,7 @@ type Journal interface {
 	Recycle(b *Batch) bool
 
 	// Read appends the payloads of the records at refs. They are verbatim, or
-	// there is an error that names the place. They are valid until the next Committed or Release.
+	// there is an error that names the place, or ErrNotYet. They are valid until the next Committed or Release.
 	Read(refs []Ref, into [][]byte) ([][]byte, error)
 
 	// Retain says that the state refers to these records; Release that it no

@@ -98,6 +98,9 @@ func (p *past) of(seq uint64) (es []Event) {
 
 // happened remembers something for Explain.
 func (st *State) happened(q *Queue, seq uint64, m *msg, what, reason string) {
+	if st.rows != nil {
+		return // nobody asks
+	}
 	q.past.add(Event{Seq: seq, At: st.now, Attempts: uint32(m.attempts), What: what, Reason: reason})
 }
 

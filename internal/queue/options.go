@@ -191,6 +191,7 @@ func (st *State) moveTo(q *Queue, r *reader) int {
 	}
 	st.leaveState(q, seq, c, m)
 	st.wait(q, seq, c, m, due)
+	st.rows.updated(q, seq, q, seq)
 	return 1
 }
 

@@ -17,6 +17,8 @@ type piece struct {
 	id       string // for dedup; "": none
 	key      string // "": none
 	shares   uint8  // how many queues have the record, log2
+	own      Ref    // of the record that publishes it: another than span's, where queues share that; 0: it is not new
+	at       int64  // when it was published, unix ns
 }
 
 func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
@@ -25,7 +27,7 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 		return Outcome{}, err
 	}
 	if len(e.options) == 0 && record[1]&flagMore == 0 && len(st.group) == 0 && q != nil { // as publishGroup would, with less ado
-		p := piece{span: span, body: int64(len(e.Body)), priority: DefaultPriority}
+		p := piece{span: span, own: span.Ref, at: e.Published, body: int64(len(e.Body)), priority: DefaultPriority}
 		if !st.makeRoom(q, 1, p.body) {
 			return Outcome{Refusal: Full, Queue: q}, nil
 		}
@@ -36,7 +38,9 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
-	st.group = append(st.group, newPiece(span, int64(len(e.Body)), &o))
+	p := newPiece(span, int64(len(e.Body)), &o)
+	p.own, p.at = span.Ref, e.Published
+	st.group = append(st.group, p)
 	if record[1]&flagMore != 0 {
 		return Outcome{Pending: true}, nil
 	}
@@ -60,7 +64,7 @@ func (st *State) copyIn(q *Queue, span Span, record []byte) (Outcome, error) {
 		return Outcome{}, errors.New("record is no copy of a message")
 	}
 	p := newPiece(Span{span.Ref - Ref(back), uint32(size)}, int64(body), &o)
-	p.shares = uint8(shares)
+	p.shares, p.own, p.at = uint8(shares), span.Ref, int64(binary.LittleEndian.Uint64(record[8:]))
 	st.group = append(st.group, p)
 	if record[1]&flagMore != 0 {
 		return Outcome{Pending: true}, nil
@@ -191,6 +195,9 @@ func (st *State) store(q *Queue, p *piece, flags uint8) *msg {
 	st.retained = append(st.retained, m.stake())
 	st.wait(q, q.last, c, m, p.due)
 	st.mortal(q, q.last, c, m)
+	if st.rows != nil && p.own != 0 {
+		st.rows.inserted(q, q.last, c, m, p)
+	}
 	return m
 }
 
@@ -316,5 +323,6 @@ func (st *State) bury(q, dq *Queue, seq uint64, c *chunk, m *msg, reason string)
 		dq.dead = map[uint64]*Dead{}
 	}
 	dq.dead[dq.last] = d
+	st.rows.updated(q, seq, dq, dq.last)
 	st.retained = st.retained[:len(st.retained)-1] // it never ceased to be
 }

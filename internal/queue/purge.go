@@ -121,9 +121,9 @@ func (st *State) purge(q *Queue, flags byte, r *reader) (n int) {
 
 // discard is the part of a purge that need not look at messages: it takes the packed chunks out of q, and Spans gives their
 // records up, some at a time. It leaves as many messages as there are events that are remembered. A snapshot wants to see each
-// chunk before it goes.
+// chunk before it goes, and rows each message.
 func (st *State) discard(q *Queue) (n int) {
-	if st.snap != nil {
+	if st.snap != nil || st.rows != nil {
 		return 0
 	}
 	end, events := q.tail, 0

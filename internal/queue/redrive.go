@@ -73,6 +73,7 @@ func (st *State) redrive(dq *Queue, flags byte, r *reader) (n int) {
 		st.take(dq, seq, c, m)
 		dq.Counts.Redriven++
 		st.store(q, &p, 0)
+		st.rows.updated(dq, seq, q, q.last)
 		st.retained = st.retained[:len(st.retained)-1]
 		n++
 	}

@@ -45,6 +45,7 @@ func (st *State) giveBack(q *Queue, flags byte, r *reader) (n int) {
 			st.leaveState(q, seq, c, m)
 		}
 		st.wait(q, seq, c, m, due)
+		st.rows.updated(q, seq, q, seq)
 	}
 	return n
 }

@@ -112,6 +112,7 @@ type State struct {
 	discarded *chunk // what a purge has taken out of its queue, whose records are still to be given up
 	retained  []Span
 	released  []Span
+	rows      *Rows // that follow this state; nil: none
 }
 
 // New is a state without queues. boot tells this process's receipts from those of others before it.
@@ -369,6 +370,9 @@ func (st *State) remove(q *Queue) {
 // end takes a message out of its queue and gives its record up.
 func (st *State) end(q *Queue, seq uint64, c *chunk, m *msg) {
 	st.released = append(st.released, m.stake())
+	if st.rows != nil {
+		st.rows.deleted(q, seq, m)
+	}
 	st.take(q, seq, c, m)
 }
 
@@ -411,7 +415,7 @@ func (st *State) makeReady(q *Queue, seq uint64, m *msg) {
 	}
 	m.state = ready
 	p := m.priority()
-	if (p != DefaultPriority || seq < q.cursor) && m.flags&msgInHeap == 0 {
+	if (p != DefaultPriority || seq < q.cursor) && m.flags&msgInHeap == 0 && st.rows == nil { // nobody takes from what rows follow
 		m.flags |= msgInHeap
 		q.returned[p].push(seq)
 		q.heaps |= 1 << p

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/gmq/gmq/test/mariadb"
 )
 
 var (
@@ -28,7 +30,7 @@ func Main(m *testing.M) int {
 			os.RemoveAll(buildDir)
 		}
 	}()
-	return m.Run()
+	return mariadb.Main(m.Run)
 }
 
 // Exe is the path of the server's binary: GMQ_EXE, or one that is built once per test process.
@@ -87,7 +89,7 @@ func moduleRoot() (string, error) {
 func noteSources(root string) error {
 	for _, dir := range []string{"cmd", "internal", "wire"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(name string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			if err != nil || d.IsDir() || !strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, ".sql") || strings.HasSuffix(name, "_test.go") {
 				return err
 			}
 			_, err = os.Stat(name)

@@ -26,6 +26,7 @@ type Server struct {
 	Data string
 
 	t      testing.TB
+	env    []string
 	config string
 	cmd    *exec.Cmd
 	ready  chan string   // gives the address when the process serves
@@ -45,7 +46,7 @@ func Start(t testing.TB, config string) *Server {
 // StartOn is Start on a data directory that the test has chosen.
 func StartOn(t testing.TB, data, config string) *Server {
 	t.Helper()
-	s := &Server{Data: data, t: t, config: filepath.Join(t.TempDir(), "gmq.yaml")}
+	s := &Server{Data: data, t: t, config: filepath.Join(t.TempDir(), "gmq.yaml"), env: storageEnv(t, config)}
 	s.Configure(config)
 	if err := s.Up(); err != nil {
 		t.Fatal(err)
@@ -89,6 +90,7 @@ func (s *Server) Up() error {
 // Spawn starts the process and does not wait for anything. Addr is not known.
 func (s *Server) Spawn() error {
 	cmd := exec.Command(Exe(s.t), "serve", "--config", s.config, "--data", s.Data, "--listen", "127.0.0.1:0", "--admin", "off")
+	cmd.Env = append(os.Environ(), s.env...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err

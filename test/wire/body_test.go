@@ -25,7 +25,7 @@ func brief(s string) string { return fmt.Sprintf("%.80s", s) }
 func TestBodies(t *testing.T) {
 	s := harness.Start(t, "")
 	c := s.Dial(t)
-	for _, storage := range []string{"file", "memory"} {
+	for _, storage := range []string{harness.Storage(), "memory"} {
 		c.OK(`{"op":"queue.create","queue":"%s","storage":"%[1]s"}`, storage)
 		for _, body := range bodies {
 			c.OK(`{"op":"publish","queue":"%s","body":%s}`, storage, body)
@@ -40,7 +40,7 @@ func TestBodies(t *testing.T) {
 	s.Restart()
 	c = s.Dial(t)
 	for _, body := range bodies {
-		if got := receive(t, c, "file"); got.Body() != body {
+		if got := receive(t, c, harness.Storage()); got.Body() != body {
 			t.Errorf("rule 10: %s was received after a restart as %s", brief(body), brief(got.Body()))
 		}
 	}
@@ -110,7 +110,7 @@ func TestBatch(t *testing.T) {
 	c := harness.Start(t, "").Dial(t)
 	c.OK(`{"op":"queue.create","queue":"q","max_messages":5}`)
 	l := c.OK(`{"op":"publish","queue":"q","messages":[{"body":1},{"body":{"a" : 2},"headers":{"h":"x"}},{"body":"aGk=","encoding":"base64"}]}`)
-	if seqs := l.Ints("seqs"); len(seqs) != 3 || seqs[0] != 1 || seqs[1] != 2 || seqs[2] != 3 || l.Text("stored") != "disk" || l.Has("seq") {
+	if seqs := l.Ints("seqs"); len(seqs) != 3 || seqs[0] != 1 || seqs[1] != 2 || seqs[2] != 3 || l.Text("stored") != harness.Stored() || l.Has("seq") {
 		t.Errorf("Operations, publish (batch): %s", l.Raw)
 	}
 	for _, test := range []struct{ code, messages string }{

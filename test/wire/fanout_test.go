@@ -44,7 +44,7 @@ func onDisk(t *testing.T, dir string) (n int64) {
 func TestBodiesAreKeptOnce(t *testing.T) {
 	const queues, n, size = 20, 20, 500_000
 	body := func(i int) string { return fmt.Sprintf(`"%d %s"`, i, strings.Repeat("x", size)) }
-	for _, storage := range []string{"file", "memory"} {
+	for _, storage := range []string{harness.Storage(), "memory"} {
 		t.Run(storage, func(t *testing.T) {
 			s := harness.Start(t, "queue_defaults: {storage: "+storage+"}\n")
 			c := s.Dial(t)
@@ -68,7 +68,7 @@ func TestBodiesAreKeptOnce(t *testing.T) {
 			if l := c.OK(`{"op":"queue.info","queue":"q0"}`); l.Int("bytes") < n*size {
 				t.Errorf("R90: for each queue they are its own: %s", l.Raw)
 			}
-			if storage == "file" {
+			if storage == harness.Storage() {
 				s.Restart()
 				c = s.Dial(t)
 			}
@@ -80,7 +80,7 @@ func TestBodiesAreKeptOnce(t *testing.T) {
 					}
 				}
 				c.OK(`{"op":"queue.purge","queue":"q%d"}`, q)
-				if q == queues/2 && storage == "file" {
+				if q == queues/2 && storage == harness.Storage() {
 					s.Restart()
 					c = s.Dial(t)
 				}
@@ -187,7 +187,7 @@ func TestTopicsAtOnce(t *testing.T) {
 	c := s.Dial(t)
 	queues := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 	for i, q := range queues {
-		bind(c, q, `"storage":"`+[]string{"file", "memory"}[i%2]+`"`, "t.*")
+		bind(c, q, `"storage":"`+[]string{harness.Storage(), "memory"}[i%2]+`"`, "t.*")
 	}
 	bind(c, "small", `"max_messages":20`, "t.even")
 	const publishers, n = 6, 400
@@ -287,7 +287,7 @@ func TestSharedBodiesAreMoved(t *testing.T) {
 			}
 		}
 	}
-	harness.Eventually(t, "the log has shrunk", func() bool { all, _ := taken(c, "file"); return all < 100*mb })
+	harness.Eventually(t, "the log has shrunk", func() bool { all, _ := taken(c, harness.Storage()); return all < 100*mb })
 	for range 2 {
 		for _, q := range queues {
 			for i := range n / keep {

@@ -31,7 +31,7 @@ func keyed(c *harness.Conn, text string) {
 
 // Meaning: messages of one key are delivered one at a time and in order; those of other keys, and of none, go on.
 func TestKeys(t *testing.T) {
-	for _, storage := range []string{"file", "memory"} {
+	for _, storage := range []string{harness.Storage(), "memory"} {
 		t.Run(storage, func(t *testing.T) {
 			s := harness.Start(t, "queue_defaults: {storage: "+storage+"}\n")
 			c := s.Dial(t)

@@ -19,7 +19,7 @@ func states(l harness.Line) string {
 
 // Operations, queue.peek: messages in every state, in order of seq, and nothing about them changes.
 func TestPeek(t *testing.T) {
-	for _, storage := range []string{"file", "memory"} {
+	for _, storage := range []string{harness.Storage(), "memory"} {
 		t.Run(storage, func(t *testing.T) {
 			c := harness.Start(t, "queue_defaults: {storage: "+storage+"}\n").Dial(t)
 			c.OK(slowRetry, "q")

@@ -29,7 +29,7 @@ func threeStates(t *testing.T, c, holder *harness.Conn, queue string) (receipts 
 
 // Operations, queue.purge: what is in the state goes, the rest stays as it is, and neither a restart nor two brings it back.
 func TestPurgeByState(t *testing.T) {
-	for _, storage := range []string{"file", "memory"} {
+	for _, storage := range []string{harness.Storage(), "memory"} {
 		t.Run(storage, func(t *testing.T) {
 			s := harness.Start(t, "queue_defaults: {storage: "+storage+"}\n")
 			c, holder := s.Dial(t), s.Dial(t)

@@ -151,7 +151,7 @@ func TestList(t *testing.T) {
 	for i := range 120 {
 		name := fmt.Sprintf("a.%03d", i)
 		names = append(names, name)
-		c.OK(`{"op":"queue.create","queue":"%s","storage":"%s"}`, name, []string{"file", "memory"}[i%2])
+		c.OK(`{"op":"queue.create","queue":"%s","storage":"%s"}`, name, []string{harness.Storage(), "memory"}[i%2])
 	}
 	c.OK(`{"op":"queue.create","queue":"b"}`)
 	c.OK(`{"op":"publish","queue":"a.007","messages":[{"body":1},{"body":2},{"body":3}]}`)

@@ -23,7 +23,7 @@ func die(t *testing.T, c *harness.Conn, queue string, n int) {
 
 // Operations, queue.redrive: dead letters go back to where they came from, and begin anew.
 func TestRedrive(t *testing.T) {
-	for _, storage := range []string{"file", "memory"} {
+	for _, storage := range []string{harness.Storage(), "memory"} {
 		t.Run(storage, func(t *testing.T) {
 			s := harness.Start(t, "queue_defaults: {storage: "+storage+"}\n")
 			c := s.Dial(t)
@@ -112,7 +112,7 @@ func TestRedriveTo(t *testing.T) {
 	c.Fails("not_found", `{"op":"queue.redrive","queue":"none.dlq"}`)
 	c.Fails("bad_request", `{"op":"queue.redrive","queue":"q.dlq","max":0}`)
 	c.Fails("not_found", `{"op":"queue.redrive","queue":"q.dlq","to":"none"}`)
-	for i, storage := range []string{"memory", "file"} { // wherever the other queue is
+	for i, storage := range []string{"memory", harness.Storage()} { // wherever the other queue is
 		name := fmt.Sprintf("other%d", i)
 		c.OK(`{"op":"queue.create","queue":"%s","storage":"%s"}`, name, storage)
 		die(t, c, fmt.Sprint("source", i), 1)
@@ -137,7 +137,7 @@ func TestRedriveToKeepsWhatTheyAre(t *testing.T) {
 	was := c.OK(`{"op":"queue.peek","queue":"q"}`).Each("messages")
 	c.OK(`{"op":"receive","queue":"q","max":3}`)
 	c.OK(`{"op":"nack","queue":"q","seq":[1,2,3],"dead":true}`)
-	for i, storage := range []string{"file", "memory"} {
+	for i, storage := range []string{harness.Storage(), "memory"} {
 		name := "to-" + storage
 		c.OK(`{"op":"queue.create","queue":"%s","storage":"%s","max_messages":1}`, name, storage)
 		if l := c.OK(`{"op":"queue.redrive","queue":"q.dlq","to":"%s"}`, name); l.Int("moved") != 1 {
@@ -152,7 +152,7 @@ func TestRedriveToKeepsWhatTheyAre(t *testing.T) {
 			}
 		}
 	}
-	if l := c.OK(`{"op":"queue.redrive","queue":"q.dlq","to":"to-file"}`); l.Int("moved") != 0 {
+	if l := c.OK(`{"op":"queue.redrive","queue":"q.dlq","to":"to-%s"}`, harness.Storage()); l.Int("moved") != 0 {
 		t.Errorf("Operations, queue.redrive: into a full queue: %s", l.Raw)
 	}
 	if m := receive(t, c, "q.dlq"); m.Int("attempt") != 1 || m.Text("key") != "k2" {

@@ -13,7 +13,7 @@ func TestOrderAcrossStorages(t *testing.T) {
 	c := harness.Start(t, "").Dial(t)
 	var names []string
 	for i := range 8 {
-		for _, storage := range []string{"file", "memory"} {
+		for _, storage := range []string{harness.Storage(), "memory"} {
 			name := fmt.Sprintf("%s%d", storage, i)
 			names = append(names, name)
 			c.OK(`{"op":"queue.create","queue":"%s","storage":"%s"}`, name, storage)

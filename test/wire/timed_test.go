@@ -119,7 +119,7 @@ func TestDedup(t *testing.T) {
 // Operations, stored: a publish that demands more than its queue gives stores nothing.
 func TestStoredDemand(t *testing.T) {
 	c := harness.Start(t, "").Dial(t)
-	met := map[string][]string{"file": {"memory", "written", "disk", "mysql"}, "memory": {"memory"}}
+	met := map[string][]string{harness.Storage(): {"memory", "written", "disk", "mysql"}, "memory": {"memory"}}
 	n := map[string]int64{}
 	for storage, good := range met {
 		c.OK(`{"op":"queue.create","queue":"%s","storage":"%[1]s"}`, storage)

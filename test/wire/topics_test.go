@@ -137,14 +137,14 @@ func TestPublishToTopic(t *testing.T) {
 	c := s.Dial(t)
 	bind(c, "f1", "", "t.*", ">", "t.a") // three patterns, one copy
 	bind(c, "f2", "", "t.a")
-	if l := c.OK(`{"op":"publish","id":"x","topic":"t.a","body":{ "n" : 1.0 }}`); l.Raw != `{"id":"x","ok":true,"queues":2,"stored":"disk"}` {
+	if l := c.OK(`{"op":"publish","id":"x","topic":"t.a","body":{ "n" : 1.0 }}`); l.Raw != `{"id":"x","ok":true,"queues":2,"stored":"`+harness.Stored()+`"}` {
 		t.Errorf("R88: %s", l.Raw)
 	}
 	bind(c, "m", `"storage":"memory"`, "t.a")
 	if l := c.OK(`{"op":"publish","topic":"t.a","headers":{"h":"\u00e4"},"key":"k","priority":7,"encoding":"base64","body":"AA=="}`); l.Raw != `{"ok":true,"queues":3,"stored":"memory"}` {
 		t.Errorf("R88: the weakest counts: %s", l.Raw)
 	}
-	if l := c.OK(`{"op":"publish","topic":"t.b","messages":[{"body":"x"},{"body":"y","delay":"1h"},{"body":"z","ttl":"1ms"}]}`); l.Raw != `{"ok":true,"queues":1,"stored":"disk"}` {
+	if l := c.OK(`{"op":"publish","topic":"t.b","messages":[{"body":"x"},{"body":"y","delay":"1h"},{"body":"z","ttl":"1ms"}]}`); l.Raw != `{"ok":true,"queues":1,"stored":"`+harness.Stored()+`"}` {
 		t.Errorf("R88: a batch: %s", l.Raw)
 	}
 	c.OK(`{"op":"queue.unbind","queue":"f1","topic":">"}`)
@@ -198,7 +198,7 @@ func TestPublishToTopic(t *testing.T) {
 
 // R88: a topic's message is known, or not, queue by queue.
 func TestTopicDuplicates(t *testing.T) {
-	for _, storage := range []string{"file", "memory"} {
+	for _, storage := range []string{harness.Storage(), "memory"} {
 		c := harness.Start(t, "queue_defaults: {storage: "+storage+"}\n").Dial(t)
 		bind(c, "a", "", "t")
 		publish := func(body string, queues int64, duplicate bool) {
@@ -288,7 +288,7 @@ func TestTopicOrder(t *testing.T) {
 	var lines []string
 	send := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	for i, q := range queues {
-		send(`{"op":"queue.create","queue":"%s","storage":"%s"}`, q, []string{"file", "memory"}[i%2])
+		send(`{"op":"queue.create","queue":"%s","storage":"%s"}`, q, []string{harness.Storage(), "memory"}[i%2])
 	}
 	for n := range 4000 { // more than one read's worth
 		q := queues[n*7%len(queues)]
@@ -336,7 +336,7 @@ func TestTopicThenGone(t *testing.T) {
 	s := harness.Start(t, "")
 	c := s.Dial(t)
 	for i, q := range []string{"a", "b", "c", "d"} {
-		bind(c, q, `"storage":"`+[]string{"file", "memory"}[i%2]+`"`, "t")
+		bind(c, q, `"storage":"`+[]string{harness.Storage(), "memory"}[i%2]+`"`, "t")
 	}
 	const n = 500
 	gone := s.Dial(t)

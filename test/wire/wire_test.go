@@ -88,7 +88,7 @@ func TestHello(t *testing.T) {
 		if l.Int("protocol") != 1 || l.Int("max_message_bytes") != 1<<20 {
 			t.Errorf("Operations, hello: %s", l.Raw)
 		}
-		for _, storage := range []string{"file", "memory"} {
+		for _, storage := range []string{harness.Storage(), "memory"} {
 			if !strings.Contains(string(l.Fields["storages"]), `"`+storage+`"`) {
 				t.Errorf("Operations, hello: no storage %s: %s", storage, l.Raw)
 			}

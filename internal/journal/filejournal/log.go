@@ -158,6 +158,9 @@ func (l *Log) enqueue(it item) {
 	l.mu.Unlock()
 }
 
+// ID names the directory, and every copy of it.
+func (l *Log) ID() uint64 { return l.wal.ID }
+
 // Shards is how many shards the log serves.
 func (l *Log) Shards() int { return len(l.shards) }
 

@@ -23,6 +23,10 @@ type Harness struct {
 	Close func() error
 	// Reopen opens it again after Close; nil where nothing outlives it.
 	Reopen func(t *testing.T) *Harness
+	// Bodiless says that a replay gives zeros for the bodies of what was added.
+	Bodiless bool
+	// Away takes the storage out of reach, and gives it back; nil where that cannot be.
+	Away func(away bool)
 }
 
 // Run runs the suite. Open makes a new, empty storage, which wishes for a
@@ -41,6 +45,7 @@ func Run(t *testing.T, open func(t *testing.T) *Harness) {
 		{"replay", testReplay},
 		{"unknown ref", testUnknownRef},
 		{"close again", testCloseAgain},
+		{"away", testAway},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, open(t)) })
 	}
@@ -160,7 +165,7 @@ func testUnknownRef(t *testing.T, h *Harness) {
 	o.propose([]byte("x"))
 	refs := o.settle()
 	for _, ref := range []journal.Ref{1, refs[0] + 1<<40, 1<<63 + 5} {
-		if got, err := o.j.Read([]journal.Ref{ref}, nil); err == nil {
+		if got, err := o.tryRead([]journal.Ref{ref}); err == nil {
 			t.Errorf("ref %d: got %q, want an error", ref, got)
 		}
 	}
@@ -225,6 +230,9 @@ func testReplay(t *testing.T, h *Harness) {
 		var models []*Model
 		for i := range h.Shards {
 			m := NewModel(newOwner(t, h, i))
+			if h.Bodiless {
+				m.Forget()
+			}
 			m.MustEqual(t, states[i])
 			m.Verify(t)
 			models = append(models, m)

@@ -103,11 +103,22 @@ func (o *Owner) settle() []journal.Ref {
 }
 
 func (o *Owner) read(refs []journal.Ref) [][]byte {
-	got, err := o.j.Read(refs, nil)
+	got, err := o.tryRead(refs)
 	if err != nil {
 		o.t.Errorf("reading: %v", err)
 	}
 	return got
+}
+
+// tryRead reads, and waits where records have to be fetched.
+func (o *Owner) tryRead(refs []journal.Ref) ([][]byte, error) {
+	for {
+		got, err := o.j.Read(refs, nil)
+		if !errors.Is(err, journal.ErrNotYet) {
+			return got, err
+		}
+		<-o.woken
+	}
 }
 
 // entry is one thing that the model's state holds: its record and its content.
@@ -261,6 +272,14 @@ func (m *Model) load(data []byte) error {
 		m.o.j.Retain([]journal.Span{{Ref: e.ref, Size: e.size}})
 	}
 	return nil
+}
+
+// Forget lets go of the bodies that a replay has given.
+func (m *Model) Forget() {
+	for id, e := range m.state {
+		e.body = nil
+		m.state[id] = e
+	}
 }
 
 // MustEqual compares the state with what it was, and takes over the bodies

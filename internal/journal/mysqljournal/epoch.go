@@ -1,0 +1,174 @@
+package mysqljournal
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gmq/gmq/internal/journal"
+)
+
+// The row of gmq_epoch says who owns the tables. Its owner changes it in every transaction, and only while it is as the
+// owner believes: so of two who both believe to be the owner, one can commit. The other finds that out with its next
+// commit, and has promised nothing since.
+
+// ErrFenced is why a journal ends whose tables another process has taken over.
+var ErrFenced = errors.New("another process has taken over the tables")
+
+// backoff is how long is waited before the n-th attempt.
+func backoff(n int) time.Duration {
+	return min(10*time.Millisecond<<min(n, 10), time.Second)
+}
+
+// sleep waits; it is false where ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// acquire makes the tables this process's.
+func (j *Journal) acquire(ctx context.Context) error {
+	began, told := time.Now(), ""
+	for n := 0; ; n++ {
+		wait, err := j.tryAcquire(ctx)
+		switch {
+		case err == nil && wait == "":
+			return nil
+		case err != nil && (isHopeless(err) || time.Since(began) > j.opt.Patience):
+			return fmt.Errorf("mysql: %w", err)
+		case err != nil:
+			wait = err.Error()
+		default:
+			began = time.Now() // it answers; how long the owner lives is up to it
+		}
+		if wait != told {
+			told = wait
+			j.opt.Logf("mysql: waiting: %s", wait)
+		}
+		if !sleep(ctx, min(backoff(n), 200*time.Millisecond)) {
+			return fmt.Errorf("mysql: %s: %w", wait, ctx.Err())
+		}
+	}
+}
+
+// An epochRow is what the row of gmq_epoch says.
+type epochRow struct {
+	epoch, connection, commits, place int64
+	silent                            int64 // for how long nothing was heard of the owner, µs
+	node, owner                       string
+}
+
+func (r *epochRow) read(ctx context.Context, conn *sql.Conn, lock string) error {
+	err := conn.QueryRowContext(ctx, "SELECT epoch, node, owner, connection, commits, place, TIMESTAMPDIFF(MICROSECOND, beat, UTC_TIMESTAMP(6)) FROM gmq_epoch WHERE id = 1"+lock).
+		Scan(&r.epoch, &r.node, &r.owner, &r.connection, &r.commits, &r.place, &r.silent)
+	if err != nil {
+		return fmt.Errorf("the row of gmq_epoch: %w", err)
+	}
+	return nil
+}
+
+// mustWait says for whom one has to wait; "": for nobody.
+func (j *Journal) mustWait(r *epochRow) string {
+	if r.owner == "" || r.node == j.opt.Node || time.Duration(r.silent)*time.Microsecond >= j.opt.Takeover {
+		return ""
+	}
+	return fmt.Sprintf("the tables belong to %s; they are taken over when it has ended, or been silent for %v", r.owner, j.opt.Takeover)
+}
+
+// ousted looks whether the owner is gone, without waiting for a transaction of its; and ends its connection, which
+// may hold the row though its process stands still.
+func (j *Journal) ousted(ctx context.Context, conn *sql.Conn) (wait string, err error) {
+	var r epochRow
+	if err := r.read(ctx, conn, ""); err != nil {
+		return "", err
+	}
+	if wait := j.mustWait(&r); wait != "" {
+		return wait, nil
+	}
+	kill(ctx, conn, r.connection)
+	return "", nil
+}
+
+// kill ends a connection. It is none's fault where that is not there any more; and where it may not be ended, its locks end
+// with the server's patience.
+func kill(ctx context.Context, conn *sql.Conn, id int64) {
+	if id != 0 {
+		_, _ = conn.ExecContext(ctx, fmt.Sprintf("KILL %d", id))
+	}
+}
+
+// tryAcquire is one attempt; wait says for whom one has to wait.
+func (j *Journal) tryAcquire(ctx context.Context) (wait string, err error) {
+	conn, _, err := j.connect(ctx, true)
+	if err != nil {
+		return "", err
+	}
+	defer discard(conn)
+	if err := migrate(ctx, conn); err != nil {
+		return "", err
+	}
+	if wait, err := j.ousted(ctx, conn); wait != "" || err != nil {
+		return wait, err
+	}
+	if _, err := conn.ExecContext(ctx, "START TRANSACTION"); err != nil {
+		return "", err
+	}
+	var r epochRow
+	if err := r.read(ctx, conn, " FOR UPDATE"); err != nil {
+		return "", err
+	}
+	if wait := j.mustWait(&r); wait != "" {
+		return wait, nil // somebody else was quicker
+	}
+	for i := range j.opt.Shards {
+		if _, err := conn.ExecContext(ctx, "INSERT INTO gmq_shard (shard, snapshot) VALUES (?, 0) ON DUPLICATE KEY UPDATE snapshot = snapshot", i); err != nil {
+			return "", err
+		}
+	}
+	_, err = conn.ExecContext(ctx, "UPDATE gmq_epoch SET epoch = epoch + 1, node = ?, owner = ?, beat = UTC_TIMESTAMP(6) WHERE id = 1", j.opt.Node, j.opt.Owner)
+	if err != nil {
+		return "", err
+	}
+	if err := j.checkShards(ctx, conn); err != nil {
+		return "", err
+	}
+	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
+		return "", err
+	}
+	j.epoch = r.epoch + 1
+	j.composer.number, j.composer.place = r.commits, journal.Ref(r.place)
+	return "", j.loadBodies(ctx, conn)
+}
+
+// checkShards refuses tables that were written with another number of shards.
+func (j *Journal) checkShards(ctx context.Context, conn *sql.Conn) error {
+	var most sql.NullInt64
+	if err := conn.QueryRowContext(ctx, "SELECT MAX(shard) FROM gmq_shard").Scan(&most); err != nil {
+		return err
+	}
+	if most.Int64 >= int64(j.opt.Shards) {
+		return permanent{fmt.Errorf("the tables were written with at least %d shards; this program has %d", most.Int64+1, j.opt.Shards)}
+	}
+	return nil
+}
+
+// giveBack lets the next owner begin at once.
+func (j *Journal) giveBack() error {
+	ctx, cancel := context.WithTimeout(context.Background(), j.patience())
+	defer cancel()
+	conn, _, err := j.connect(ctx, true)
+	if err != nil {
+		return err
+	}
+	defer discard(conn)
+	_, err = conn.ExecContext(ctx, "UPDATE gmq_epoch SET owner = '' WHERE id = 1 AND epoch = ?", j.epoch)
+	return err
+}

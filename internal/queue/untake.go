@@ -1,0 +1,15 @@
+package queue
+
+// Untake undoes Take, or TakeFor, of a message that could not be handed over: as if nobody had ever had it.
+func (st *State) Untake(d *Delivery) {
+	q := d.C.Queue
+	c, m := q.find(d.Seq)
+	if m == nil || m.state != leased || c.leases[d.Seq&(chunkLen-1)].c != d.C {
+		return // it was ended meanwhile
+	}
+	st.unlease(q, d.Seq, c)
+	q.Delivered--
+	st.stepBack(q, d.Seq, m)
+	st.makeReady(q, d.Seq, m)
+	st.enterRing(d.C)
+}
