@@ -11,14 +11,14 @@ SEED     ?=
 DIR      ?=
 
 # Where goroutines meet. The rest has none, and the race detector is slow.
-RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/journal/... ./internal/outbox/... \
+RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/cluster/... ./internal/journal/... ./internal/outbox/... \
 	./internal/server/... ./internal/wal/...
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit mysql race fuzz kill sim cut soak deep bench demo lint clean
+.PHONY: help build test fmt vet unit mysql race fuzz kill sim groups cut soak deep bench demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ kill: ## kill the server KILLS (200) times under load; nothing confirmed may be 
 
 sim: ## the whole broker in simulation, faults included: 150 worlds, or that of SEED
 	go test -count=1 -v ./internal/sim -run 'TestSimulation|TestSameSeed' $(if $(SEED),-sim-seed $(SEED))
+
+groups: ## Raft groups in simulation: 150 worlds and the faults put in on purpose, or the world of SEED
+	go test -count=1 -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants' -groups-seeds 150 $(if $(SEED),-groups-seed $(SEED))
 
 cut: ## cut the power EXT4CUTS (100) and XFSCUTS (30) times under load, and fill the disk (needs the right to mount; says what is missing)
 	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \
