@@ -50,6 +50,9 @@ func (d *Decoder) message(i int, m *Message) int {
 		return d.skip(i)
 	}
 	d.level++
+	if end := d.onlyBody(i, m); end > 0 {
+		return end
+	}
 	var name []byte
 	i, more := open(b, i, '}')
 	for more {
@@ -81,6 +84,21 @@ func (d *Decoder) message(i int, m *Message) int {
 	}
 	d.checkMessage(m)
 	return i
+}
+
+// onlyBody reads a message that has a body and nothing else, as most have; 0 where this is none.
+func (d *Decoder) onlyBody(i int, m *Message) int {
+	const begin = `{"body":`
+	b, at := d.line, i+len(begin)
+	if at >= len(b) || string(b[i:at]) != begin {
+		return 0
+	}
+	end, deepest, seen := scanValue(b, at)
+	if end < 0 || end >= len(b) || b[end] != '}' || seen&strNotUTF8 != 0 || d.level+deepest > MaxNesting || d.maxBody > 0 && end-at > d.maxBody {
+		return 0
+	}
+	m.Set, m.Body = FieldBody, b[at:end:end]
+	return end + 1
 }
 
 func (d *Decoder) messageField(i int, f Field, m *Message) int {

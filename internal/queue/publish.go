@@ -26,20 +26,22 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	p := piece{span: span, own: span.Ref, at: e.Published, body: int64(len(e.Body)), priority: DefaultPriority}
 	if len(e.options) == 0 && record[1]&flagMore == 0 && len(st.group) == 0 && q != nil { // as publishGroup would, with less ado
-		p := piece{span: span, own: span.Ref, at: e.Published, body: int64(len(e.Body)), priority: DefaultPriority}
 		if !st.makeRoom(q, 1, p.body) {
 			return Outcome{Refusal: Full, Queue: q}, nil
 		}
 		st.store(q, &p, 0)
 		return Outcome{Queue: q, Seq: q.last, N: 1}, nil
 	}
-	o, err := parseOptions(e.options, st.now)
-	if err != nil {
-		return Outcome{}, err
+	if len(e.options) > 0 {
+		o, err := parseOptions(e.options, st.now)
+		if err != nil {
+			return Outcome{}, err
+		}
+		p = newPiece(span, p.body, &o)
+		p.own, p.at = span.Ref, e.Published
 	}
-	p := newPiece(span, int64(len(e.Body)), &o)
-	p.own, p.at = span.Ref, e.Published
 	st.group = append(st.group, p)
 	if record[1]&flagMore != 0 {
 		return Outcome{Pending: true}, nil
@@ -104,9 +106,11 @@ func (st *State) publishGroup(q *Queue, promised bool) Outcome {
 // recognize says which messages of a group the queue knows by their ids, how many it does not
 // know, and the size of their bodies. known is nil where none has an id.
 func (st *State) recognize(q *Queue, group []piece) (known []bool, fresh int, bytes int64) {
-	if q.Settings.DedupWindow > 0 && slices.ContainsFunc(group, func(p piece) bool { return p.id != "" }) {
-		q.dedup.forget(st.now)
-		known = make([]bool, len(group))
+	for i := 0; i < len(group) && known == nil && q.Settings.DedupWindow > 0; i++ {
+		if group[i].id != "" {
+			q.dedup.forget(st.now)
+			known = make([]bool, len(group))
+		}
 	}
 	var before map[string]bool // the ids of the group so far
 	if known != nil && len(group) > 1 {
