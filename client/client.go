@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strconv"
 	"sync"
@@ -124,7 +125,14 @@ func (c *Client) reconnect() *link {
 		c.mu.Lock()
 		c.lastErr = err
 		c.mu.Unlock()
-		c.cfg.log.Debug("gmq: cannot connect", "server", c.addr, "error", err)
+		most := c.cfg.backoffMax
+		if e, ok := errors.AsType[*Error](err); ok && e.Code == wire.CodeUnauthenticated { // time alone does not mend it
+			most = max(most, refusedMax)
+			c.cfg.log.Warn("gmq: the server refuses the login", "server", c.addr, "error", err)
+		} else {
+			c.cfg.log.Debug("gmq: cannot connect", "server", c.addr, "error", err)
+		}
+		wait = min(wait, most)
 		// Half of the wait is left to chance, so that the clients of a server
 		// that comes back do not come back in step.
 		t := time.NewTimer(wait/2 + rand.N(wait/2+1))
@@ -134,7 +142,7 @@ func (c *Client) reconnect() *link {
 			t.Stop()
 			return nil
 		}
-		wait = min(2*wait, c.cfg.backoffMax)
+		wait = min(2*wait, most)
 	}
 }
 
@@ -145,6 +153,10 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	conn, err := c.cfg.dial(ctx, c.addr)
 	if err != nil {
 		return nil, fmt.Errorf("gmq: connect to %s: %w", c.addr, err)
+	}
+	if c.cfg.token != "" && c.cfg.tls == nil && !c.cfg.dialWith && !ownMachine(conn.RemoteAddr()) {
+		_ = conn.Close()
+		return nil, fmt.Errorf("gmq: connect to %s: %w", c.addr, errReadable)
 	}
 	if c.cfg.tls != nil {
 		plain := conn
@@ -170,6 +182,20 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 	c.hello = hello
 	c.mu.Unlock()
 	return l, nil
+}
+
+// errReadable is told instead of sending a token in clear.
+var errReadable = errors.New("a token is not sent over an unencrypted connection to another machine; use TLS (WithTLS)")
+
+// ownMachine reports whether nobody else can read what is sent to an address.
+func ownMachine(a net.Addr) bool {
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	}
+	return false
 }
 
 // helloTail is what every hello begins with.

@@ -19,6 +19,7 @@ type config struct {
 	user, password string
 	token          string
 	dial           DialFunc
+	dialWith       bool        // dial is the caller's, who knows whether others can read what goes over it
 	tls            *tls.Config // nil is plain
 	log            *slog.Logger
 	backoffMin     time.Duration
@@ -29,6 +30,9 @@ type config struct {
 	maxInFlight    int
 	lazy           bool
 }
+
+// refusedMax bounds the wait before another login where the last one was refused.
+const refusedMax = 2 * time.Minute
 
 // outMax is how many bytes may wait for the writer before callers wait too.
 const outMax = 4 << 20
@@ -62,19 +66,22 @@ func Login(user, password string) Option {
 	return func(c *config) { c.user, c.password = user, password }
 }
 
-// Token authenticates with a token, at each connection. It is sent: beyond this machine
-// servers take it over TLS only.
+// Token authenticates with a token, at each connection. It is sent, so without TLS the client
+// connects to servers on this machine only, unless it is told how ([DialWith]).
 func Token(token string) Option { return func(c *config) { c.token = token } }
 
-// DialWith makes connections with dial instead of plain TCP.
-func DialWith(dial DialFunc) Option { return func(c *config) { c.dial = dial } }
+// DialWith makes connections with dial instead of plain TCP. A token is sent over them as they are.
+func DialWith(dial DialFunc) Option {
+	return func(c *config) { c.dial, c.dialWith = dial, true }
+}
 
 // Logger is where the client tells of lost and new connections. It is silent
 // without one.
 func Logger(log *slog.Logger) Option { return func(c *config) { c.log = log } }
 
 // Backoff bounds the wait between two attempts to connect; it doubles from
-// least to most, with jitter. The defaults are 50 ms and 5 s.
+// least to most, with jitter. The defaults are 50 ms and 5 s. Where the server
+// refuses who the client says it is, it goes on doubling, up to two minutes.
 func Backoff(least, most time.Duration) Option {
 	return func(c *config) {
 		c.backoffMin = max(least, time.Millisecond)

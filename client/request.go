@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,8 +26,8 @@ var (
 	ErrNoReplyTo = errors.New("gmq: the message has no header " + ReplyTo + " that is a topic")
 )
 
-// replyTopics is what the topics of replies begin with; a word that names the client and one for the
-// request follow.
+// replyTopics is what the topics of replies begin with; the user, where there is one whose name is a word, a word that
+// names the client and one for the request follow.
 const replyTopics = "gmq-reply."
 
 // Request publishes a message and waits for the reply that whoever consumes
@@ -130,25 +131,29 @@ func (c *Client) openInbox(ctx context.Context) (*inbox, error) {
 			return nil, ErrClosed
 		}
 		in := c.inbox
-		if in == nil || in.ended() {
+		if (in == nil || in.ended()) && c.linkNo > 0 { // the first connection says whose replies they are
 			in = newInbox(c)
 			c.inbox = in
 			c.addSubscription(in.sub)
 		}
-		if in.sub.num != 0 {
-			return in, nil
+		var over <-chan struct{}
+		if in != nil {
+			if in.sub.num != 0 {
+				return in, nil
+			}
+			over = in.sub.over
 		}
 		ch, last := c.change(), c.lastErr
 		c.mu.Unlock()
 		var err error
 		select {
 		case <-ch:
-		case <-in.sub.over:
+		case <-over:
 		case <-ctx.Done():
 			err = notSent(ctx, last)
 		}
 		c.mu.Lock()
-		if in.ended() { // another one would be refused as well
+		if in != nil && in.ended() { // another one would be refused as well
 			err = in.sub.err
 		}
 		if err != nil {
@@ -157,8 +162,22 @@ func (c *Client) openInbox(ctx context.Context) (*inbox, error) {
 	}
 }
 
+// mostOwner is how long the name of a user may be to stand in a topic beside the other words.
+const mostOwner = 128
+
+// owner is the word by which rights tell a user's replies from those of others: his name, with a dot. It is "" for nobody,
+// for a token that is its own, and where the name is no word of a topic. c.mu is held.
+func (c *Client) owner() string {
+	user, _, _ := strings.Cut(c.hello.User, " (token ")
+	if user == "" || len(user) > mostOwner || strings.Contains(user, ".") || !wire.ValidTopic([]byte(user)) {
+		return ""
+	}
+	return user + "."
+}
+
+// newInbox makes an inbox. c.mu is held.
 func newInbox(c *Client) *inbox {
-	in := &inbox{prefix: replyTopics + rand.Text() + ".", waiting: make(map[string]chan<- *Message)}
+	in := &inbox{prefix: replyTopics + c.owner() + rand.Text() + ".", waiting: make(map[string]chan<- *Message)}
 	// Replies are handed on at once, so the server may settle them as it sends them.
 	pattern := c.Topic(in.prefix + "*")
 	in.sub = newSubscription(c, pattern.name, pattern.request("subscribe"), consumeConfig{credit: wire.MaxCredit, autoAck: true})

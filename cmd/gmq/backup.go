@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -38,12 +39,16 @@ All that was confirmed before the backup began is in it; what was confirmed mean
 Messages in memory queues are not in it.
 
 FILE appears when the backup is whole, and must not be there before. The server verifies what
-it copies: a damaged journal gives no backup. See also: gmq restore.`,
+it copies: a damaged journal gives no backup. See also: gmq restore.
+
+The admin address speaks HTTP on loopback. Where it is beyond that and the server has a certificate
+it speaks HTTPS: say how to trust it with --ca or --tls. A password or a token is sent over HTTPS, or to
+this machine. A context counts only if it is named (--context).`,
 		Example: `  gmq backup /backup/gmq-$(date +%F).tar
   gmq backup - | zstd > gmq.tar.zst
   ssh broker.example.org gmq backup - > gmq.tar`,
 		Args:        cobra.ExactArgs(1),
-		Annotations: map[string]string{usesKey: flagTimeout + " " + flagOutput + " " + flagUser + " " + flagSecret},
+		Annotations: map[string]string{usesKey: strings.Join([]string{flagTimeout, flagOutput, flagUser, flagSecret, flagContext, flagTLS, flagCA, flagCert, flagCertKey, flagServerName}, " ")},
 		RunE:        func(cmd *cobra.Command, args []string) error { return backUp(cmd, g, admin, args[0]) },
 	}
 	def := os.Getenv(config.EnvName("admin"))
@@ -67,6 +72,9 @@ type backedUp struct {
 func backUp(cmd *cobra.Command, g *globals, admin, file string) error {
 	if admin == config.AdminOff {
 		return usage("--admin: the server's admin address is needed; a server without one has to be stopped, and its directory copied")
+	}
+	if err := g.resolveFor(true); err != nil { // by --admin: what is for another server is not sent to this one
+		return err
 	}
 	if file == stdio && g.json() {
 		return usage("-o json and - both want standard output: which of them?")
@@ -141,18 +149,9 @@ func fetchBackup(cmd *cobra.Command, g *globals, admin string, w io.Writer) (b b
 		cancel(fmt.Errorf("nothing came from %s for %v; the backup is given up", admin, stall))
 	})
 	defer watch.Stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/backup", nil)
+	resp, err := askBackup(ctx, g, admin)
 	if err != nil {
-		return b, usage("--admin: %w", err)
-	}
-	req.Header.Set("Gmq-Action", "backup")
-	if err := g.authorize(req); err != nil {
 		return b, err
-	}
-	client := &http.Client{Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: g.timeout}).DialContext, DisableCompression: true}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return b, cannotBackUp(ctx, admin, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -176,6 +175,48 @@ func fetchBackup(cmd *cobra.Command, g *globals, admin string, w io.Writer) (b b
 	return backedUp{Bytes: in.n.Load(), Began: info.Began, End: info.EndText(), Version: info.Version}, err
 }
 
+// askBackup asks the admin address. Credentials go over HTTPS, or to this machine.
+func askBackup(ctx context.Context, g *globals, admin string) (*http.Response, error) {
+	here := config.IsLoopback(admin)
+	t := g.target
+	if here && !g.saysTLS() { // a context is about the client address, and the admin address speaks HTTP on loopback
+		t.TLS = false
+	}
+	settings, err := t.config()
+	if err != nil {
+		return nil, err
+	}
+	scheme := "http://"
+	if t.TLS {
+		scheme = "https://"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+admin+"/backup", nil)
+	if err != nil {
+		return nil, usage("--admin: %w", err)
+	}
+	req.Header.Set("Gmq-Action", "backup")
+	if err := g.authorize(req); err != nil {
+		return nil, err
+	}
+	if req.Header.Get("Authorization") != "" && !t.TLS && !here {
+		return nil, inClear("the password, or the token,", admin)
+	}
+	client := &http.Client{
+		Transport:     &http.Transport{DialContext: (&net.Dialer{Timeout: g.timeout}).DialContext, DisableCompression: true, TLSClientConfig: settings},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // the admin address does not
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, cannotBackUp(ctx, admin, t.tlsHint(err), err)
+	}
+	return resp, nil
+}
+
+// saysTLS reports whether a flag says so, be there a context or not.
+func (g *globals) saysTLS() bool {
+	return slices.ContainsFunc([]string{flagTLS, flagCA, flagCert, flagCertKey, "key", flagServerName}, func(name string) bool { return g.flags.Lookup(name).Changed })
+}
+
 // counted counts what is read, and tells when there is more.
 type counted struct {
 	r    io.Reader
@@ -193,11 +234,11 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func cannotBackUp(ctx context.Context, admin string, err error) error {
+func cannotBackUp(ctx context.Context, admin, hint string, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	why, hint := err.Error(), ""
+	why := err.Error()
 	if errno, is := errors.AsType[syscall.Errno](err); is {
 		why = errno.Error()
 		if errno == syscall.ECONNREFUSED {
@@ -213,6 +254,9 @@ func refusedBackup(admin string, resp *http.Response) error {
 		return err
 	}
 	refused := fmt.Errorf("%s: %s", admin, strings.TrimSpace(string(text)))
+	if strings.Contains(refused.Error(), "HTTP request to an HTTPS server") { // what net/http answers
+		return &failure{exitConnect, fmt.Errorf("%s speaks HTTPS; say how to trust it: --%s FILE, or --%s", admin, flagCA, flagTLS)}
+	}
 	switch resp.StatusCode {
 	case http.StatusForbidden, http.StatusUnauthorized:
 		return &failure{exitNotAllowed, refused}

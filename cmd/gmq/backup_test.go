@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -277,5 +278,34 @@ func unpack(t *testing.T, archive, dir string) {
 		if err := errors.Join(err, rerr, os.MkdirAll(filepath.Dir(name), 0o700), os.WriteFile(name, data, 0o600)); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A backup over an admin address that speaks HTTPS, and what is not sent in clear.
+func TestBackupOverTLS(t *testing.T) {
+	t.Parallel()
+	dir, settings := devCerts(t)
+	file := writeFile(t, settings+"\nauth: {required: true}\nadmin: 0.0.0.0:0\nlisten: 127.0.0.1:0\n", 0o600)
+	data := filepath.Join(t.TempDir(), "data")
+	s := startServerWith(t, data, "127.0.0.1:0", []string{"GMQ_ADMIN_PASSWORD=adminpw"}, "--admin", "0.0.0.0:0", "--config", file)
+	_, port, err := net.SplitHostPort(s.admin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin := net.JoinHostPort("localhost", port)
+	who := []string{"GMQ_USER=admin", "GMQ_PASSWORD=adminpw"}
+	into := func() string { return filepath.Join(t.TempDir(), "b.tar") }
+	r := gmqRun(t, who, "", "backup", into(), "--admin", admin, "--ca", dir+"/ca.pem")
+	equal(t, "over HTTPS: "+r.err, r.code, 0)
+	r = gmqRun(t, who, "", "backup", into(), "--admin", admin)
+	equal(t, "over HTTP", r.code, exitConnect)
+	contains(t, "over HTTP", r.err, "speaks HTTPS", "--ca FILE")
+	r = gmqRun(t, who, "", "backup", into(), "--admin", admin, "--tls")
+	equal(t, "of an unknown authority", r.code, exitConnect)
+	contains(t, "of an unknown authority", r.err, "--ca")
+	for _, env := range [][]string{who, {"GMQ_TOKEN=gmq_canary"}} { // nothing is sent, so nobody has to be there
+		r = gmqRun(t, env, "", "backup", into(), "--admin", "192.0.2.1:4580", "--timeout", "1s")
+		equal(t, "in clear", r.code, exitNotAllowed)
+		contains(t, "in clear", r.err, "is not sent unencrypted to another machine")
 	}
 }

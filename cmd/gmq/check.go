@@ -74,10 +74,8 @@ func check(file string, env []string, insecure bool) (*checked, error) {
 			Mend: fmt.Sprintf("limits: {memory: %dMiB}", max(1, memory/2>>20)),
 		})
 	}
-	if st, err := os.Stat(cfg.Data); err == nil && st.Mode().Perm()&0o077 != 0 {
-		c.Weak = append(c.Weak, config.Weakness{
-			Key: "data", Text: fmt.Sprintf("others than its owner may look into %s (mode %04o)", cfg.Data, st.Mode().Perm()), Mend: "chmod 700 " + cfg.Data,
-		})
+	if w := openData(cfg.Data); w != nil {
+		c.Weak = append(c.Weak, *w)
 	}
 	return c, nil
 }

@@ -34,6 +34,10 @@ func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Optio
 		return nil, nil, nil, err
 	}
 	addr := g.address()
+	login, err := g.login()
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	ctx, end := context.WithCancelCause(parent)
 	var dialer net.Dialer
 	var connected bool // the client dials from one goroutine at a time
@@ -47,13 +51,11 @@ func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Optio
 			lost()
 		}
 		conn, err := dialer.DialContext(dialing, "tcp", addr)
+		if err == nil && g.sendsToken && !g.target.TLS && !loopback(conn.RemoteAddr()) {
+			return nil, errors.Join(inClear("the token", addr), conn.Close())
+		}
 		connected = err == nil
 		return conn, err
-	}
-	login, err := g.login()
-	if err != nil {
-		end(nil)
-		return nil, nil, nil, err
 	}
 	opts = append(append(opts, secure...), gmq.ClientName("gmq "+version), gmq.DialTimeout(g.timeout), gmq.DialWith(dial))
 	opts = append(opts, login...)
@@ -69,6 +71,17 @@ func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Optio
 		_ = c.Shutdown(wait)
 		end(nil)
 	}, nil
+}
+
+// loopback reports whether an address is of this machine, so that nobody else can read what is sent there.
+func loopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// inClear is told instead of sending a secret where others could read it.
+func inClear(what, addr string) error {
+	return &failure{exitNotAllowed, fmt.Errorf("%s is not sent unencrypted to another machine (%s); use TLS: --%s, or --%s FILE", what, addr, flagTLS, flagCA)}
 }
 
 // ask connects for one request, or a few, that must be done within the timeout.
@@ -90,6 +103,9 @@ func (g *globals) cannotConnect(err error) error {
 			return f
 		}
 		return &failure{exitConnect, fmt.Errorf("cannot connect to %s: %w", g.address(), f)}
+	}
+	if f, ok := errors.AsType[*failure](err); ok {
+		return f
 	}
 	why, hint := strings.TrimPrefix(err.Error(), "gmq: connect to "+g.address()+": "), ""
 	dns, isDNS := errors.AsType[*net.DNSError](err)
@@ -130,7 +146,7 @@ func explain(ctx context.Context, err error) error {
 func inWords(err error) error {
 	text := errors.New(strings.TrimPrefix(err.Error(), "gmq: "))
 	if e, ok := errors.AsType[*gmq.Error](err); ok {
-		if e.Code == wire.CodeUnauthenticated {
+		if e.Code == wire.CodeUnauthenticated && !strings.Contains(e.Message, "certificate") && !strings.Contains(e.Message, "unencrypted") { // that no password mends
 			text = fmt.Errorf("%w; %s and %s, or %s, say who you are", text, envUser, envPassword, envToken)
 		}
 		return &failure{codeFor(e.Code), text}

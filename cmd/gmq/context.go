@@ -34,18 +34,20 @@ func contextName(name string) error {
 
 func newContextAdd() *cobra.Command {
 	var t target
+	var stdin bool
 	cmd := &cobra.Command{
 		Use:   "add NAME --server ADDR",
 		Short: "Keep a server under a name",
 		Long: `Add keeps a server under a name, instead of the one that had it before. The first context is the
-one in use from then on. Files are named, not copied. Give a password or a token as the name of a file
-(mode 0600) rather than on the command line, which others on the machine may see.`,
+one in use from then on. Files are named, not copied: give a password or a token as the name of a file
+(mode 0600). A token that is read from standard input (--token-stdin) is kept with the context.`,
 		Example: `  gmq context add local --server localhost:4567 --ca gmq-certs/ca.pem
+  gmq token add ci --for ci | gmq context add ci --server queue.example.org:4567 --tls --token-stdin
   gmq context add prod --server queue.example.org:4567 --tls --user ann --password-file ~/.gmq-password`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Annotations:       map[string]string{usesKey: strings.Join([]string{flagServer, flagTLS, flagCA, flagCert, flagCertKey, flagServerName, "user", "password-file"}, " ")},
-		RunE:              func(cmd *cobra.Command, args []string) error { return addContext(cmd, args[0], &t) },
+		RunE:              func(cmd *cobra.Command, args []string) error { return addContext(cmd, args[0], &t, stdin) },
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&t.Server, flagServer, "", "server's `address`")
@@ -53,11 +55,11 @@ one in use from then on. Files are named, not copied. Give a password or a token
 	fs.StringVar(&t.User, "user", "", "`name` of the user")
 	fs.StringVar(&t.PasswordFile, "password-file", "", "`file` with the user's password")
 	fs.StringVar(&t.TokenFile, "token-file", "", "`file` with a token")
-	fs.StringVar(&t.Token, "token", "", "a `token`; better give --token-file")
+	fs.BoolVar(&stdin, "token-stdin", false, "the token is the first line of standard input, and kept here")
 	return cmd
 }
 
-func addContext(cmd *cobra.Command, name string, t *target) error {
+func addContext(cmd *cobra.Command, name string, t *target, stdin bool) error {
 	if err := contextName(name); err != nil {
 		return err
 	}
@@ -70,10 +72,16 @@ func addContext(cmd *cobra.Command, name string, t *target) error {
 	switch {
 	case t.PasswordFile != "" && t.User == "":
 		return usage("--password-file: whose password? say --user too")
-	case t.Token != "" && t.TokenFile != "":
-		return usage("--token and --token-file: give one of them")
-	case t.User != "" && (t.Token != "" || t.TokenFile != ""):
-		return usage("--user and --token: a token says whose it is; give one of them")
+	case stdin && t.TokenFile != "":
+		return usage("--token-stdin and --token-file: give one of them")
+	case t.User != "" && (stdin || t.TokenFile != ""):
+		return usage("--user and --token-file, or --token-stdin: a token says whose it is; give one of them")
+	}
+	if stdin {
+		var err error
+		if t.Token, err = firstLine(cmd.InOrStdin(), "--token-stdin: there is no token"); err != nil {
+			return err
+		}
 	}
 	for _, file := range []*string{&t.CA, &t.Cert, &t.CertKey, &t.PasswordFile, &t.TokenFile} {
 		if *file == "" {

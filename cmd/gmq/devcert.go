@@ -81,7 +81,9 @@ tls:
 #   gmq ping --server %s --ca %s
 #   gmq ping --server %s --ca %s --cert %s --cert-key %s
 #   openssl s_client -quiet -connect %s -CAfile %s
+# Where auth.required is on, the client's certificate logs in the user of its name, who must be there:
+#   gmq user add %s --no-password --allow 'publish:orders.*'
 `, abs, at("server.pem"), at("server-key.pem"), at("ca.pem"),
-		addr, at("ca.pem"), addr, at("ca.pem"), at("client.pem"), at("client-key.pem"), addr, at("ca.pem"))
+		addr, at("ca.pem"), addr, at("ca.pem"), at("client.pem"), at("client-key.pem"), addr, at("ca.pem"), client)
 	return err
 }

@@ -30,6 +30,7 @@ type globals struct {
 	passwordFile string
 
 	askedPassword string // on the terminal; nobody is asked twice
+	sendsToken    bool   // whoever has logged in has done so by a token
 
 	target   target // of the flags; once resolved is true, the server that is talked to
 	named    string // the context that was asked for
@@ -72,7 +73,7 @@ func addGlobals(root *cobra.Command) *globals {
 	fs.VarP(&g.output, flagOutput, "o", "`form` of what is printed: text or json")
 	fs.DurationVar(&g.timeout, flagTimeout, 10*time.Second, "how long the server may take to answer")
 	g.flags = fs
-	fs.StringVar(&g.user, flagUser, os.Getenv(envUser), "log in as this `user`; the variable GMQ_USER sets it too, and GMQ_PASSWORD or GMQ_TOKEN the secret")
+	fs.StringVar(&g.user, flagUser, os.Getenv(envUser), "log in as this `user`; the variable GMQ_USER sets it too, and GMQ_PASSWORD the password; GMQ_TOKEN logs in without a user")
 	fs.StringVar(&g.passwordFile, flagSecret, "", "`file` that holds the password and nothing else")
 	fs.Lookup(flagUser).DefValue = ""
 	complete(root, flagUser)

@@ -85,6 +85,7 @@ type repair struct {
 	Again    []repairAgain `json:"again"`
 	LeftOut  int           `json:"left_out"`
 	EndLost  string        `json:"end_lost,omitempty"`
+	Users    bool          `json:"check_users"` // changes of users, tokens and rights may be among what is lost
 	Torn     int64         `json:"torn_bytes"`
 	Copied   int64         `json:"copied_bytes"`
 	Moved    []string      `json:"moved"`
@@ -134,12 +135,14 @@ func repairReport(out *filejournal.Repaired, done bool) *repair {
 	}
 	for _, g := range out.Gaps {
 		r.Gaps = append(r.Gaps, repairGap{placeText(g.From), placeText(g.To), g.Why, g.Records, g.Shards})
+		r.Users = r.Users || slices.Contains(g.Shards, 0) // where the broker keeps documents
 	}
 	for _, st := range out.States {
 		for name, n := range st.(*mendedState).ignored {
 			r.Again = append(r.Again, repairAgain{name, n})
 		}
 	}
+	r.Users = r.Users || r.EndLost != "" || r.LeftOut > 0 // such as those of a snapshot
 	slices.SortFunc(r.Again, func(a, b repairAgain) int { return strings.Compare(a.Queue, b.Queue) })
 	return r
 }
@@ -225,6 +228,9 @@ func (r *repair) text(w io.Writer) error {
 	}
 	if r.EndLost != "" {
 		say("lost: whatever came last: %s", r.EndLost)
+	}
+	if r.Users {
+		say("Changes of users, tokens and rights may be among it: who was removed, or denied something, may be back. Look: gmq user ls, gmq user grant NAME, gmq token ls")
 	}
 	if r.Torn > 0 {
 		say("cut off: the last %s, which were being written when the server stopped", plural(r.Torn, "byte"))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 
 	"golang.org/x/term"
@@ -14,7 +15,7 @@ import (
 	gmq "github.com/gmq/gmq/client"
 )
 
-// The variables with which a person, or a script, logs in. A flag for a secret there is not: other users of the machine can
+// The variables with which a person, or a script, logs in. There is no flag for a secret: other users of the machine can
 // read the arguments of a command.
 const (
 	envUser     = "GMQ_USER"
@@ -40,6 +41,8 @@ func (g *globals) credentials() (c credentials, err error) {
 		c.password, err = passwordFrom(g.passwordFile)
 	case os.Getenv(envPassword) != "":
 		c.password = os.Getenv(envPassword)
+	case os.Getenv(envToken) != "":
+		err = usage("no password for %s; %s says by itself who you are: leave out --%s and %s", g.user, envToken, flagUser, envUser)
 	case onTerminal(os.Stdin) && onTerminal(os.Stderr):
 		c.password, err = askPassword("Password for " + g.user + ": ")
 		g.askedPassword = c.password
@@ -56,9 +59,10 @@ func (g *globals) credentials() (c credentials, err error) {
 func (g *globals) token() (string, error) {
 	switch {
 	case os.Getenv(envToken) != "":
-		return os.Getenv(envToken), nil
+		return strings.TrimSpace(os.Getenv(envToken)), nil // no token has a newline; many a file that it was read from has
 	case g.target.TokenFile != "":
-		return passwordFrom(g.target.TokenFile)
+		text, err := passwordFrom(g.target.TokenFile)
+		return strings.TrimSpace(text), err
 	}
 	return g.target.Token, nil
 }
@@ -72,6 +76,7 @@ func (g *globals) login() ([]gmq.Option, error) {
 	case c.user != "":
 		return []gmq.Option{gmq.Login(c.user, c.password)}, nil
 	case c.token != "":
+		g.sendsToken = true
 		return []gmq.Option{gmq.Token(c.token)}, nil
 	}
 	return nil, nil
@@ -99,13 +104,17 @@ func (g *globals) authorize(req *http.Request) error {
 // maxPasswordFile is more than any password; a wrong path is noticed before it is read into memory.
 const maxPasswordFile = 4 << 10
 
-// passwordFrom reads a file. A newline at its end does not count.
+// passwordFrom reads a file. A newline at its end does not count. One that everybody on the machine may read is told of, and used: where
+// files come with a mode of their own, as in containers, there may be nobody else.
 func passwordFrom(file string) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Mode().IsRegular() && st.Mode().Perm()&0o007 != 0 && runtime.GOOS != "windows" {
+		fmt.Fprintf(os.Stderr, "gmq: warning: others may read %s (mode %04o), which holds a secret; mend it with: chmod 600 %s\n", file, st.Mode().Perm(), file)
+	}
 	text, err := io.ReadAll(io.LimitReader(f, maxPasswordFile+1))
 	if err == nil && len(text) > maxPasswordFile {
 		err = fmt.Errorf("%s is longer than a password can be", file)
@@ -121,14 +130,14 @@ func askPassword(prompt string) (string, error) {
 	return string(text), err
 }
 
-// readPassword reads the first line.
-func readPassword(r io.Reader) (string, error) {
+// firstLine reads a secret from standard input; missing is said where there is none.
+func firstLine(r io.Reader, missing string) (string, error) {
 	text, err := bufio.NewReader(io.LimitReader(r, maxPasswordFile)).ReadString('\n')
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	if text = strings.TrimRight(text, "\r\n"); err == nil && text == "" {
-		err = usage("--password-stdin: there is no password in the first line of standard input")
+		err = usage("%s in the first line of standard input", missing)
 	}
 	return text, err
 }

@@ -269,3 +269,41 @@ func writeAt(name string, offset int64, b []byte) error {
 	_, err = f.WriteAt(b, offset)
 	return err
 }
+
+// Users outlive a repair; where a change of them may be what is lost, the report says so.
+func TestRepairAndUsers(t *testing.T) {
+	t.Parallel()
+	s, admin := lockedServer(t)
+	for _, args := range [][]string{{"user", "add", "ann", "--allow", "*:canary.*", "--no-password"}, {"user", "add", "bob", "--no-password"}, {"pub", "orders", "a message"}} {
+		r := gmqRun(t, admin, "", args...)
+		equal(t, strings.Join(args, " ")+": "+r.err, r.code, 0)
+	}
+	s.stop()
+	for _, test := range []struct {
+		what, marker, text string
+		users              string
+		check              bool
+	}{
+		{"the body of a message", "a message", "?????????", "admin ann bob", false},
+		{"a user", "*:canary.*", "??????????", "admin bob", true},
+	} {
+		dir := brokenDir(t, s.dir)
+		overwrite(t, dir, test.marker, 0, test.text)
+		if report := mend(t, dir); report.Users != test.check {
+			t.Errorf("%s: %+v", test.what, report)
+		}
+		config := writeFile(t, "auth: {required: true}\n", 0o600)
+		again := startServerWith(t, dir, "127.0.0.1:0", nil, "--config", config)
+		r := gmqRun(t, append(again.env(), admin[1:]...), "", "user", "ls", "-o", "json")
+		var names []string
+		for line := range strings.Lines(r.out) {
+			var u struct{ User string }
+			if err := json.Unmarshal([]byte(line), &u); err != nil {
+				t.Fatal(err, r)
+			}
+			names = append(names, u.User)
+		}
+		equal(t, test.what, strings.Join(names, " "), test.users)
+		again.stop()
+	}
+}

@@ -86,7 +86,7 @@ type instance struct {
 	broker *broker.Broker
 	server *server.Server
 	admin  *admin.Server
-	guard  *guard // nil without TLS
+	tls    *tlsSettings // nil without TLS
 	failed chan error
 
 	auth      *auth.Service
@@ -114,14 +114,14 @@ func serve(cfg config.Config, load func() (config.Config, error)) error {
 	if err := in.listen(); err != nil {
 		return errors.Join(err, in.close())
 	}
-	look, stop := in.guard.poll()
+	look, stop := in.tls.poll()
 	defer stop()
 	for {
 		select {
 		case err := <-in.failed:
 			return lost(err)
 		case <-look:
-			in.guard.certs.Poll()
+			in.tls.certs.Poll()
 		case sig := <-signals:
 			if sig == syscall.SIGHUP {
 				in.reload()
@@ -236,7 +236,7 @@ func (in *instance) listen() error {
 	}
 	opt := server.Options{
 		Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic,
-		Auth: in.auth, TLS: in.guard.forServer(),
+		Auth: in.auth, TLS: in.tls.forServer(),
 	}
 	if in.audit != nil {
 		opt.Audit = in.audit
@@ -251,7 +251,7 @@ func (in *instance) listen() error {
 		adminAddr = al.Addr().String()
 		in.admin = admin.New(in, in.adminGate(), in.log)
 		go func() {
-			if err := in.admin.Serve(in.guard.forAdmin(al, in.cfg.Admin)); err != nil {
+			if err := in.admin.Serve(in.tls.forAdmin(al, in.cfg.Admin)); err != nil {
 				in.log.Error("admin address", "err", err)
 			}
 		}()
@@ -262,7 +262,8 @@ func (in *instance) listen() error {
 		}
 	}()
 	in.startOutbox()
-	in.log.Info("ready", in.guard.describe([]any{"version", version, "listen", l.Addr().String(), "admin", adminAddr, "data", in.cfg.Data, "storage", in.cfg.QueueDefaults.Storage})...)
+	in.log.Info("ready", in.tls.describe([]any{"version", version, "listen", l.Addr().String(), "admin", adminAddr, "data", in.cfg.Data, "storage", in.cfg.QueueDefaults.Storage})...)
+	in.warnStart()
 	notify("READY=1")
 	return nil
 }
@@ -306,8 +307,8 @@ func (in *instance) reload() {
 		in.log.Error("configuration not reloaded: these settings need a restart", "settings", needRestart)
 		return
 	}
-	if err := in.guard.reload(cfg.TLS); err != nil {
-		in.log.Error("configuration not reloaded", "err", err, "in_force", in.guard.certs.Current().String())
+	if err := in.tls.reload(cfg.TLS); err != nil {
+		in.log.Error("configuration not reloaded", "err", err, "in_force", in.tls.certs.Current().String())
 		return
 	}
 	in.cfg = cfg
@@ -316,7 +317,7 @@ func (in *instance) reload() {
 	in.budget.SetLimit(queueMemory(&cfg))
 	in.auth.SetLimits(authLimits(&cfg))
 	setLevel(in.level, cfg.Log.Level)
-	in.log.Info("configuration reloaded", "changed", changed)
+	in.log.Info("configuration reloaded", "changed", append([]string{}, changed...)) // none is [], not null
 }
 
 // Ready implements admin.Source.
@@ -330,7 +331,7 @@ func (in *instance) Ready() error {
 // Stats implements admin.Source.
 func (in *instance) Stats() admin.Stats {
 	s := admin.Stats{Version: version, Requests: in.broker.Requests(), Errors: in.broker.Errors(), MemoryUsed: in.budget.Used(), MemoryLimit: in.budget.Limit()}
-	s.TLS = in.tlsStats()
+	s.TLS, s.AuditFailed = in.tlsStats(), in.auditFailures()
 	now, total := in.server.Connections()
 	s.Connections, s.ConnectionsTotal = int(now), total
 	if in.mysql != nil {

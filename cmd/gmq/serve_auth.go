@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gmq/gmq/internal/admin"
@@ -37,9 +38,9 @@ func (in *instance) openAuth() error {
 	})
 	file := filepath.Join(in.cfg.Data, adminPasswordFile)
 	written := false
-	made, err := in.auth.Begin(func() ([]byte, error) {
+	began, err := in.auth.Begin(func() ([]byte, error) {
 		if p := os.Getenv(envAdminPassword); p != "" {
-			return []byte(p), nil
+			return chosenPassword(p)
 		}
 		written = true
 		return writePassword(file)
@@ -47,10 +48,17 @@ func (in *instance) openAuth() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("the user %s: %w", auth.Admin, err)
-	case made && written:
+	case began.Made && written:
 		in.log.Warn("the user "+auth.Admin+" was made; its password is in the file, which can be removed once it is known", "file", file)
-	case made:
+	case began.Made:
 		in.log.Info("the user " + auth.Admin + " was made, with the password from " + envAdminPassword)
+		in.warnShort(os.Getenv(envAdminPassword))
+	case began.Users > 0:
+		in.log.Warn("the user " + auth.Admin + " was there already: its password stays, and " + envAdminPassword + " counts for nothing")
+	}
+	if began.Users+began.Tokens > 0 {
+		in.log.Warn("logins are required from now on, and there are users and tokens that anybody may have made before; look at them: gmq user ls, gmq token ls",
+			"users", began.Users, "tokens", began.Tokens)
 	}
 	return nil
 }
@@ -89,7 +97,9 @@ func (in *instance) openAudit() error {
 	case config.AuditLog:
 		in.audit = audit.New(in.log, time.Now)
 	default:
-		in.auditFile = &logFile{name: in.cfg.Log.Audit}
+		in.auditFile = &logFile{name: in.cfg.Log.Audit, failing: func(err error) {
+			in.log.Error("audit records cannot be written, and are lost", "file", in.cfg.Log.Audit, "err", err)
+		}}
 		if err := in.auditFile.open(); err != nil {
 			return fmt.Errorf("log.audit: %w", err)
 		}
@@ -100,10 +110,13 @@ func (in *instance) openAudit() error {
 
 // A logFile is a file that is appended to, and opened again where its name means another file by now.
 type logFile struct {
-	name string
+	name    string
+	failing func(error) // told when writing begins to fail: who writes logs does not look
+	failed  atomic.Uint64
 
-	mu sync.Mutex // guards the following
-	f  *os.File
+	mu    sync.Mutex // guards the following
+	f     *os.File
+	fails bool // the last write did
 }
 
 // open opens the file anew. Where it cannot be opened what was open stays in use.
@@ -124,8 +137,25 @@ func (l *logFile) open() error {
 // Write implements io.Writer.
 func (l *logFile) Write(b []byte) (int, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.f.Write(b)
+	n, err := l.f.Write(b)
+	begins := err != nil && !l.fails
+	l.fails = err != nil
+	l.mu.Unlock()
+	if err != nil {
+		l.failed.Add(1)
+	}
+	if begins {
+		l.failing(err)
+	}
+	return n, err
+}
+
+// auditFailures is how many records could not be written.
+func (in *instance) auditFailures() uint64 {
+	if in.auditFile == nil {
+		return 0
+	}
+	return in.auditFile.failed.Load()
 }
 
 // adminGate decides who may ask the admin address what; nil where everybody may.
@@ -181,6 +211,7 @@ func (g *adminGate) who(r *http.Request) (*auth.Identity, *wire.Error) {
 		return nil, err
 	}
 	defer v.Leave()
+	v.Passing()
 	if r.TLS != nil {
 		v.Secured()
 	}

@@ -72,6 +72,8 @@ func TestHangupReloadsWholeOrNotAtAll(t *testing.T) {
 	s.signal(syscall.SIGHUP)
 	s.await("configuration reloaded")
 	s.must("", "queue", "create", "c")
+	s.signal(syscall.SIGHUP)
+	contains(t, "nothing has changed", s.await("configuration reloaded").raw, `"changed":[]`)
 	s.stop()
 }
 

@@ -15,8 +15,8 @@ import (
 // certificatePoll is how often the files of certificates are looked at. What is new there is in force after the second look.
 const certificatePoll = 2 * time.Second
 
-// A guard is the TLS of an instance. Where it is nil there is none.
-type guard struct {
+// tlsSettings are the TLS of an instance. Where they are nil there is none.
+type tlsSettings struct {
 	certs  *certs.Store               // for the goroutine of serve
 	policy atomic.Pointer[config.TLS] // for those of the admin address too
 }
@@ -26,7 +26,7 @@ func (in *instance) openTLS() error {
 	if in.cfg.TLS == nil {
 		return nil
 	}
-	g := &guard{}
+	g := &tlsSettings{}
 	g.policy.Store(in.cfg.TLS)
 	var err error
 	g.certs, err = certs.Open(certificateFiles(in.cfg.TLS), time.Now, in.log, func(set *certs.Set) {
@@ -34,7 +34,7 @@ func (in *instance) openTLS() error {
 			in.server.SetTLS(serverTLS(g.policy.Load(), set))
 		}
 	})
-	in.guard = g
+	in.tls = g
 	return err
 }
 
@@ -54,7 +54,7 @@ func serverTLS(t *config.TLS, set *certs.Set) *server.TLS {
 }
 
 // forServer is what the server needs of it.
-func (g *guard) forServer() *server.TLS {
+func (g *tlsSettings) forServer() *server.TLS {
 	if g == nil {
 		return nil
 	}
@@ -62,7 +62,7 @@ func (g *guard) forServer() *server.TLS {
 }
 
 // reload takes over new settings and what the files hold now, or nothing.
-func (g *guard) reload(t *config.TLS) error {
+func (g *tlsSettings) reload(t *config.TLS) error {
 	if g == nil {
 		return nil
 	}
@@ -75,7 +75,7 @@ func (g *guard) reload(t *config.TLS) error {
 }
 
 // poll is when to look at the files: never where there are none.
-func (g *guard) poll() (look <-chan time.Time, stop func()) {
+func (g *tlsSettings) poll() (look <-chan time.Time, stop func()) {
 	if g == nil {
 		return nil, func() {}
 	}
@@ -84,7 +84,7 @@ func (g *guard) poll() (look <-chan time.Time, stop func()) {
 }
 
 // forAdmin is the listener of the admin address: HTTPS where others than this machine can reach it.
-func (g *guard) forAdmin(l net.Listener, address string) net.Listener {
+func (g *tlsSettings) forAdmin(l net.Listener, address string) net.Listener {
 	if g == nil || config.IsLoopback(address) {
 		return l
 	}
@@ -95,7 +95,7 @@ func (g *guard) forAdmin(l net.Listener, address string) net.Listener {
 }
 
 // describe adds to the line that says that the server is ready.
-func (g *guard) describe(args []any) []any {
+func (g *tlsSettings) describe(args []any) []any {
 	if g == nil {
 		return args
 	}
@@ -108,9 +108,9 @@ func (g *guard) describe(args []any) []any {
 
 // tlsStats is what the metrics tell.
 func (in *instance) tlsStats() *admin.TLSStats {
-	if in.guard == nil {
+	if in.tls == nil {
 		return nil
 	}
-	store := in.guard.certs
+	store := in.tls.certs
 	return &admin.TLSStats{Expiry: store.Current().NotAfter, ReloadsFailed: store.Failed(), Handshakes: in.server.Handshakes()}
 }

@@ -70,6 +70,11 @@ func (t *target) complete() error {
 // is used as a rule (gmq context use) is for commands that name neither a server nor a context, so
 // that nothing of it is sent to another server.
 func (g *globals) resolve() error {
+	return g.resolveFor(g.flags.Lookup(flagServer).Changed || os.Getenv("GMQ_SERVER") != "")
+}
+
+// resolveFor is resolve where it is known whether a server was named.
+func (g *globals) resolveFor(named bool) error {
 	if g.resolved {
 		return nil
 	}
@@ -79,7 +84,6 @@ func (g *globals) resolve() error {
 	if changed(flagContext) {
 		name = g.named
 	}
-	named := changed(flagServer) || os.Getenv("GMQ_SERVER") != ""
 	if name != "" || !named {
 		found, err := findContext(name)
 		if err != nil {
@@ -119,6 +123,15 @@ func (g *globals) resolve() error {
 
 // options are those of the client for the target.
 func (t *target) options() ([]gmq.Option, error) {
+	c, err := t.config()
+	if c == nil || err != nil {
+		return nil, err
+	}
+	return []gmq.Option{gmq.WithTLS(c)}, nil
+}
+
+// config is the target's TLS; nil where it has none.
+func (t *target) config() (*tls.Config, error) {
 	if !t.TLS {
 		return nil, nil
 	}
@@ -140,7 +153,7 @@ func (t *target) options() ([]gmq.Option, error) {
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}
-	return []gmq.Option{gmq.WithTLS(c)}, nil
+	return c, nil
 }
 
 // tlsHint says what to do about a failed handshake.

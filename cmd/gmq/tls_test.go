@@ -16,7 +16,7 @@ func devCerts(t *testing.T, args ...string) (dir, config string) {
 	if r.code != 0 || r.err != "" {
 		t.Fatalf("dev-cert: %+v", r)
 	}
-	contains(t, "dev-cert", r.out, "gmq ping --server ", "openssl s_client")
+	contains(t, "dev-cert", r.out, "gmq ping --server ", "openssl s_client", "gmq user add client --no-password")
 	return dir, r.out
 }
 
@@ -160,7 +160,7 @@ func TestContexts(t *testing.T) {
 	file := filepath.Join(home, "gmq", "contexts.yaml")
 	run := func(code int, args ...string) result {
 		t.Helper()
-		r := gmqRun(t, []string{"XDG_CONFIG_HOME=" + home}, "", args...)
+		r := gmqRun(t, []string{"XDG_CONFIG_HOME=" + home}, secret+"\n", args...)
 		equal(t, strings.Join(args, " ")+": "+r.err, r.code, code)
 		if strings.Contains(r.out+r.err, secret) {
 			t.Errorf("%v shows a secret: %+v", args, r)
@@ -168,7 +168,7 @@ func TestContexts(t *testing.T) {
 		return r
 	}
 	run(0, "context", "ls")
-	contains(t, "add", run(0, "context", "add", "here", "--server", s.addr, "--ca", dir+"/ca.pem", "--token", secret).out, "in use")
+	contains(t, "add", run(0, "context", "add", "here", "--server", s.addr, "--ca", dir+"/ca.pem", "--token-stdin").out, "in use")
 	st, err := os.Stat(file)
 	if err != nil || st.Mode().Perm() != 0o600 {
 		t.Fatalf("%v %v", st, err)
@@ -189,7 +189,7 @@ func TestContexts(t *testing.T) {
 	contains(t, "use", run(0, "ping").out, plain.addr)
 	for _, bad := range [][]string{
 		{"add", "a b", "--server", "x"}, {"add", "x"}, {"add", "x", "--server", "y", "--password-file", "/etc/hostname"},
-		{"add", "x", "--server", "y", "--token", secret, "--user", "ann"}, {"add", "x", "--server", "y", "--cert-key", "/etc/hostname"},
+		{"add", "x", "--server", "y", "--token-stdin", "--user", "ann"}, {"add", "x", "--server", "y", "--cert-key", "/etc/hostname"},
 	} {
 		run(2, append([]string{"context"}, bad...)...)
 	}

@@ -48,7 +48,6 @@ It may do what its user may (--for), or what --allow says and --deny does not de
 	r.flags(cmd)
 	cmd.Flags().StringVar(&owner, "for", "", "the `user` whose token it is")
 	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long it is good; without it until it is removed")
-	cmd.Flags().Lookup("ttl").DefValue = ""
 	complete(cmd, "for")
 	complete(cmd, "ttl")
 	return before(cmd, func(cmd *cobra.Command, _ []string) error {

@@ -94,7 +94,7 @@ func (p *newPassword) get(cmd *cobra.Command, name string) (err error) {
 		return usage("--no-password and --password-stdin exclude each other")
 	case p.none:
 	case p.stdin:
-		p.text, err = readPassword(cmd.InOrStdin())
+		p.text, err = firstLine(cmd.InOrStdin(), "--password-stdin: there is no password")
 	case onTerminal(cmd.InOrStdin()) && onTerminal(cmd.ErrOrStderr()):
 		if p.text, err = askPassword("Password for " + name + ": "); err != nil {
 			return err
@@ -288,7 +288,8 @@ func newAuth(g *globals) *cobra.Command {
 		Short: "Say whether a user may do something, and which right decides",
 		Long: `Check says whether a user may do what VERB says (publish, consume, peek, manage, admin) to the queue or the
 topic NAME, or to everything that NAME matches as a pattern, and which right decides. Where not, the
-exit code is 4.`,
+exit code is 4. A token of a user may do what the user may; what a token of its own may do is in
+gmq token ls.`,
 		Example:           `  gmq auth check ann publish orders.eu`,
 		Args:              cobra.ExactArgs(3),
 		ValidArgsFunction: cobra.NoFileCompletions,

@@ -93,6 +93,13 @@ func TestTokenCommands(t *testing.T) {
 	token := strings.TrimSpace(gmqRun(t, admin, "", "token", "add", "ci", "--allow", "publish:ci.>", "--ttl", "1h").out)
 	his := strings.TrimSpace(gmqRun(t, admin, "", "token", "add", "laptop", "--for", "admin").out)
 	equal(t, "by token", gmqRun(t, append(s.env(), "GMQ_TOKEN="+token), "", "pub", "ci.x", "1").code, 0)
+	equal(t, "with the newline of the file that it was in", gmqRun(t, append(s.env(), "GMQ_TOKEN="+token+"\n"), "", "pub", "ci.x", "1").code, 0)
+	r := gmqRun(t, append(s.env(), "GMQ_TOKEN="+token, "GMQ_USER=admin"), "", "pub", "ci.x", "1")
+	equal(t, "a user and a token", r.code, exitUsage)
+	contains(t, "a user and a token", r.err, "GMQ_TOKEN says by itself who you are")
+	if help := gmqRun(t, nil, "", "token", "add", "--help").out; strings.Contains(help, "default )") {
+		t.Errorf("a default that is none: %s", help)
+	}
 	equal(t, "beyond its rights", gmqRun(t, append(s.env(), "GMQ_TOKEN="+token), "", "pub", "x", "1").code, exitNotAllowed)
 	equal(t, "as a user", gmqRun(t, append(s.env(), "GMQ_TOKEN="+his), "", "user", "ls").code, 0)
 	contains(t, "ls", gmqRun(t, admin, "", "token", "ls").out, "ci ", "laptop  admin", "publish:ci.>")
@@ -233,4 +240,10 @@ func TestFromAnotherMachine(t *testing.T) {
 	}
 	r := gmqRun(t, []string{"GMQ_SERVER=" + addr, "GMQ_USER=admin", "GMQ_PASSWORD=adminpw"}, "", "user", "ls")
 	equal(t, "by an exchange", r.code, 0)
+	r = gmqRun(t, []string{"GMQ_SERVER=" + addr, "GMQ_USER=admin", "GMQ_PASSWORD=adminpw"}, "pencil\n", "user", "add", "ann", "--password-stdin")
+	equal(t, "a password after it", r.code, exitNotAllowed)
+	contains(t, "a password after it", r.err, "unencrypted", "use TLS\n")
+	r = gmqRun(t, []string{"GMQ_SERVER=" + addr, "GMQ_TOKEN=gmq_canary"}, "", "user", "ls")
+	equal(t, "a token", r.code, exitNotAllowed)
+	contains(t, "a token", r.err, "the token is not sent unencrypted")
 }

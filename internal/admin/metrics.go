@@ -64,6 +64,7 @@ var serverMetrics = []metric[stats]{
 	gauge("journal_bytes", "Bytes that the journals take.", func(s stats) float64 { return float64(s.JournalBytes) }),
 	gauge("journal_live_bytes", "Bytes of the journals that are still needed.", func(s stats) float64 { return float64(s.JournalLiveBytes) }),
 	gauge("memory_used_bytes", "Bytes of message bodies in memory.", func(s stats) float64 { return float64(s.MemoryUsed) }),
+	counter("audit_write_failures_total", "Audit records that could not be written into their file.", func(s stats) float64 { return float64(s.AuditFailed) }),
 	gauge("memory_limit_bytes", "The limit of gmq_memory_used_bytes.", func(s stats) float64 { return float64(s.MemoryLimit) }),
 }
 

@@ -40,6 +40,8 @@ type Stats struct {
 	MemoryLimit      int64
 	MySQL            *bool // whether the database of the queues in MySQL takes anything; nil: none is configured
 
+	AuditFailed uint64 // audit records that could not be written
+
 	TLS *TLSStats // nil without TLS
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/gmq/gmq/wire"
 )
 
-// Those who are refused can make records as fast as they like, so there are so many a second at most, and as many
-// at once; what is left out is counted, and told.
+// Those who are refused can make records as fast as they like, so there are so many of theirs a second at most, and as many
+// at once; what is left out is counted, and told. What was allowed has no part in that.
 const (
 	perSecond = 50
 	atOnce    = 500
@@ -72,8 +72,10 @@ func (l *Log) take(always bool) (ok bool, skipped int) {
 		return false, 0
 	}
 	if l.room >= 1 {
-		l.room--
 		skipped, l.skipped = l.skipped, 0
+	}
+	if !always {
+		l.room--
 	}
 	return true, skipped
 }

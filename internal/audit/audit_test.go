@@ -62,3 +62,17 @@ func TestRefusalsAreBounded(t *testing.T) {
 		t.Errorf("%d records, should be %d: %.300s", n, perSecond, out.String())
 	}
 }
+
+// What is allowed takes no room from refusals.
+func TestAllowedTakesNoRoom(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	l := New(slog.New(slog.NewJSONHandler(&out, nil)), func() time.Time { return now })
+	for range 2 * atOnce {
+		l.Note("ann", "x", wire.OpQueuePurge, "q", nil)
+	}
+	l.Note("eve", "x", wire.OpPublish, "q", wire.Errorf(wire.CodeForbidden, "no"))
+	if !strings.Contains(out.String(), `"forbidden"`) {
+		t.Error("a refusal has no room after what was allowed")
+	}
+}

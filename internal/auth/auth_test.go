@@ -23,6 +23,7 @@ type rig struct {
 	docs map[string][]byte
 	now  time.Time
 	full error // what keeping fails with
+	room int   // how many documents are kept before it does
 }
 
 func newRig(t testing.TB, required bool, l Limits) *rig {
@@ -35,7 +36,7 @@ func newRig(t testing.TB, required bool, l Limits) *rig {
 func (r *rig) start(required bool, l Limits) {
 	r.t.Helper()
 	r.s = New(Options{Required: required, Limits: l, Now: func() time.Time { return r.now }, Put: func(name string, data []byte) error {
-		if r.full != nil {
+		if r.room--; r.full != nil && r.room < 0 {
 			return r.full
 		}
 		if r.docs[name] = data; len(data) == 0 {
@@ -381,6 +382,7 @@ func TestBegin(t *testing.T) {
 	secret := string(r.docs[secretName])
 	r.start(true, Limits{})
 	r.want("admin", r.login(r.visit(far), hello("admin", "adminpw")), "")
+	r.must(`{"op":"user.add","user":"root","allow":["admin:>"]}`)
 	r.must(`{"op":"user.remove","user":"admin"}`)
 	r.start(true, Limits{})
 	if r.s.user(Admin) != nil {
@@ -393,9 +395,19 @@ func TestBegin(t *testing.T) {
 	r = newRig(t, true, Limits{})
 	delete(r.docs, beginningName)
 	r.start(true, Limits{})
-	made, err := r.s.Begin(func() ([]byte, error) { return nil, errors.New("asked for a password") })
-	if made || err != nil {
-		t.Error(made, err)
+	began, err := r.s.Begin(func() ([]byte, error) { return nil, errors.New("asked for a password") })
+	if began != (Beginning{}) || err != nil {
+		t.Error(began, err)
+	}
+	// Whoever was made while nobody had to log in is told of once.
+	r = newRig(t, false, Limits{})
+	r.must(`{"op":"user.add","user":"admin","password":"theirs"}`)
+	r.must(`{"op":"token.add","name":"backdoor","allow":["*:>"]}`)
+	r.s.opt.Required = true
+	for _, want := range []Beginning{{Users: 1, Tokens: 1}, {}} {
+		if began, err = r.s.Begin(func() ([]byte, error) { return nil, errors.New("asked for a password") }); began != want || err != nil {
+			t.Errorf("%+v, %v; should be %+v", began, err, want)
+		}
 	}
 }
 
@@ -419,15 +431,19 @@ func TestCertificates(t *testing.T) {
 	r.must(`{"op":"user.add","user":"billing.example.org","allow":["publish:a"]}`)
 	r.must(`{"op":"user.add","user":"spiffe://example.org/shop"}`)
 	v := r.visit(far)
-	if err := v.Certificate([]string{"other.example.org", "Billing.example.org", "*.example.org"}); err != nil || v.Identity() != nil {
+	until := r.now.Add(time.Hour)
+	if err := v.Certificate([]string{"other.example.org", "Billing.example.org", "*.example.org"}, until); err != nil || v.Identity() != nil {
 		t.Errorf("nobody of that name: %v, %v", v.Identity(), err)
 	}
-	if err := v.Certificate([]string{"x", "billing.example.org", "billing.example.org"}); err != nil || v.Identity() == nil || v.Identity().Name() != "billing.example.org" || v.Identity().By() != "certificate" {
+	// Whoever signs it has the say in the first name; the others may be anything.
+	if err := v.Certificate([]string{"x", "billing.example.org", "spiffe://example.org/shop"}, until); err != nil || v.Identity() != nil {
+		t.Errorf("in by a name that is not the first: %v, %v", v.Identity(), err)
+	}
+	if err := v.Certificate([]string{"billing.example.org", "spiffe://example.org/shop"}, until); err != nil || v.Identity() == nil || v.Identity().Name() != "billing.example.org" || v.Identity().By() != "certificate" {
 		t.Errorf("%v, %v", v.Identity(), err)
 	}
-	v = r.visit(far)
-	if err := v.Certificate([]string{"spiffe://example.org/shop", "billing.example.org"}); err == nil || v.Identity() != nil {
-		t.Errorf("two users: %v, %v", v.Identity(), err)
+	if !v.Identity().Expires().Equal(until) {
+		t.Errorf("ends %v", v.Identity().Expires())
 	}
 }
 

@@ -81,7 +81,7 @@ func (g *Grants) one(verb wire.Verb, name string) Decision {
 // Because says in a sentence what has led to the decision.
 func (d Decision) Because() string {
 	what := fmt.Sprintf("%v on %s", d.Verb, d.Name)
-	if d.Name == everything {
+	if d.Name == Everything {
 		what = fmt.Sprintf("%v on everything", d.Verb)
 	}
 	switch {
@@ -93,8 +93,8 @@ func (d Decision) Because() string {
 	return fmt.Sprintf("no grant allows %s, and what is not allowed is denied", what)
 }
 
-// everything is the pattern that matches every name.
-const everything = ">"
+// Everything is the pattern that matches every name.
+const Everything = ">"
 
 // covers reports whether the pattern matches each name that q, a name or a pattern itself, stands for.
 func covers(pattern, q string) bool {
@@ -102,9 +102,9 @@ func covers(pattern, q string) bool {
 		word, rest, more := strings.Cut(pattern, ".")
 		qWord, qRest, qMore := strings.Cut(q, ".")
 		switch {
-		case word == everything && !more:
+		case word == Everything && !more:
 			return true
-		case qWord == everything && !qMore:
+		case qWord == Everything && !qMore:
 			return false // any number of words, which only > stands for
 		case word != "*" && (qWord == "*" || word != qWord):
 			return false
@@ -123,7 +123,7 @@ func overlaps(p, q string) bool {
 		word, rest, more := strings.Cut(p, ".")
 		qWord, qRest, qMore := strings.Cut(q, ".")
 		switch {
-		case word == everything && !more || qWord == everything && !qMore:
+		case word == Everything && !more || qWord == Everything && !qMore:
 			return true
 		case word != "*" && qWord != "*" && word != qWord:
 			return false

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"fmt"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -31,14 +30,26 @@ func (m *meter) take(now int64, n, perSecond int) (wait time.Duration) {
 	each := int64(time.Second) / int64(perSecond)
 	for {
 		at := m.at.Load()
-		from := max(at, now)
-		if early := from - now - burst + each; early > 0 {
-			return time.Duration(early)
+		if wait := waitAfter(at, now, each); wait > 0 {
+			return wait
 		}
-		if m.at.CompareAndSwap(at, from+int64(n)*each) {
+		if m.at.CompareAndSwap(at, max(at, now)+int64(n)*each) {
 			return 0
 		}
 	}
+}
+
+// early is how long take would have one wait; nothing is taken.
+func (m *meter) early(now int64, perSecond int) time.Duration {
+	if perSecond <= 0 {
+		return 0
+	}
+	return waitAfter(m.at.Load(), now, int64(time.Second)/int64(perSecond))
+}
+
+// waitAfter is 0 or less where there is room for one more.
+func waitAfter(at, now, each int64) time.Duration {
+	return time.Duration(max(at, now) - now - burst + each)
 }
 
 // A party is a user, or an address, with connections.
@@ -97,5 +108,5 @@ func (h *hashers) run(f func()) bool {
 // rateLimited tells how long to wait. It is rounded up, so that who waits that long is not refused again for it.
 func rateLimited(format string, wait time.Duration, args ...any) *wire.Error {
 	wait = (wait + time.Millisecond - 1).Truncate(time.Millisecond)
-	return wire.Errorf(wire.CodeRateLimited, "%s; try again in %v", fmt.Sprintf(format, args...), max(wait, time.Millisecond))
+	return wire.Errorf(wire.CodeRateLimited, format+"; try again in %v", append(args, max(wait, time.Millisecond))...)
 }

@@ -14,8 +14,11 @@ import (
 // Mechanism is the exchange by which a password is proved and not sent: RFC 5802 with the hash of RFC 7677.
 const Mechanism = "SCRAM-SHA-256"
 
-// Iterations is how often a password is hashed: about 2 ms. In the exchange the client pays for it, and the server two HMACs.
+// Iterations is how often a password is hashed where a server is new: about 2 ms. In the exchange the client pays for it, and the
+// server two HMACs. A server that has users goes on with what it began with (secretDocument).
 const Iterations = 10_000
+
+const maxIterations = 10_000_000
 
 const saltBytes = 16
 
@@ -62,7 +65,7 @@ func (c *credentials) matches(password []byte) bool {
 }
 
 func (c *credentials) valid() error {
-	if c.Iterations < 1 || c.Iterations > 10_000_000 || len(c.Salt) < 8 || len(c.Salt) > 64 || len(c.StoredKey) != sha256.Size || len(c.ServerKey) != sha256.Size {
+	if c.Iterations < 1 || c.Iterations > maxIterations || len(c.Salt) < 8 || len(c.Salt) > 64 || len(c.StoredKey) != sha256.Size || len(c.ServerKey) != sha256.Size {
 		return fmt.Errorf("a password of %d iterations, %d bytes of salt and keys of %d and %d bytes cannot be", c.Iterations, len(c.Salt), len(c.StoredKey), len(c.ServerKey))
 	}
 	return nil
@@ -75,11 +78,11 @@ func (c *credentials) stored() scram.StoredCredentials {
 	}
 }
 
-// nobodys are credentials that no password matches, for a user who is not there or has no password: a guess costs the
-// same, and the salt is the same each time, so that nobody learns who is there. secret is the server's.
-func nobodys(secret []byte, user string) *credentials {
-	c := &credentials{Iterations: Iterations, StoredKey: make([]byte, sha256.Size), ServerKey: mac(secret, "server key of "+user)}
-	c.Salt = mac(secret, "salt of "+user)[:saltBytes]
+// decoy makes credentials that no password matches, for a user who is not there or has no password: a guess costs the
+// same, and the salt is the same each time, so that nobody learns who is there. d is the server's.
+func decoy(d *secretDocument, user string) *credentials {
+	c := &credentials{Iterations: d.iterations(), StoredKey: make([]byte, sha256.Size), ServerKey: mac(d.Secret, "server key of "+user)}
+	c.Salt = mac(d.Secret, "salt of "+user)[:saltBytes]
 	rand.Read(c.StoredKey)
 	return c
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,7 +35,10 @@ func (s *Service) Do(r *wire.Request, dst []byte) ([]byte, *wire.Error) {
 	}
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	var err *wire.Error
+	err := s.keepsAdmin(r)
+	if err != nil {
+		return dst, err
+	}
 	switch r.Op {
 	case wire.OpUserAdd:
 		err = s.addUser(r)
@@ -101,6 +103,9 @@ func (s *Service) addUser(r *wire.Request) *wire.Error {
 	u := user{name: name, created: s.opt.Now().UTC()}
 	allow, deny, _ := given(r)
 	u.grants = Grants{}.with(allow, deny, nil)
+	if err := s.removeTokens(s.tokensOf(name)); err != nil { // of one before him, whose removal was interrupted
+		return err
+	}
 	if r.Set&wire.FieldPassword != 0 {
 		var err *wire.Error
 		if u.password, err = s.hashed(r.Password); err != nil {
@@ -115,22 +120,31 @@ func (s *Service) hashed(password []byte) (c *credentials, err *wire.Error) {
 	if len(password) == 0 {
 		return nil, wire.Errorf(wire.CodeBadRequest, "password must not be empty; leave it out for a user who logs in by token or certificate only")
 	}
-	if !s.changers.run(func() { c = newCredentials(password, Iterations) }) {
+	iterations := s.iterations()
+	if !s.changers.run(func() { c = newCredentials(password, iterations) }) {
 		return nil, rateLimited("more passwords wait to be hashed than may", time.Second)
 	}
 	return c, nil
 }
 
-// removeUser ends a user with his tokens. The user goes first: without him they let nobody in.
+// removeUser ends a user with his tokens. The user goes first: without him they let nobody in. Where that was interrupted
+// and only tokens are left, it goes on.
 func (s *Service) removeUser(name string) *wire.Error {
-	if s.user(name) == nil {
+	there, his := s.user(name) != nil, s.tokensOf(name)
+	if !there && len(his) == 0 {
 		return noUser(name)
 	}
-	if err := s.put(userPrefix+name, nil); err != nil {
-		return err
+	if there {
+		if err := s.put(userPrefix+name, nil); err != nil {
+			return err
+		}
 	}
+	return s.removeTokens(his)
+}
+
+// tokensOf are the names of a user's tokens, in order, also where there is no such user any more.
+func (s *Service) tokensOf(name string) (his []string) {
 	s.mu.RLock()
-	var his []string
 	for _, t := range s.tokens {
 		if t.user == name {
 			his = append(his, t.name)
@@ -138,7 +152,11 @@ func (s *Service) removeUser(name string) *wire.Error {
 	}
 	s.mu.RUnlock()
 	slices.Sort(his)
-	for _, t := range his {
+	return his
+}
+
+func (s *Service) removeTokens(names []string) *wire.Error {
+	for _, t := range names {
 		if err := s.put(tokenPrefix+t, nil); err != nil {
 			return err
 		}
@@ -216,56 +234,62 @@ func (s *Service) removeToken(name string) *wire.Error {
 	return s.put(tokenPrefix+name, nil)
 }
 
-// some are the names behind after that begin with prefix, in order, as many as the request wants.
-func some[T any](all map[string]T, r *wire.Request) []string {
-	names := slices.DeleteFunc(slices.Sorted(maps.Keys(all)), func(name string) bool {
-		return name <= string(r.After) || !strings.HasPrefix(name, string(r.Prefix))
-	})
-	return names[:min(len(names), int(r.Limit))]
+// some are those whose names are behind after and begin with prefix, in order, as many as the request wants. Neither a user
+// nor a token is ever changed, so they are sorted without s.mu, for which logins wait, and the shard that keeps documents.
+func some[T any](s *Service, all map[string]*T, name func(*T) string, r *wire.Request) []*T {
+	after, prefix := string(r.After), string(r.Prefix)
+	var those []*T
+	s.mu.RLock()
+	for is, one := range all {
+		if is > after && strings.HasPrefix(is, prefix) {
+			those = append(those, one)
+		}
+	}
+	s.mu.RUnlock()
+	slices.SortFunc(those, func(a, b *T) int { return strings.Compare(name(a), name(b)) })
+	return those[:min(len(those), int(r.Limit))]
 }
 
 // listBytes is where a list is cut: whoever wants more asks again.
 const listBytes = 256 << 10
 
 func (s *Service) listUsers(r *wire.Request, dst []byte) []byte {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
 	tokens := map[string]int{}
+	s.mu.RLock()
 	for _, t := range s.tokens {
-		tokens[t.user]++
+		if t.user != "" {
+			tokens[t.user]++
+		}
 	}
+	s.mu.RUnlock()
 	dst = append(dst, `,"users":[`...)
 	start := len(dst)
-	for _, name := range some(s.users, r) {
+	for _, u := range some(s, s.users, func(u *user) string { return u.name }, r) {
 		if len(dst)-start > listBytes {
 			break
 		}
 		if len(dst) > start {
 			dst = append(dst, ',')
 		}
-		u := s.users[name]
-		dst = wire.AppendString(append(dst, `{"user":`...), name)
+		dst = wire.AppendString(append(dst, `{"user":`...), u.name)
 		dst = appendBool(append(dst, `,"password":`...), u.password != nil)
 		dst = wire.AppendTime(append(dst, `,"created":`...), u.created.UnixNano())
-		dst = append(appendInt(append(appendGrants(dst, &u.grants), `,"tokens":`...), tokens[name]), '}')
+		dst = append(appendInt(append(appendGrants(dst, &u.grants), `,"tokens":`...), tokens[u.name]), '}')
 	}
 	return append(dst, ']')
 }
 
 func (s *Service) listTokens(r *wire.Request, dst []byte) []byte {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
 	dst = append(dst, `,"tokens":[`...)
 	start := len(dst)
-	for _, name := range some(s.tokens, r) {
+	for _, t := range some(s, s.tokens, func(t *token) string { return t.name }, r) {
 		if len(dst)-start > listBytes {
 			break
 		}
 		if len(dst) > start {
 			dst = append(dst, ',')
 		}
-		t := s.tokens[name]
-		dst = wire.AppendString(append(dst, `{"name":`...), name)
+		dst = wire.AppendString(append(dst, `{"name":`...), t.name)
 		if t.user != "" {
 			dst = wire.AppendString(append(dst, `,"user":`...), t.user)
 		} else {

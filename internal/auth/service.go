@@ -34,7 +34,7 @@ type Service struct {
 	users   map[string]*user
 	tokens  map[string]*token // by name
 	byHash  map[[32]byte]*token
-	secret  []byte
+	secret  secretDocument // without a Secret where there is none yet
 	begun   bool
 	last    uint64
 	changed func()
@@ -71,46 +71,66 @@ func (s *Service) OnChange(f func()) {
 	s.changed = f
 }
 
+// A Beginning is the first start at which logins are required.
+type Beginning struct {
+	Made          bool // the user admin
+	Users, Tokens int  // that were there before: anybody may have made them, with any rights
+}
+
 // Begin sees to it that there is somebody to log in as: the user admin, who may do everything, where none was ever made.
 // password gives his, once it is known that it is needed.
-func (s *Service) Begin(password func() ([]byte, error)) (made bool, err error) {
+func (s *Service) Begin(password func() ([]byte, error)) (b Beginning, err error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	s.mu.RLock()
-	begun, admin := s.begun, s.users[Admin]
+	begun, admin, users, tokens := s.begun, s.users[Admin], len(s.users), len(s.tokens)
 	s.mu.RUnlock()
 	if begun || !s.opt.Required {
-		return false, nil
+		return b, nil
 	}
 	if err := s.haveSecret(); err != nil {
-		return false, err
+		return b, err
 	}
 	if admin == nil {
 		text, err := password()
 		if err != nil {
-			return false, err
+			return b, err
 		}
-		all := Grants{Allow: []Grant{{wire.AnyVerb, everything}}}
-		u := user{name: Admin, password: newCredentials(text, Iterations), grants: all, created: s.opt.Now().UTC()}
+		all := Grants{Allow: []Grant{{wire.AnyVerb, Everything}}}
+		u := user{name: Admin, password: newCredentials(text, s.iterations()), grants: all, created: s.opt.Now().UTC()}
 		if err := s.opt.Put(userPrefix+Admin, u.document()); err != nil {
-			return false, err
+			return b, err
 		}
 	}
-	return admin == nil, s.opt.Put(beginningName, []byte(`{"version":1}`))
+	return Beginning{admin == nil, users, tokens}, s.opt.Put(beginningName, []byte(`{"version":1}`))
 }
 
 // haveSecret makes the server's secret before there is anybody who could be told from somebody who is not there. s.changing is
 // held.
 func (s *Service) haveSecret() error {
 	s.mu.RLock()
-	secret := s.secret
+	there := len(s.secret.Secret) > 0
 	s.mu.RUnlock()
-	if secret != nil {
+	if there {
 		return nil
 	}
-	secret = make([]byte, 32)
-	rand.Read(secret)
-	return s.opt.Put(secretName, secret)
+	d := secretDocument{documentVersion, make([]byte, secretBytes), Iterations}
+	rand.Read(d.Secret)
+	return s.opt.Put(secretName, encode(d))
+}
+
+// iterations is how often passwords are hashed here.
+func (s *Service) iterations() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.secret.iterations()
+}
+
+func (d *secretDocument) iterations() int {
+	if d.Iterations == 0 {
+		return Iterations
+	}
+	return d.Iterations
 }
 
 // Admin is the user that the first start makes.
@@ -122,6 +142,8 @@ type Identity struct {
 	user  string // "" where a token is its own
 	token string // the name of the token; "" where it was none
 	by    string // how it was proved: password, scram, token, certificate
+
+	until time.Time // when the certificate ends; the zero time where it was none
 
 	userNumber, tokenNumber uint64
 }
@@ -175,14 +197,14 @@ func (id *Identity) grants() *Grants {
 // Alive reports whether the user, and the token, are still there.
 func (id *Identity) Alive() bool { return id.grants() != nil }
 
-// Expires is when the token ends, the zero time where none does.
+// Expires is when the token, or the certificate, ends; the zero time where nothing does.
 func (id *Identity) Expires() time.Time {
 	id.s.mu.RLock()
 	defer id.s.mu.RUnlock()
 	if t := id.s.tokens[id.token]; t != nil && id.token != "" {
 		return t.expires
 	}
-	return time.Time{}
+	return id.until
 }
 
 // Authorize decides whether one of the verbs is allowed on a name, or on all that a pattern matches.
@@ -193,9 +215,6 @@ func (id *Identity) Authorize(verbs wire.Verb, name string) Decision {
 	}
 	return g.Authorize(verbs, name)
 }
-
-// Everything stands for all names.
-const Everything = everything
 
 // Check decides what a user may do, for whoever asks why. It is false where there is no such user.
 func (s *Service) Check(name string, verb wire.Verb, about string) (Decision, bool) {

@@ -13,7 +13,7 @@ const (
 	Prefix        = "auth/" // of all of them
 	userPrefix    = Prefix + "user/"
 	tokenPrefix   = Prefix + "token/"
-	secretName    = Prefix + "secret"    // 32 random bytes that no other server has
+	secretName    = Prefix + "secret"    // what no other server has
 	beginningName = Prefix + "bootstrap" // there once the first user has been made
 )
 
@@ -38,6 +38,36 @@ type tokenDocument struct {
 	Deny    []string  `json:"deny,omitempty"`
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`
+}
+
+// A secretDocument is made before the first user, and never changed. All passwords of a server are hashed as often, and those of
+// users who are not there seem to be: else the number would tell who is.
+type secretDocument struct {
+	Version    int    `json:"version"`
+	Secret     []byte `json:"secret"`
+	Iterations int    `json:"iterations"`
+}
+
+// secretBytes is its length. A document of so many bytes is one of the first form, which was the secret alone.
+const (
+	secretBytes     = 32
+	firstIterations = 10_000
+)
+
+func parseSecret(data []byte) (d secretDocument, err error) {
+	switch {
+	case len(data) == 0:
+		return secretDocument{}, nil
+	case len(data) == secretBytes:
+		return secretDocument{documentVersion, data, firstIterations}, nil
+	}
+	if err := json.Unmarshal(data, &d); err != nil {
+		return secretDocument{}, err
+	}
+	if d.Version != documentVersion || len(d.Secret) != secretBytes || d.Iterations < 1 || d.Iterations > maxIterations {
+		return secretDocument{}, fmt.Errorf("version %d with %d bytes and %d iterations", d.Version, len(d.Secret), d.Iterations)
+	}
+	return d, nil
 }
 
 // A user is never changed: another one takes its place in Service.users.
@@ -174,7 +204,10 @@ func (s *Service) change(name string, data []byte) (other bool, err error) {
 		return old != nil, nil
 	}
 	if name == secretName {
-		s.secret = data
+		var d secretDocument
+		d, err = parseSecret(data)
+		s.secret = d
+		return false, err
 	}
 	if name == beginningName {
 		s.begun = len(data) > 0

@@ -30,9 +30,16 @@ type throttle struct {
 
 	mu      sync.Mutex // guards the following
 	slowed  map[uint64]slow
-	rest    slow // of those for whom slowed has no room
-	trusted map[uint64]time.Time
+	rest    slow              // of those for whom slowed has no room
+	trusted map[uint64]*trust // by user and place
 	swept   time.Time
+}
+
+// A trust is a user at a place where he is known. His failures there have their room here: a flood of other names
+// does not take it from him.
+type trust struct {
+	since time.Time
+	slow  slow
 }
 
 // A slow is what is known of somebody who has failed.
@@ -42,7 +49,7 @@ type slow struct {
 }
 
 func newThrottle(now func() time.Time) *throttle {
-	return &throttle{now: now, seed: maphash.MakeSeed(), slowed: map[uint64]slow{}, trusted: map[uint64]time.Time{}}
+	return &throttle{now: now, seed: maphash.MakeSeed(), slowed: map[uint64]slow{}, trusted: map[uint64]*trust{}}
 }
 
 // until is when the next attempt is looked at.
@@ -51,6 +58,14 @@ func (s slow) until() time.Time {
 		return s.last
 	}
 	return s.last.Add(min(longestWait, firstWait<<min(s.failures-freeFailures-1, 10)))
+}
+
+// waitAt is how long the next attempt has to wait; 0 is not at all.
+func (s slow) waitAt(now time.Time) time.Duration {
+	if s.over(now) {
+		return 0
+	}
+	return max(0, s.until().Sub(now))
 }
 
 func (s slow) over(now time.Time) bool {
@@ -64,13 +79,21 @@ func (t *throttle) key(kind, user, address string) uint64 {
 	return maphash.String(t.seed, kind+"\x00"+user+"\x00"+address)
 }
 
-// keys are whose failures count for an attempt. place is where it comes from, and address the same where its failures
-// count, else "". t.mu is held.
-func (t *throttle) keys(user, place, address string) (all [2]uint64, n int) {
-	if pair := t.key("pair", user, place); user != "" && t.now().Sub(t.trusted[pair]) < trustFor {
-		all[0] = pair
-		return all, 1
+// known is what is kept of a user where he is known; nil where he is not. t.mu is held.
+func (t *throttle) known(user, place string, now time.Time) *trust {
+	if user == "" {
+		return nil
 	}
+	k := t.trusted[t.key("pair", user, place)]
+	if k == nil || now.Sub(k.since) >= trustFor {
+		return nil
+	}
+	return k
+}
+
+// keys are whose failures count for an attempt by one who is not known. address is where it comes from if its failures
+// count, else "".
+func (t *throttle) keys(user, address string) (all [2]uint64, n int) {
 	if user != "" {
 		all[n] = t.key("user", user, "")
 		n++
@@ -87,15 +110,16 @@ func (t *throttle) waitAt(user, place, address string) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now, longest := t.now(), time.Duration(0)
-	keys, n := t.keys(user, place, address)
+	if k := t.known(user, place, now); k != nil {
+		return k.slow.waitAt(now)
+	}
+	keys, n := t.keys(user, address)
 	for _, k := range keys[:n] {
 		s, ok := t.slowed[k]
 		if !ok && len(t.slowed) >= maxSlowed {
 			s = t.rest
 		}
-		if !s.over(now) {
-			longest = max(longest, s.until().Sub(now))
-		}
+		longest = max(longest, s.waitAt(now))
 	}
 	return longest
 }
@@ -105,7 +129,11 @@ func (t *throttle) failedAt(user, place, address string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	keys, n := t.keys(user, place, address)
+	if k := t.known(user, place, now); k != nil {
+		k.slow = k.slow.and(now)
+		return
+	}
+	keys, n := t.keys(user, address)
 	for _, k := range keys[:n] {
 		s, ok := t.slowed[k]
 		if !ok && len(t.slowed) >= maxSlowed && !t.sweep(now) {
@@ -148,6 +176,5 @@ func (t *throttle) succeeded(user, place string) {
 			break
 		}
 	}
-	t.trusted[pair] = t.now()
-	delete(t.slowed, pair)
+	t.trusted[pair] = &trust{since: t.now()}
 }

@@ -3,6 +3,7 @@ package auth
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -107,4 +108,64 @@ func TestGuessing(t *testing.T) {
 		}
 		r.want("token", r.login(r.visit("[2001:db8::"+fmt.Sprint(i+1)+"]:1"), `{"op":"hello","token":"x"}`), want)
 	}
+}
+
+// A flood of failures elsewhere fills the table; a user where he is known is not held up by that.
+func TestKnownUsersInAFlood(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	th := newThrottle(func() time.Time { return now })
+	th.succeeded("ann", "a")
+	for i := range maxSlowed + 100 {
+		th.failedAt(fmt.Sprint(i), "b", "")
+	}
+	if th.waitAt("somebody else", "b", "") == 0 {
+		t.Error("the table is not full")
+	}
+	if w := th.waitAt("ann", "a", "a"); w != 0 {
+		t.Errorf("a user has to wait %v where he is known", w)
+	}
+	for range freeFailures + 1 { // and is still slowed down there by what he does himself
+		th.failedAt("ann", "a", "a")
+	}
+	if w := th.waitAt("ann", "a", "a"); w != firstWait {
+		t.Errorf("has to wait %v, should be %v", w, firstWait)
+	}
+	now = now.Add(trustFor)
+	for range freeFailures + 1 {
+		th.failedAt("ann", "c", "")
+	}
+	if th.waitAt("ann", "a", "") == 0 {
+		t.Error("trust does not end")
+	}
+}
+
+// Guesses that wait together to be hashed do not all count as the first ones.
+func TestGuessesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, true, Limits{})
+		r.must(`{"op":"user.add","user":"ann","password":"pencil"}`)
+		h := r.s.hashers
+		for range cap(h.slots) {
+			h.slots <- struct{}{} // somebody else is being hashed
+		}
+		guesses := cap(h.slots) * maxWaiting / 2
+		codes := make(chan string, guesses)
+		for i := range guesses {
+			v := r.visit(fmt.Sprintf("192.0.%d.%d:1", i>>8, i&255))
+			go func() { codes <- r.login(v, hello("ann", "guess")) }()
+		}
+		synctest.Wait()
+		for range cap(h.slots) {
+			<-h.slots
+		}
+		looked := 0
+		for range guesses {
+			if <-codes == "unauthenticated" {
+				looked++
+			}
+		}
+		if most := freeFailures + cap(h.slots); looked > most {
+			t.Errorf("%d of %d guesses were looked at, should be %d at most", looked, guesses, most)
+		}
+	})
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -18,8 +17,9 @@ import (
 // the connection's reader, but for Identity and those that broker.Guard names.
 type Visitor struct {
 	s       *Service
-	address netip.Addr // the zero Addr where it has none
+	network netip.Addr // its address, of which the last 64 bits are 0 in IPv6: whoever has one has them all; the zero Addr where it has none
 	local   bool       // of this machine
+	passing bool       // does not count as a connection of the user
 	secure  bool       // nobody else can read what is sent
 
 	identity  atomic.Pointer[Identity]
@@ -37,22 +37,22 @@ type Visitor struct {
 func (s *Service) Arrive(address string) (*Visitor, *wire.Error) {
 	v := &Visitor{s: s}
 	if ap, err := netip.ParseAddrPort(address); err == nil {
-		v.address = ap.Addr().Unmap().WithZone("")
-		v.local = v.address.IsLoopback()
+		v.network = network(ap.Addr())
+		v.local = ap.Addr().Unmap().IsLoopback()
 	} else {
 		return v, nil
 	}
 	s.parties.Lock()
 	defer s.parties.Unlock()
-	p := s.addresses[v.address]
+	p := s.addresses[v.network]
 	if p == nil {
 		p = &party{}
 	}
 	if limit := s.limits.Load().AddressConnections; limit > 0 && p.connections >= limit {
-		return nil, wire.Errorf(wire.CodeTooManyConnections, "%s has %d connections, as many as one address may (max_connections_per_address)", v.address.String(), limit)
+		return nil, wire.Errorf(wire.CodeTooManyConnections, "%s has %d connections, as many as one address may (max_connections_per_address)", v.place(), limit)
 	}
 	p.connections++
-	s.addresses[v.address] = p
+	s.addresses[v.network] = p
 	forgetIdle(s.addresses, s.opt.Now)
 	v.from = p
 	return v, nil
@@ -66,7 +66,7 @@ func (v *Visitor) Leave() {
 	now := s.opt.Now().UnixNano()
 	if v.from != nil {
 		if v.from.connections--; v.from.idle(now) {
-			delete(s.addresses, v.address)
+			delete(s.addresses, v.network)
 		}
 		v.from = nil
 	}
@@ -76,6 +76,10 @@ func (v *Visitor) Leave() {
 		}
 	}
 }
+
+// Passing says that the visitor asks one thing and is gone: a user who has as many connections as he may can look at metrics, say.
+// It must come before anybody logs in.
+func (v *Visitor) Passing() { v.passing = true }
 
 // Secured says that the connection is encrypted. It must come before anybody logs in.
 func (v *Visitor) Secured() { v.secure = true }
@@ -94,20 +98,28 @@ func (v *Visitor) Metered() bool {
 
 // throttled is the address whose failures count; "" where none do.
 func (v *Visitor) throttled() string {
-	if v.local || !v.address.IsValid() {
+	if v.local || !v.network.IsValid() {
 		return ""
 	}
-	if v.address.Is6() { // who has one has the whole network
-		p, err := v.address.Prefix(64)
-		if err == nil {
-			return p.String()
-		}
-	}
-	return v.address.String()
+	return v.place()
 }
 
 // place is where a user is known from.
-func (v *Visitor) place() string { return v.address.String() }
+func (v *Visitor) place() string {
+	if v.network.Is6() {
+		return v.network.String() + "/64"
+	}
+	return v.network.String()
+}
+
+// network is whose limits and failures hold for an address.
+func network(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if p, err := a.Prefix(64); err == nil && a.Is6() {
+		return p.Addr()
+	}
+	return a
+}
 
 // slowed is the refusal of an attempt that comes too early.
 func (v *Visitor) slowed(user string) *wire.Error {
@@ -127,11 +139,29 @@ func errReadable(what string) *wire.Error {
 	return wire.Errorf(wire.CodeUnauthenticated, "a %s is not taken over an unencrypted connection from another machine, and has been sent over one now; use TLS, or %s for a password", what, Mechanism)
 }
 
+// Readable is the refusal of a request about users whose secret others could read on its way, be it a password in it or a
+// token in its reply; nil where it has none, or nobody can.
+func (v *Visitor) Readable(r *wire.Request) *wire.Error {
+	what := ""
+	switch {
+	case v.secure || v.local:
+	case r.Set.Has(wire.FieldPassword):
+		what = "a password is not taken over an unencrypted connection from another machine, and has been sent over one now"
+	case r.Op == wire.OpTokenAdd:
+		what = "a token is not told over an unencrypted connection to another machine"
+	}
+	if what == "" {
+		return nil
+	}
+	return wire.Errorf(wire.CodeUnauthenticated, "%s: %s; use TLS", r.Op.String(), what)
+}
+
 // Login carries out what a hello says of who somebody is. reply is the server's part of an exchange, and done says
 // whether it is known now who it is; where it is not, another hello is to follow.
 func (v *Visitor) Login(r *wire.Request) (reply string, done bool, err *wire.Error) {
-	if id := v.identity.Load(); id != nil {
-		return "", false, wire.Errorf(wire.CodeBadRequest, "this connection has logged in already, as %s; connect anew to be somebody else", id.Name())
+	known := v.identity.Load()
+	if known != nil && known.by != byCertificate {
+		return "", false, loggedInAs(known)
 	}
 	if readable := !v.secure && !v.local; readable && r.Set&wire.FieldPassword != 0 {
 		return "", false, errReadable("password")
@@ -153,24 +183,45 @@ func (v *Visitor) Login(r *wire.Request) (reply string, done bool, err *wire.Err
 	default:
 		id, err = v.password(string(r.User), r.Password)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case known == nil:
 		err = v.become(id)
+	case id.user != known.user: // a certificate has been here first, and says who it is
+		err = loggedInAs(known)
 	}
 	return reply, err == nil, err
 }
 
-// Password logs in by a password that has come in clear.
+// byCertificate is how Identity.By calls a login by a certificate.
+const byCertificate = "certificate"
+
+func loggedInAs(id *Identity) *wire.Error {
+	return wire.Errorf(wire.CodeBadRequest, "this connection has logged in already, as %s by its %s; connect anew to be somebody else", id.Name(), id.by)
+}
+
+// password logs in by a password that has come in clear.
 func (v *Visitor) password(name string, password []byte) (*Identity, *wire.Error) {
 	if err := v.slowed(name); err != nil {
 		return nil, err
 	}
 	u, c := v.s.lookUp(name)
 	right := false
-	if !v.s.hashers.run(func() { right = c.matches(password) }) {
+	var early *wire.Error
+	if !v.s.hashers.run(func() {
+		if early = v.slowed(name); early != nil { // others may have failed while this one waited
+			return
+		}
+		if right = c.matches(password) && u != nil; !right {
+			v.s.throttle.failedAt(name, v.place(), v.throttled())
+		}
+	}) {
 		return nil, rateLimited("more passwords wait to be checked than may", time.Second)
 	}
-	if !right || u == nil {
-		v.s.throttle.failedAt(name, v.place(), v.throttled())
+	if early != nil {
+		return nil, early
+	}
+	if !right {
 		return nil, errWrong()
 	}
 	v.s.throttle.succeeded(name, v.place())
@@ -182,7 +233,7 @@ func (s *Service) lookUp(name string) (*user, *credentials) {
 	s.mu.RLock()
 	u, secret := s.users[name], s.secret
 	s.mu.RUnlock()
-	other := nobodys(secret, name) // made in any case, as it takes time
+	other := decoy(&secret, name) // made in any case, as it takes time
 	if u == nil || u.password == nil {
 		return nil, other
 	}
@@ -190,11 +241,11 @@ func (s *Service) lookUp(name string) (*user, *credentials) {
 }
 
 func (v *Visitor) token(text []byte) (*Identity, *wire.Error) {
-	if err := v.slowed(""); err != nil {
-		return nil, err
-	}
 	t, u := v.s.lookUpToken(text)
-	if t == nil {
+	if t == nil { // one that is right is never held up: it cannot be guessed, and others may share the address
+		if err := v.slowed(""); err != nil {
+			return nil, err
+		}
 		v.s.throttle.failedAt("", v.place(), v.throttled())
 		return nil, errWrong()
 	}
@@ -221,24 +272,17 @@ func (s *Service) lookUpToken(text []byte) (*token, *user) {
 	return t, u
 }
 
-// Certificate logs in by the names (SAN) in a certificate that has been verified: exactly one of them must be that of a
-// user. Where none is, somebody else may still log in over the connection, and the identity stays nil.
-func (v *Visitor) Certificate(names []string) *wire.Error {
-	var found []*user
-	v.s.mu.RLock()
-	for _, name := range names {
-		if u := v.s.users[name]; u != nil && !slices.Contains(found, u) {
-			found = append(found, u)
-		}
-	}
-	v.s.mu.RUnlock()
-	switch {
-	case len(found) == 0 || v.identity.Load() != nil:
+// Certificate logs in by the names (SAN) in a certificate that has been verified and is valid until then: the first of them is who
+// it is for. Where that is no user somebody may still log in over the connection, and the identity stays nil.
+func (v *Visitor) Certificate(names []string, until time.Time) *wire.Error {
+	if len(names) == 0 || v.identity.Load() != nil {
 		return nil
-	case len(found) > 1:
-		return wire.Errorf(wire.CodeUnauthenticated, "the certificate names the users %s and %s; which of them?", found[0].name, found[1].name)
 	}
-	return v.become(&Identity{s: v.s, user: found[0].name, userNumber: found[0].number, by: "certificate"})
+	u := v.s.user(names[0])
+	if u == nil {
+		return nil
+	}
+	return v.become(&Identity{s: v.s, user: u.name, userNumber: u.number, by: byCertificate, until: until})
 }
 
 // begin answers the first message of an exchange.
@@ -310,6 +354,10 @@ func decodeData(data []byte) (string, *wire.Error) {
 
 // become makes the visitor who he has proved to be, unless that user has too many connections.
 func (v *Visitor) become(id *Identity) *wire.Error {
+	if v.passing {
+		v.identity.Store(id)
+		return nil
+	}
 	s, name := v.s, id.party()
 	s.parties.Lock()
 	defer s.parties.Unlock()
@@ -346,7 +394,7 @@ func (v *Visitor) May(verbs wire.Verb, name []byte) bool {
 		return false
 	}
 	if len(name) == 0 {
-		return id.Authorize(verbs, everything).Allowed
+		return id.Authorize(verbs, Everything).Allowed
 	}
 	return id.Authorize(verbs, string(name)).Allowed
 }
@@ -358,6 +406,14 @@ func (v *Visitor) Take(n int) *wire.Error {
 		return nil
 	}
 	now := v.s.opt.Now().UnixNano()
+	tooMany := func(wait time.Duration) *wire.Error {
+		return rateLimited("the address has made more than %d requests a second (max_rate_per_address)", wait, l.AddressRate)
+	}
+	if v.from != nil { // looked at first, so that the user does not pay for what the address refuses
+		if wait := v.from.meter.early(now, l.AddressRate); wait > 0 {
+			return tooMany(wait)
+		}
+	}
 	if p := v.as.Load(); p != nil {
 		if wait := p.meter.take(now, n, l.UserRate); wait > 0 {
 			return rateLimited("the user has made more than %d requests a second (max_rate_per_user)", wait, l.UserRate)
@@ -365,7 +421,7 @@ func (v *Visitor) Take(n int) *wire.Error {
 	}
 	if v.from != nil {
 		if wait := v.from.meter.take(now, n, l.AddressRate); wait > 0 {
-			return rateLimited("the address has made more than %d requests a second (max_rate_per_address)", wait, l.AddressRate)
+			return tooMany(wait)
 		}
 	}
 	return nil

@@ -194,14 +194,14 @@ func (sh *shard) claim(f *fanout, g *goal, u *unit) *wire.Error {
 		return st.full(journal.ErrMemoryFull)
 	case !g.to.ephemeral:
 		if err := st.unmet(u.demands, q.Name); err != nil {
-			return err
+			return f.about(q, err)
 		}
 	}
 	n, bytes := int(u.n), u.bytes
 	if u.ids > 0 {
 		ids := 0
 		if n, bytes, ids = q.Fresh(f.sources(u), sh.now); !q.MayRemember(ids, sh.now) {
-			return tooManyIDs(q)
+			return f.about(q, tooManyIDs(q))
 		}
 	}
 	room, ok := sh.shield(st, q, n, bytes)
@@ -216,7 +216,22 @@ func (sh *shard) claim(f *fanout, g *goal, u *unit) *wire.Error {
 		g.void, g.miss = true, true
 		return nil
 	}
-	return queueFull(q, n)
+	return f.about(q, queueFull(q, n))
+}
+
+// about is the refusal of a topic's publish by a queue. Who may not see the queue learns neither its name nor what is in it.
+func (f *fanout) about(q *queue.Queue, err *wire.Error) *wire.Error {
+	if f.s.sees(q.Name) {
+		return err
+	}
+	why := "is full"
+	switch err.Code {
+	case wire.CodeOverloaded:
+		why = "remembers as many dedup_ids as it can"
+	case wire.CodeNotStored:
+		why = "gives less than was demanded of stored"
+	}
+	return wire.Errorf(err.Code, "a queue that is bound to the topic %s; nothing was stored", why)
 }
 
 // sources are the messages of a unit.

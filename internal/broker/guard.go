@@ -27,8 +27,8 @@ type Guard interface {
 // guarded is a Guard where it can be swapped.
 type guarded struct{ Guard }
 
-// Guard has g decide over the session's requests from the next one on.
-func (s *Session) Guard(g Guard) { s.guard.Store(&guarded{g}) }
+// SetGuard has g decide over the session's requests from the next one on.
+func (s *Session) SetGuard(g Guard) { s.guard.Store(&guarded{g}) }
 
 // Others has f carry out requests that are not about queues, in the goroutine that calls Handle; f replies by itself. It is
 // called before the first request.

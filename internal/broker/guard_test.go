@@ -76,7 +76,7 @@ func guardedRig(t *testing.T, f func(k *keeper, p, open *peer)) {
 		r := newRig(t, nil)
 		defer r.close()
 		k, p := &keeper{}, r.peer()
-		p.s.Guard(k)
+		p.s.SetGuard(k)
 		f(k, p, r.peer())
 	})
 }
@@ -279,6 +279,56 @@ func TestDocumentsOfAFullStorage(t *testing.T) {
 	})
 }
 
+// Who may publish to a topic and nothing else learns of a queue behind it that it takes no more, and not which, nor how full it is.
+func TestTopicTellsNothingOfQueues(t *testing.T) {
+	guardedRig(t, func(k *keeper, p, open *peer) {
+		k.set("publish a.b")
+		open.want(`{"op":"queue.create","queue":"hidden","storage":"memory","max_messages":1}`, "ok", true)
+		open.want(`{"op":"queue.bind","queue":"hidden","topic":"a.*"}`, "ok", true)
+		p.want(`{"op":"publish","topic":"a.b","body":1}`, "ok", true)
+		for line, code := range map[string]wire.Code{
+			`{"op":"publish","topic":"a.b","body":1}`:                 wire.CodeQueueFull,
+			`{"op":"publish","topic":"a.b","body":1,"stored":"disk"}`: wire.CodeNotStored,
+		} {
+			for _, may := range []string{"publish a.b", "peek hidden"} {
+				k.set("publish a.b", may)
+				got := fmt.Sprint(p.ask(line))
+				sees := strings.HasPrefix(may, "peek")
+				if !strings.Contains(got, string(code)) || strings.Contains(got, "hidden") != sees || strings.Contains(got, "max_messages") && !sees {
+					t.Errorf("with %q: %s", may, got)
+				}
+			}
+		}
+	})
+}
+
+// The gate knows by itself what the operations of the hot path need. It is what the table in wire says.
+func TestGateAgreesWithTheTable(t *testing.T) {
+	for op, line := range map[wire.Op]string{
+		wire.OpPublish: `{"op":"publish","queue":"a","body":1}`, wire.OpAck: `{"op":"ack","queue":"a","seq":1}`,
+		wire.OpNack: `{"op":"nack","queue":"a","seq":1}`, wire.OpExtend: `{"op":"extend","queue":"a","seq":1,"lease":"1m"}`,
+	} {
+		needs, _, known := wire.Needs(op)
+		var r wire.Request
+		if err := wire.NewDecoder(0).Decode([]byte(line), &r); err != nil || !known {
+			t.Fatalf("%s: %v, known %v", line, err, known)
+		}
+		for v := wire.Verb(1); v < wire.AnyVerb; v <<= 1 {
+			in, k := &Intake{s: &Session{}}, &keeper{}
+			k.set(v.String() + " a")
+			for _, n := range needs {
+				if n.Field == wire.FieldQueue && (in.authorize(&guarded{k}, &r) == nil) != (n.Verbs&v != 0) {
+					t.Errorf("%s with %s: the table needs %s", op, v, n.Verbs)
+				}
+			}
+		}
+	}
+	needs, _, _ := wire.Needs(wire.OpPublish)
+	if len(needs) != 2 || needs[0].Verbs != needs[1].Verbs {
+		t.Error("the gate takes topics for queues") // as both need the same
+	}
+}
+
 // BenchmarkGuard is what the gate costs a publish whose user publishes to the same queue again and again.
 func BenchmarkGuard(b *testing.B) {
 	in, k := &Intake{s: &Session{}}, &fixed{}
@@ -286,7 +336,7 @@ func BenchmarkGuard(b *testing.B) {
 	if err := wire.NewDecoder(0).Decode([]byte(`{"op":"publish","queue":"orders.eu.paris","body":1}`), &r); err != nil {
 		b.Fatal(err)
 	}
-	in.s.Guard(k)
+	in.s.SetGuard(k)
 	b.ReportAllocs()
 	for b.Loop() {
 		in.admit(&r)

@@ -59,9 +59,15 @@ func (s *Store) Reload(f Files) error {
 		s.failed.Add(1)
 		return err
 	}
+	before := s.Current().sum
 	s.replace(set)
+	if set.sum != before {
+		s.reloaded()
+	}
 	return nil
 }
+
+func (s *Store) reloaded() { s.log.Info("certificate reloaded", "certificate", s.Current().String()) }
 
 // better refuses a set that cannot be used now, unless the one in force cannot either.
 func (s *Store) better(set *Set) error {
@@ -99,7 +105,7 @@ func (s *Store) Poll() {
 		return
 	}
 	s.replace(set)
-	s.log.Info("certificate reloaded", "certificate", set.String())
+	s.reloaded()
 }
 
 // complain says that new files are no good, once of what it is about.

@@ -25,6 +25,9 @@ func (c Config) Weaknesses() []Weakness {
 	if open && !c.Auth.Required {
 		weak("auth.required", lineAuth, "%s can be reached from other machines, and nobody has to say who he is", c.Listen)
 	}
+	if open && c.Auth.Required && c.Limits.MaxConnectionsPerAddress == 0 {
+		weak("limits.max_connections_per_address", "limits: {max_connections_per_address: 100}", "one address can take all the connections that there may be before a login, and keep everybody new out")
+	}
 	if c.Admin != AdminOff && !IsLoopback(c.Admin) && (c.TLS == nil || !c.Auth.Required) {
 		weak("admin", "admin: 127.0.0.1:4580", "%s, with health and metrics, can be reached from other machines, and TLS and authentication are not both on", c.Admin)
 	}

@@ -13,9 +13,10 @@ func TestWeaknesses(t *testing.T) {
 	}{
 		{"the defaults", func(*Config) {}, nil},
 		{"open", func(c *Config) { c.Listen, c.Admin = ":4567", "0.0.0.0:4580" }, []string{"listen", "auth.required", "admin"}},
-		{"TLS by choice", func(c *Config) { c.Listen, c.TLS, c.Auth.Required = ":4567", &TLS{}, true }, []string{"tls.required"}},
+		{"TLS by choice", func(c *Config) { c.Listen, c.TLS, c.Auth.Required = ":4567", &TLS{}, true }, []string{"tls.required", "limits.max_connections_per_address"}},
 		{"all on", func(c *Config) {
 			c.Listen, c.Admin, c.TLS, c.Auth.Required = ":4567", ":4580", &TLS{Required: true, MinVersion: "1.3"}, true
+			c.Limits.MaxConnectionsPerAddress = 100
 		}, nil},
 		{"1.2", func(c *Config) { c.TLS = &TLS{MinVersion: "1.2"} }, []string{"tls.min_version"}},
 		{"certificates that nobody needs", func(c *Config) {

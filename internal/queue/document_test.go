@@ -8,6 +8,20 @@ import (
 	"testing"
 )
 
+// What a later version wrote is refused for its version, before anything in it is taken for what this one knows.
+func TestUnknownSnapshotTakesNothing(t *testing.T) {
+	r := newRig(t)
+	r.apply(AppendDocument(nil, r.now, "a", []byte("one")))
+	snap := r.st.AppendSnapshot(nil)
+	for _, version := range []byte{0, snapshotVersion + 1, 255} {
+		snap[0] = version
+		st := New(1)
+		if err := st.LoadSnapshot(snap); err == nil || len(st.DocumentNames()) != 0 {
+			t.Errorf("version %d: %v, and documents %q", version, err, st.DocumentNames())
+		}
+	}
+}
+
 func TestDocuments(t *testing.T) {
 	r := newRig(t)
 	s := testSettings()

@@ -165,11 +165,11 @@ func (q *Queue) appendHead(dst []byte) []byte {
 func (st *State) LoadSnapshot(b []byte) error {
 	r := &reader{b: b}
 	version := r.byte()
-	if version > 1 {
-		st.docs.load(r)
-	}
 	if version < 1 || version > snapshotVersion {
 		return errors.New("snapshot of an unknown version")
+	}
+	if version > 1 {
+		st.docs.load(r)
 	}
 	st.now = r.varint()
 	st.nextID = uint32(r.uvarint())

@@ -120,7 +120,11 @@ type classicRequest struct {
 
 func (c *conn) refuseLongClassic() {
 	var o classicObject
-	c.classicReply(&o, "", wire.Errorf(wire.CodeLineTooLong, "the object is longer than %d bytes (max_message_bytes and 64 KiB)", c.lineLimit()))
+	because := "max_message_bytes and 64 KiB"
+	if c.strange() {
+		because = "before a login, which the object itself has to be"
+	}
+	c.classicReply(&o, "", wire.Errorf(wire.CodeLineTooLong, "the object is longer than %d bytes (%s)", c.lineLimit(), because))
 }
 
 // serveClassic carries out one object and replies; the connection ends with it.
@@ -193,6 +197,9 @@ func (c *conn) classicLogin(r *classicRequest) error {
 	v := c.login.Visitor
 	if v == nil || !c.server.opt.Auth.Required() {
 		return nil // as in the server of that time
+	}
+	if v.Identity() != nil {
+		return nil // by its certificate; what else it says of itself does not count
 	}
 	if len(r.user) == 0 {
 		return wire.Errorf(wire.CodeUnauthenticated, "the object needs auth with user and password")

@@ -316,7 +316,7 @@ func (c *conn) line(line []byte) bool {
 		return true
 	}
 	c.modern = true
-	if d.req.Op == wire.OpHello && d.req.Set&whoFields != 0 {
+	if d.req.Op == wire.OpHello && (d.req.Set&whoFields != 0 || c.identity() != nil) {
 		return c.hello(&d.req)
 	}
 	c.session.Intake.Handle(&d.req)

@@ -38,7 +38,7 @@ type login struct {
 	strange       atomic.Bool // it must say who it is, and has not: any goroutine may look
 	lines         int
 	failures      int
-	end           *time.Timer // when its token expires
+	end           *time.Timer // when its token, or certificate, ends
 }
 
 // visitor announces a connection to who counts them.
@@ -67,7 +67,7 @@ func (c *conn) arrive(v *auth.Visitor) {
 // watch has the connection's user decide what a session may do. Where there is nothing to decide, nothing is asked.
 func (c *conn) watch(s *broker.Session) {
 	if v := c.login.Visitor; v != nil && v.Metered() {
-		s.Guard(guard{v, c})
+		s.SetGuard(guard{v, c})
 	}
 }
 
@@ -116,13 +116,13 @@ func (c *conn) heard() bool {
 }
 
 // secured is told that the connection is encrypted, and which names (SAN) stand in the certificate that the client has
-// shown and that has been verified; none where it has shown none. It comes before anything is read.
-func (c *conn) secured(names []string) bool {
+// shown and that has been verified, and until when it is valid; none where it has shown none. It comes before anything is read.
+func (c *conn) secured(names []string, until time.Time) bool {
 	if c.login.Visitor == nil {
 		return true
 	}
 	c.login.Visitor.Secured()
-	if err := c.login.Certificate(names); err != nil {
+	if err := c.login.Certificate(names, until); err != nil {
 		c.audit(wire.OpHello, "", err)
 		c.session.Refuse(nil, err)
 		return false
@@ -135,6 +135,10 @@ func (c *conn) secured(names []string) bool {
 
 // hello carries out a login. It is false where the connection ends.
 func (c *conn) hello(r *wire.Request) bool {
+	if r.Set&whoFields == 0 {
+		c.greet(r, nil)
+		return true
+	}
 	if c.login.Visitor == nil {
 		c.session.Refuse(r.ID, wire.Errorf(wire.CodeBadRequest, "this server keeps no users; say hello without user, password and token"))
 		return true
@@ -159,11 +163,19 @@ func (c *conn) hello(r *wire.Request) bool {
 		return true
 	}
 	c.loggedIn()
+	c.greet(r, data)
+	return true
+}
+
+// greet answers the hello of a connection that has logged in, with what stands before the user.
+func (c *conn) greet(r *wire.Request, before func(dst []byte) []byte) {
 	who := c.login.Identity().Name()
 	c.session.Hello(r, func(dst []byte) []byte {
-		return wire.AppendString(append(data(dst), `,"user":`...), who)
+		if before != nil {
+			dst = before(dst)
+		}
+		return wire.AppendString(append(dst, `,"user":`...), who)
 	})
-	return true
 }
 
 // loggedIn lifts the limits of a connection that is known now.
@@ -191,7 +203,7 @@ func (c *conn) expel() {
 		return
 	}
 	c.session.Reply(func(dst []byte) []byte {
-		return append(dst, "{\"op\":\"closing\",\"reason\":\"the user or the token is no more\"}\n"...)
+		return append(dst, "{\"op\":\"closing\",\"reason\":\"the user, the token or the certificate is no more\"}\n"...)
 	})
 	c.end()
 }
@@ -220,7 +232,10 @@ func (c *conn) others(r *wire.Request) {
 		name = string(r.Name)
 	}
 	var fields []byte
-	fields, err := c.server.opt.Auth.Do(r, nil)
+	err := c.login.Readable(r)
+	if err == nil {
+		fields, err = c.server.opt.Auth.Do(r, nil)
+	}
 	if r.Op != wire.OpUserList && r.Op != wire.OpTokenList && r.Op != wire.OpAuthCheck {
 		c.audit(r.Op, name, err)
 	}

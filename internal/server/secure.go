@@ -35,7 +35,6 @@ type secure struct {
 	tls    *tls.Conn
 	socket socket
 	raw    syscall.RawConn // nil where the connection is no socket
-	names  []string        // of the client's certificate; written before the first line is read
 
 	// The following belong to the reader.
 	over    bool   // TLS may have more of the record that was read last

@@ -81,8 +81,11 @@ func (c *conn) secureWith(t *TLS) bool {
 		return false
 	}
 	c.server.handshakes[handshakeDone].Add(1)
-	s.names = names
-	return c.secured(names)
+	until := time.Time{}
+	if len(names) > 0 {
+		until = s.tls.ConnectionState().PeerCertificates[0].NotAfter
+	}
+	return c.secured(names, until)
 }
 
 // admit verifies the client's certificate and gives its names: those for hosts, then URIs, then addresses of

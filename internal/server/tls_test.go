@@ -187,11 +187,11 @@ func ask(t *testing.T, c net.Conn, line string) (reply map[string]any) {
 
 func TestPeerNames(t *testing.T) {
 	settings, client := trusted(t)
-	s := newServer(t, Options{TLS: settings})
+	s := newServer(t, Options{TLS: settings, Auth: withUsers(t)})
 	c := meet(t, s, client)
 	ask(t, c, `{"op":"ping"}`)
-	if peer := s.all()[0].secure.Load(); peer == nil || !slices.Equal(peer.names, []string{"ann"}) {
-		t.Errorf("the client is %+v", peer)
+	if id := s.all()[0].identity(); id == nil || id.Name() != "ann" || id.By() != "certificate" {
+		t.Errorf("the client is %+v", id)
 	}
 	// The order of names: hosts, URIs, mail.
 	u, _ := url.Parse("spiffe://example.org/ann")
@@ -204,10 +204,10 @@ func TestPeerNames(t *testing.T) {
 	// Who presents nothing has no names, and who speaks plainly is not secure.
 	without := client.Clone()
 	without.Certificates = nil
-	s2 := newServer(t, Options{TLS: settings})
+	s2 := newServer(t, Options{TLS: settings, Auth: withUsers(t)})
 	ask(t, meet(t, s2, without), `{"op":"ping"}`)
-	if peer := s2.all()[0].secure.Load(); peer == nil || peer.names != nil {
-		t.Errorf("a client without a certificate is %+v", peer)
+	if c := s2.all()[0]; c.secure.Load() == nil || c.identity() != nil {
+		t.Errorf("a client without a certificate is %+v", c.identity())
 	}
 	s3 := newServer(t, Options{TLS: settings})
 	theirs, ours := net.Pipe()

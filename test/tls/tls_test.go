@@ -371,6 +371,7 @@ func TestReload(t *testing.T) {
 	replace(a.Issue("second"))
 	s.Hup()
 	serves("second")
+	logged(t, s, "certificate reloaded") // before the files are looked at again there is nothing new
 	replace(a.Issue("third"))
 	serves("third")
 	logged(t, s, "certificate reloaded")
