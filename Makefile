@@ -11,14 +11,20 @@ SEED     ?=
 DIR      ?=
 
 # Where goroutines meet. The rest has none, and the race detector is slow.
-RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/cluster/... ./internal/journal/... ./internal/outbox/... \
+RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/cluster/... ./internal/journal/... ./internal/loadgen/... ./internal/outbox/... \
 	./internal/server/... ./internal/wal/...
+
+# What make bench measures, from the protocol to the sockets.
+LAYERS    := ./wire ./internal/queue ./internal/wal ./internal/journal/... ./internal/broker ./internal/server ./client ./internal/loadgen
+LAYER     ?=
+COUNT     ?= 6
+BENCHTIME ?= 0.1s
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit mysql race fuzz kill sim groups cut soak deep bench demo lint clean
+.PHONY: help build test fmt vet unit mysql race fuzz kill sim groups cut soak deep bench scale budget demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,8 +87,20 @@ soak: ## everything that goes wrong, for HOURS (1; fractions too), from SEED, wi
 deep: ## backlogs of 10,000,000 messages: memory, restart, draining, disk
 	go test -count=1 -timeout 30m -v ./test/deep -messages 10000000
 
-bench: ## the benchmarks of the packages, and file beside memory on a real server
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## the benchmarks of the layers, or of LAYER (such as internal/broker), COUNT (6) times BENCHTIME (0.1s), as benchstat reads them
+	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count $(COUNT) $(if $(LAYER),./$(LAYER),$(LAYERS)) | \
+		awk '/^(goos|goarch|cpu): /{if (seen[$$0]++) next} !/^(PASS|ok)/{print; fflush()} /^(FAIL|---)/{bad=1} END{exit bad}'
+
+scale: ## what many queues, connections, topics and large bodies cost, and file beside memory: ratios, measured side by side
+	go test -count=1 -timeout 20m -run '^$$' -bench . -benchtime 1x ./test/bench
+
+budget: ## what a message costs step by step, by profiles of a server in memory and of one with files
+	@for run in memory:5000000 file:2000000; do \
+		dir=$$(mktemp -d) && n=$${run#*:} && \
+		go test -run '^$$' -bench "Sockets/$${run%:*}/through$$" -benchtime $${n}x -cpuprofile $$dir/cpu -o $$dir/test ./internal/server | grep '^Benchmark' && \
+		go tool pprof -top -cum -unit ns -nodecount 1000 $$dir/test $$dir/cpu 2>/dev/null | awk -v n=$$n -f test/bench/budget.awk; \
+		rm -rf $$dir; \
+	done
 
 demo: ## the file-flow example at work, in DIR if one is given
 	go run ./examples/fileflow/demo $(if $(DIR),-dir '$(DIR)')

@@ -81,7 +81,7 @@ func benchShard(l *Log, i, n, inflight, size int) error {
 		if _, ok := j.Compact(); ok && l.opt.CompactSlack < 1<<40 {
 			journaltest.Snapshot(j, make([]byte, 1000))
 		}
-		if out > 0 && len(free) == 0 {
+		if out > 0 && (len(free) == 0 || sent >= n) {
 			<-woken
 		}
 		if err := j.Failed(); err != nil {
