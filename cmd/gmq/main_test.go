@@ -51,7 +51,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 			cmd.Env = append(cmd.Env, e)
 		}
 	}
-	cmd.Env = append(cmd.Env, "XDG_CONFIG_HOME="+filepath.Dir(exe)) // whoever runs the tests may have contexts
+	cmd.Env = append(cmd.Env, "XDG_CONFIG_HOME="+filepath.Join(filepath.Dir(exe), "none")) // whoever runs the tests may have contexts
 	return cmd
 }
 
