@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -341,7 +342,8 @@ func TestEndOfSession(t *testing.T) {
 		p.send(`{"op":"publish","queue":"q","id":"last","body":3}`)
 		p.s.Close()
 		// What had been taken in is answered although no more can come.
-		if got := p.take(); len(got) == 0 || !strings.Contains(got[len(got)-1], `"id":"last","ok":true`) {
+		got := p.take() // the message may have been delivered to it as well
+		if !slices.ContainsFunc(got, func(l string) bool { return strings.Contains(l, `"id":"last","ok":true`) }) {
 			t.Fatalf("%q", got)
 		}
 		if _, more := p.s.Outgoing(nil); more {
