@@ -374,6 +374,9 @@ func (sh *shard) made(m *making) {
 	for _, w := range m.parked {
 		sh.goOn(w)
 	}
+	for _, s := range m.leaving {
+		sh.detach(s)
+	}
 }
 
 // goOn carries out a control that had to wait.

@@ -426,6 +426,30 @@ func TestHalfCloseWaitsForTheJournal(t *testing.T) {
 	})
 }
 
+// A receive that came for a queue still to be made is answered although its client has closed its side since.
+func TestHalfCloseWaitsForTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var open atomic.Bool
+		r := heldRig(t, &open)
+		defer r.close()
+		open.Store(false)
+		p := r.peer()
+		p.send(`{"op":"publish","id":1,"queue":"q","body":7}`, `{"op":"receive","id":2,"queue":"q","wait":"1h"}`, `{"op":"subscribe","id":3,"queue":"q"}`)
+		p.s.Close()
+		open.Store(true)
+		r.b.Wake()
+		got := strings.Join(p.take(), "\n")
+		for _, want := range []string{`{"id":1,"ok":true`, `{"id":2,"ok":true,"messages":[]}`, `{"id":3,"ok":true,"sub":1}`} {
+			if !strings.Contains(got, want) {
+				t.Errorf("no %s in %q", want, got)
+			}
+		}
+		if got := fmt.Sprint(r.peer().ask(`{"op":"receive","queue":"q"}`)["messages"]); !strings.Contains(got, "attempt:") {
+			t.Errorf("nobody has the message, and it is not there: %s", got)
+		}
+	})
+}
+
 // What a consumer gets while a publish is on its way is not pushed out by it.
 func TestOverflowLeavesWhatIsBeingDelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -133,7 +133,9 @@ func (sh *shard) admitControl(w *work) bool {
 	c := w.control
 	c.work = w
 	if w.s.detached.Load()&(1<<sh.index) != 0 && (c.op == wire.OpSubscribe || c.op == wire.OpReceive) {
-		return true // it waited for its queue to be made, and nobody would end what it begins
+		// It waited for a queue that was deleted before it was made; nobody would end what it begins.
+		sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "queue %q has been deleted", c.name))
+		return true
 	}
 	if err := w.withdrawn(c); err != nil {
 		sh.fail(w.s, c.id, err)
@@ -487,8 +489,30 @@ func (sh *shard) release(c *queue.Consumer, reason string) {
 	sh.giveBackNow(st, c.Queue, st.state.Unsubscribe(c), reason)
 }
 
-// detach ends everything that a session has in this shard.
+// asideFor is where sessions are noted that end while a receive or subscription of theirs is parked; nil where none is.
+func (sh *shard) asideFor(s *Session) *[]*Session {
+	begins := func(w *work) bool {
+		return w.s == s && (w.control.op == wire.OpReceive || w.control.op == wire.OpSubscribe)
+	}
+	for _, m := range sh.making {
+		if slices.ContainsFunc(m.parked, begins) {
+			return &m.leaving
+		}
+	}
+	for _, st := range sh.stores {
+		if slices.ContainsFunc(st.fetching.parked, begins) {
+			return &st.fetching.leaving
+		}
+	}
+	return nil
+}
+
+// detach ends everything that a session has in this shard, behind what it asked for before.
 func (sh *shard) detach(s *Session) {
+	if aside := sh.asideFor(s); aside != nil {
+		*aside = append(*aside, s)
+		return
+	}
 	s.detached.Or(1 << sh.index)
 	m := sh.members[s]
 	delete(sh.members, s)

@@ -14,9 +14,10 @@ import (
 
 // fetching is what a store cannot do before its journal has fetched a record.
 type fetching struct {
-	ref    journal.Ref // 0: nothing is waited for
-	parked []*work     // controls
-	again  []func()
+	ref     journal.Ref // 0: nothing is waited for
+	parked  []*work     // controls
+	again   []func()
+	leaving []*Session // have ended; they are detached behind what of theirs is parked
 }
 
 // await notes that the record at ref has to be fetched first.
@@ -41,10 +42,13 @@ func (sh *shard) readable(st *store) bool {
 	if _, err := st.journal.Read([]journal.Ref{f.ref}, nil); errors.Is(err, journal.ErrNotYet) {
 		return false
 	}
-	parked, again := f.parked, f.again
+	parked, again, leaving := f.parked, f.again, f.leaving
 	*f = fetching{}
 	for _, w := range parked {
 		sh.goOn(w)
+	}
+	for _, s := range leaving {
+		sh.detach(s)
 	}
 	for _, g := range again {
 		g()

@@ -39,8 +39,9 @@ type making struct {
 	id       uint32
 	store    *store
 	settings queue.Settings
-	parked   []*work // controls that wait for it
-	reserved bool    // counts towards the limit
+	parked   []*work    // controls that wait for it
+	leaving  []*Session // have ended; they are detached behind what of theirs is parked
+	reserved bool       // counts towards the limit
 }
 
 // A member is what a shard knows of a session.

@@ -38,7 +38,7 @@ type Options struct {
 	SegmentBytes int64
 	// CacheBytes is how much of the log's end is kept in memory for Read, 64 MiB.
 	CacheBytes int64
-	// CompactSlack is the garbage that is not worth a compaction, 32 MiB, and
+	// CompactSlack is the garbage that is not worth a compaction, 16 MiB, and
 	// CompactEvery what must have been written or released since the last, 8 MiB.
 	CompactSlack int64
 	CompactEvery int64
@@ -62,7 +62,7 @@ func (o Options) withDefaults() Options {
 	}
 	set(&o.SegmentBytes, 16<<20)
 	set(&o.CacheBytes, 64<<20)
-	set(&o.CompactSlack, 32<<20)
+	set(&o.CompactSlack, 16<<20)
 	set(&o.CompactEvery, 8<<20)
 	set(&o.indexBytes, 64<<20)
 	o.SegmentBytes = min(max(wal.Align(o.SegmentBytes), 2*wal.PageBytes), wal.MaxSegmentBytes)
