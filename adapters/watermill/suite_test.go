@@ -43,6 +43,9 @@ func inGroup(t *testing.T, group string) (message.Publisher, message.Subscriber)
 	return pair(t, group, nil)
 }
 
+// Its package is compiled without the race detector (see the Makefile), for TestReconnect has a race of its
+// own: it reads the messages that it has published while another goroutine still appends to them.
+//
 // With -short the suite's loads are a hundredth; the restarts are the same.
 func TestSuite(t *testing.T) {
 	tests.TestPubSub(t, features(), alone, inGroup)
