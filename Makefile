@@ -27,7 +27,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit schema adapters mysql race fuzz kill sim cut soak deep bench scale budget demo lint clean
+.PHONY: help build test fmt vet unit schema clients adapters mysql race fuzz kill sim cut soak deep bench scale budget demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ help: ## say what can be done
 build: ## one static binary: bin/gmq
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gmq ./cmd/gmq
 
-test: fmt vet unit schema adapters mysql race fuzz kill cut ## everything that must hold before a change lands
+test: fmt vet unit schema clients adapters mysql race fuzz kill cut ## everything that must hold before a change lands
 	@if command -v "$$(go env CC)" >/dev/null 2>&1; then echo "passed: $^"; \
 	else echo "passed: $(filter-out race,$^); 1 SKIPPED: race (no C compiler)"; fi
 
@@ -46,10 +46,13 @@ vet: ## go vet
 	go vet ./...
 
 unit: ## the tests, but for those that are parts of their own below
-	go test $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$ -e /mysqljournal$$ -e /test/mariadb$$ -e /test/mysql$$ -e /test/outbox$$ -e /test/mysqlbench$$)
+	go test $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$ -e /mysqljournal$$ -e /test/mariadb$$ -e /test/mysql$$ -e /test/outbox$$ -e /test/mysqlbench$$ -e /test/clients$$)
 
 schema: ## docs/schema against the decoder, the frames in docs/protocol.md and a real server; UPDATE=1 writes it anew
 	cd test/schema && go vet ./... && go test $(if $(UPDATE),-update) ./...
+
+clients: ## the TypeScript client's tests, and the examples in other languages, against a real server (skips, and says so, what has no interpreter here)
+	go test -count=1 -v ./test/clients
 
 adapters: ## the modules in adapters: Watermill's own suite, with the server killed under it, and traces; race detector if there is a C compiler
 	@race=; if command -v "$$(go env CC)" >/dev/null 2>&1; then race='-race -gcflags=$(UNRACED)=-race=false'; else echo "without the race detector, which needs a C compiler"; fi; \
