@@ -49,10 +49,10 @@ type server struct {
 	exe, data string
 	control   net.Listener // a connection to it restarts the server
 
-	mu      sync.Mutex // guards the following
-	cmd     *exec.Cmd
-	addr    string
-	kills   int
+	mu    sync.Mutex // guards the following
+	cmd   *exec.Cmd
+	addr  string
+	kills int
 }
 
 func newServer(dir string) (*server, error) {
