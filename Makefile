@@ -11,7 +11,7 @@ SEED     ?=
 DIR      ?=
 
 # Where goroutines meet. The rest has none, and the race detector is slow.
-RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/journal/... ./internal/loadgen/... ./internal/outbox/... \
+RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/cluster/... ./internal/journal/... ./internal/loadgen/... ./internal/outbox/... \
 	./internal/server/... ./internal/wal/...
 
 # What make bench measures, from the protocol to the sockets.
@@ -24,7 +24,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit mysql race fuzz kill sim cut soak deep bench scale budget demo lint clean
+.PHONY: help build test fmt vet unit mysql race fuzz kill sim groups cut soak deep bench scale budget demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ kill: ## kill the server KILLS (200) times under load; nothing confirmed may be 
 
 sim: ## the whole broker in simulation, faults included: 150 worlds, or that of SEED
 	go test -count=1 -v ./internal/sim -run 'TestSimulation|TestSameSeed' $(if $(SEED),-sim-seed $(SEED))
+
+groups: ## Raft groups in simulation: 150 worlds and the faults put in on purpose, or the world of SEED
+	go test -count=1 -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants' -groups-seeds 150 $(if $(SEED),-groups-seed $(SEED))
 
 cut: ## cut the power EXT4CUTS (100) and XFSCUTS (30) times under load, and fill the disk (needs the right to mount; says what is missing)
 	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \

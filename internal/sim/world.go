@@ -22,6 +22,7 @@ type World struct {
 	queued  uint64 // events so far: those of one time happen in the order in which they were made
 	ready   []*task
 
+	graves  []func() // what is to be done with whoever has died in this step
 	nodes   []*Node
 	clients []*Client
 	log     *History
@@ -128,6 +129,11 @@ func (w *World) reap() {
 		if n.dying != nil {
 			n.bury()
 		}
+	}
+	for len(w.graves) > 0 {
+		bury := w.graves[0]
+		w.graves = w.graves[1:]
+		bury()
 	}
 	kept := w.tasks[:0]
 	for _, t := range w.tasks {

@@ -218,7 +218,7 @@ func (l *Log) writeFrame() error {
 
 // stamp fills in the headers of a batch's records.
 func (c *committer) stamp(it item, records []byte, pos wal.Pos) error {
-	if it.shard != nil {
+	if it.shard != nil && it.batch.Parts == nil {
 		return c.framer.Stamp(records, pos, it.shard.number)
 	}
 	from := 0
@@ -226,6 +226,9 @@ func (c *committer) stamp(it item, records []byte, pos wal.Pos) error {
 		number := uint8(nobody)
 		if p.Shard != journal.Nobody {
 			number = uint8(p.Shard)
+		}
+		if p.Mark {
+			number |= markBit
 		}
 		if err := c.framer.Stamp(records[from:p.End], pos+wal.Pos(from), number); err != nil {
 			return err
@@ -278,6 +281,7 @@ func (l *Log) deliver() {
 		}
 		if it.shard != nil {
 			c.handBack(it.shard, it.batch)
+			continue
 		}
 		for _, p := range it.batch.Parts {
 			if p.Shard != journal.Nobody {

@@ -23,6 +23,7 @@ const syncStep = 2 << 20
 type snapWriter struct {
 	shard *Shard
 	pos   wal.Pos
+	head  []byte // a consensus'; nil where there is none
 
 	// What follows is guarded by Log.mu.
 	pieces  [][]byte
@@ -160,7 +161,7 @@ func (w *snapWriter) append(piece []byte) error {
 			return w.noSpace(err)
 		}
 		w.file = f
-		head, _ := (&snapshot{id: w.shard.log.wal.ID, shard: w.shard.number, pos: w.pos}).encode()
+		head, _ := (&snapshot{id: w.shard.log.wal.ID, shard: w.shard.number, pos: w.pos, head: w.head}).encode()
 		if err := w.put(head); err != nil || w.given {
 			return err
 		}

@@ -1,0 +1,325 @@
+package sim
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"github.com/gmq/gmq/internal/cluster"
+	"github.com/gmq/gmq/internal/journal/filejournal"
+	"github.com/gmq/gmq/internal/vfs"
+)
+
+// GroupsConfig says how large a world of Raft groups is, and how long it lasts.
+type GroupsConfig struct {
+	Members, Groups int
+	For             time.Duration
+	Trace           io.Writer
+}
+
+// GroupStats is what has really happened in such a world.
+type GroupStats struct {
+	Batches, Confirmed, Overruled, Refused, Replayed       int
+	Crashes, PowerCuts, Partitions, OneWay, Stalls         int
+	Lost, Doubled, Late, Leaders, Votes, Snapshots, Moves  int
+	Entries, Outages, Reads, Applied, CutTails, Transfered int
+	Contests, Amnesias                                     int
+}
+
+// A GroupReport is what came of it.
+type GroupReport struct {
+	Seed    uint64
+	Failure string
+	Sum     uint64
+	Steps   uint64
+	Stats   GroupStats
+	Tail    func(lines int) string
+}
+
+// groups is a world of members that run the hosts of production, over the file journal and disks that lose power, and a network
+// that loses, doubles and delays packets, and cuts members off, one way or both.
+type groups struct {
+	w       *World
+	cfg     GroupsConfig
+	members []*member
+	cut     map[[2]uint64]bool // packets from one to the other are lost
+	ledger  *ledger
+	stats   GroupStats
+	peace   bool
+}
+
+// A member is one machine.
+type member struct {
+	c       *groups
+	id      uint64
+	name    string
+	disk    *vfs.Mem
+	lives   int
+	life    *memberLife
+	dying   bool
+	slow    bool
+	nervous bool          // its power goes when it votes
+	quick   bool          // it is back soon
+	stall   time.Duration // until when its disk hangs
+	doom    int           // disk operations until its power goes; 0: it does not
+	pace    float64       // of its clock
+}
+
+// A memberLife is one process.
+type memberLife struct {
+	m      *member
+	log    *filejournal.Log
+	host   *cluster.Host
+	wake   chan struct{}
+	owners []*groupOwner
+	tasks  []*task
+}
+
+// RunGroups lets a world of groups happen. Raft takes its chances from crypto/rand, so one world at a time, and
+// the caller sees to it that it gives the same again.
+func RunGroups(seed uint64, cfg GroupsConfig) GroupReport {
+	w := &World{Seed: seed, rng: rand.New(rand.NewPCG(seed, 0x72_61_66_74)), log: newHistory()}
+	defer w.end()
+	w.log.trace = cfg.Trace
+	c := &groups{w: w, cfg: cfg, cut: map[[2]uint64]bool{}}
+	c.ledger = newLedger(c)
+	for i := range cfg.Members {
+		m := &member{c: c, id: uint64(i + 1), name: fmt.Sprint("m", i+1), disk: vfs.NewMem(), pace: 0.85 + 0.3*w.rng.Float64()}
+		c.members = append(c.members, m)
+		m.boot()
+	}
+	c.trouble()
+	w.run(cfg.For)
+	c.finale()
+	return GroupReport{Seed: seed, Failure: w.failure, Sum: w.log.sum.Sum64(), Steps: w.steps, Stats: c.stats, Tail: w.log.tail}
+}
+
+// finale ends all trouble: every member must come to hold the same, and take more.
+func (c *groups) finale() {
+	c.peace = true
+	clear(c.cut)
+	for _, m := range c.members {
+		m.slow, m.stall, m.doom = false, 0, 0
+	}
+	c.w.note("world", "peace")
+	start := make([]int, c.cfg.Groups)
+	for g := range start {
+		start[g] = len(c.ledger.order[g])
+	}
+	ok := c.w.settle(60*time.Second, func() bool {
+		for g := range start {
+			if len(c.ledger.order[g]) < start[g]+5 {
+				return false
+			}
+		}
+		return true
+	})
+	if !ok {
+		c.w.wrong("P7: when all trouble is over, nothing is committed: %v, then %v", start, c.ledger.lengths())
+	}
+	c.ledger.closed = true
+	ok = c.w.settle(60*time.Second, func() bool {
+		for _, m := range c.members {
+			for g := range start {
+				if m.life == nil || len(m.life.owners) <= g || m.life.owners[g].state.count != len(c.ledger.order[g]) {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	if !ok {
+		c.w.wrong("P7: when all trouble is over, members do not come to hold the same: %s", c.counts())
+	}
+}
+
+func (c *groups) counts() (s string) {
+	for _, m := range c.members {
+		s += m.name + ":"
+		if m.life == nil {
+			s += " down"
+			continue
+		}
+		for g, o := range m.life.owners {
+			s += fmt.Sprintf(" %d/%d", o.state.count, len(c.ledger.order[g]))
+		}
+		s += "  "
+	}
+	return s
+}
+
+// boot starts a process.
+func (m *member) boot() {
+	if m.life != nil || m.c.w.failure != "" {
+		return
+	}
+	m.lives++
+	l := &memberLife{m: m, wake: make(chan struct{}, 1)}
+	m.life = l
+	m.disk.Fault = l.fault
+	m.c.w.note(m.name, "life %d begins", m.lives)
+	l.Go(func() {
+		if err := l.start(); err != nil {
+			m.c.w.wrong("%s does not start: %v", m.name, err)
+		}
+	})
+}
+
+func (l *memberLife) start() (err error) {
+	m, c := l.m, l.m.c
+	logf := func(format string, args ...any) { c.w.note(m.name, "log: "+format, args...) }
+	l.log, err = filejournal.Open(m.disk, "data", filejournal.Options{
+		Sync: true, Shards: c.cfg.Groups, SegmentBytes: 16 << 10, CacheBytes: 1, CompactSlack: 32 << 10, CompactEvery: 24 << 10,
+		Scheduler: l, Random: worldRandom{c.w}, Logf: logf,
+	})
+	if err != nil {
+		return err
+	}
+	if l.log.Recovered().Cut > 0 {
+		c.stats.CutTails++
+	}
+	l.host, err = cluster.New(cluster.Config{
+		ID: m.id, Groups: c.cfg.Groups, CacheBytes: 4 << 10, TrailBytes: 6 << 10, UncommittedBytes: 64 << 10,
+		Wake: func() { l.signal() }, Logf: logf, Send: func(to uint64, packet []byte) { l.send(to, packet) },
+	})
+	if err != nil {
+		return err
+	}
+	var voters []uint64
+	for _, o := range c.members {
+		voters = append(voters, o.id)
+	}
+	for g := range c.cfg.Groups {
+		o := &groupOwner{l: l, group: g, wake: make(chan struct{}, 1)}
+		if err := o.open(voters); err != nil {
+			return err
+		}
+		l.owners = append(l.owners, o)
+	}
+	for _, o := range l.owners {
+		l.Go(o.run)
+	}
+	l.tick()
+	l.Go(func() {
+		for {
+			c.w.await(l.wake, -1)
+			l.host.Turn()
+			if err := l.host.Failed(); err != nil {
+				c.w.wrong("%s has failed: %v", m.name, err)
+			}
+		}
+	})
+	return nil
+}
+
+func (l *memberLife) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// tick lets this machine's time pass.
+func (l *memberLife) tick() {
+	w := l.m.c.w
+	w.after(time.Duration(float64(10*time.Millisecond)*l.m.pace), func() {
+		if l.m.life == l {
+			l.host.Tick()
+			l.tick()
+		}
+	})
+}
+
+// send loses, delays and doubles.
+func (l *memberLife) send(to uint64, packet []byte) {
+	m, c := l.m, l.m.c
+	w := c.w
+	c.ledger.hear(m, to, packet)
+	if c.cut[[2]uint64{m.id, to}] || !c.peace && w.chance(50) {
+		c.stats.Lost++
+		return
+	}
+	delay := w.between(50*time.Microsecond, 2*time.Millisecond)
+	if !c.peace && w.chance(30) {
+		delay = w.between(time.Millisecond, 300*time.Millisecond)
+		c.stats.Late++
+	}
+	deliver := func() {
+		if target := c.members[to-1].life; target != nil && target.host != nil {
+			target.host.Deliver(m.id, append([]byte(nil), packet...))
+		}
+	}
+	w.after(delay, deliver)
+	if !c.peace && w.chance(50) {
+		w.after(delay+w.between(0, 100*time.Millisecond), deliver)
+		c.stats.Doubled++
+	}
+}
+
+// fault is asked before every operation of the process on its disk.
+func (l *memberLife) fault(op vfs.Op) error {
+	m := l.m
+	w := m.c.w
+	if op.Kind != vfs.OpRead && op.Kind != vfs.OpOpen {
+		w.note(m.name, "disk: %s %s %d+%d", op.Kind, op.Path, op.Offset, op.Size)
+	}
+	if w.current == nil || m.life != l {
+		return nil
+	}
+	if m.stall > w.now {
+		w.sleep(m.stall - w.now)
+	}
+	switch {
+	case op.Kind == vfs.OpSync && m.slow:
+		w.sleep(w.between(2*time.Millisecond, 100*time.Millisecond))
+	case op.Kind == vfs.OpSync || op.Kind == vfs.OpSyncDir:
+		w.sleep(w.between(50*time.Microsecond, 3*time.Millisecond))
+	case w.chance(4):
+		w.sleep(w.between(0, 50*time.Microsecond))
+	}
+	if m.doom > 0 {
+		if m.doom--; m.doom == 0 {
+			m.die(true)
+			w.await(nil, -1) // for ever
+		}
+	}
+	return nil
+}
+
+// die ends the process before anything else happens; with the power goes what was not synced.
+func (m *member) die(power bool) {
+	if m.dying || m.life == nil {
+		return
+	}
+	m.dying, m.doom = true, 0
+	left := m.disk.Kill
+	if power {
+		m.c.stats.PowerCuts++
+		left = func() *vfs.Mem { return m.disk.Crash(m.c.w.rng) }
+	}
+	m.c.stats.Crashes++
+	disk, l := left(), m.life
+	w := m.c.w
+	w.graves = append(w.graves, func() {
+		m.dying, m.life = false, nil
+		w.note(m.name, "life %d ends, power cut: %v", m.lives, power)
+		killAll(l.tasks)
+		m.disk = disk
+		back := time.Second
+		if m.quick {
+			m.quick, back = false, 15*time.Millisecond
+		}
+		w.after(w.between(time.Millisecond, back), m.boot)
+	})
+}
+
+// worldRandom gives chance to a journal that is being made.
+type worldRandom struct{ w *World }
+
+func (r worldRandom) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(r.w.rng.Uint32())
+	}
+	return len(p), nil
+}
