@@ -53,6 +53,8 @@ type Options struct {
 	Node     string
 	Storages []Storage
 	Limits   Limits
+	ID       uint64       // this node's number in its cluster
+	Peers    Peers        // the other nodes; nil: there are none
 	Boot     uint32       // names this life of the process in receipts
 	Seed     uint64       // of the jitter
 	Fail     func(error)  // called once, when nothing can be promised any more
@@ -76,6 +78,8 @@ type Broker struct {
 	shards [Shards]*shard
 
 	topics    topics
+	leads     leads
+	forward   *forwarder    // nil where there are no other nodes
 	order     []int         // the storages, those first that can refuse what is proposed
 	sessions  atomic.Uint64 // there have been so far
 	ephemeral atomic.Int64  // queues made for subscriptions to topics
@@ -125,14 +129,23 @@ func Start(opt Options) (*Broker, error) {
 		sh.countQueues()
 		sh.indexAll()
 	}
+	if opt.Peers != nil {
+		b.forward = newForwarder(b)
+		b.begin(b.forward.run)
+	}
 	for _, sh := range b.shards {
-		if s := opt.Scheduler; s != nil {
-			s.Go(sh.run)
-		} else {
-			go sh.run()
-		}
+		b.begin(sh.run)
 	}
 	return b, nil
+}
+
+// begin runs f beside everything else.
+func (b *Broker) begin(f func()) {
+	if s := b.opt.Scheduler; s != nil {
+		s.Go(f)
+	} else {
+		go f()
+	}
 }
 
 // await waits for c.
@@ -224,6 +237,9 @@ func (b *Broker) fail(err error) {
 // or ctx ends.
 func (b *Broker) Drain(ctx context.Context) error {
 	b.draining.Store(true)
+	if b.forward != nil {
+		b.forward.hush()
+	}
 	b.each(func(sh *shard) { sh.endWaits() })
 	tick := time.NewTicker(drainTick)
 	defer tick.Stop()
@@ -252,6 +268,10 @@ func (b *Broker) InFlight() int64 { return b.inFlight.Load() }
 
 // Close stops the shards and closes their journals. Leases end with it, uncounted.
 func (b *Broker) Close() error {
+	if b.forward != nil {
+		b.forward.stop()
+		b.await(b.forward.over)
+	}
 	for _, sh := range b.shards {
 		sh.stop()
 	}
