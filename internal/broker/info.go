@@ -103,7 +103,7 @@ func (s *Session) listQueues(r *wire.Request) {
 		return
 	}
 	after, limit, n := string(r.After), int(r.Limit), 0
-	all := s.b.Queues(string(r.Prefix))
+	all := s.b.allQueues(string(r.Prefix))
 	s.Reply(func(dst []byte) []byte {
 		dst = append(wire.AppendOK(dst, r.ID), `,"queues":[`...)
 		for i := range all {
@@ -184,7 +184,7 @@ func (s *Session) serverInfo(r *wire.Request) {
 	}
 	b := s.b
 	var queues, ready, leased, delayed uint64
-	for _, q := range b.Queues("") {
+	for _, q := range b.allQueues("") {
 		if !s.sees(q.Name) {
 			continue
 		}

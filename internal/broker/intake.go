@@ -101,9 +101,10 @@ type Intake struct {
 	touched      atomic.Uint32 // bits of the shards that may hold something for the session
 	lastSub      uint64        // the latest number of a subscription
 	subs         map[uint64]home
-	topical      int     // of subs, those to topics
-	fan          *fanout // publishes to topics that are not posted yet
-	topic        []byte  // the topic last seen, what is bound to it, and when that was so
+	topical      int      // of subs, those to topics
+	fan          *fanout  // publishes to topics that are not posted yet
+	conduct      *conduct // likewise, in a cluster
+	topic        []byte   // the topic last seen, what is bound to it, and when that was so
 	matched      []*bound
 	topicVersion uint64
 	shard        int         // of lastName

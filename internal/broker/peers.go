@@ -65,6 +65,7 @@ type forwarder struct {
 	routes  map[*route]struct{} // those that have something elsewhere, or may have to
 	pokes   map[*route]uint32   // bits of the shards to look after
 	changed uint32              // bits of the shards that have another leader
+	topical []*conduct          // publishes to topics that are being made
 	stopped bool
 }
 
@@ -245,7 +246,8 @@ func (f *forwarder) run() {
 		f.rest(timer, wait)
 		f.mu.Lock()
 		pokes, changed, stopped := f.pokes, f.changed, f.stopped
-		f.pokes, f.changed = map[*route]uint32{}, 0
+		topical := f.topical
+		f.pokes, f.changed, f.topical = map[*route]uint32{}, 0, nil
 		if changed != 0 {
 			for rt := range f.routes {
 				pokes[rt] |= changed
@@ -255,7 +257,7 @@ func (f *forwarder) run() {
 		if stopped {
 			return
 		}
-		wait = -1
+		wait = f.lookAt(topical)
 		for _, rt := range inOrder(maps.Keys(pokes)) {
 			if left := rt.look(pokes[rt]); left != 0 {
 				wait = restless
@@ -305,4 +307,31 @@ func (b *Broker) leadership(shard int) (node, term uint64, here bool) {
 // inOrder are routes in the order of their sessions.
 func inOrder(routes iter.Seq[*route]) []*route {
 	return slices.SortedFunc(routes, func(a, b *route) int { return cmp.Compare(a.s.number, b.s.number) })
+}
+
+// watch looks after a publish to a topic until it has been made, or refused.
+func (f *forwarder) watch(c *conduct) {
+	f.mu.Lock()
+	first := len(f.topical) == 0
+	if !c.watched {
+		c.watched = true
+		f.topical = append(f.topical, c)
+	}
+	f.mu.Unlock()
+	if first {
+		signal(f.wake)
+	}
+}
+
+// lookAt looks after publishes to topics, and returns how long to wait before that is done again.
+func (f *forwarder) lookAt(cs []*conduct) time.Duration {
+	now := f.b.opt.Now()
+	cs = slices.DeleteFunc(cs, func(c *conduct) bool { return !c.look(now) })
+	if len(cs) == 0 {
+		return -1
+	}
+	f.mu.Lock()
+	f.topical = append(cs, f.topical...)
+	f.mu.Unlock()
+	return restless
 }

@@ -369,3 +369,30 @@ func TestSlowClientOfAProxy(t *testing.T) {
 		quick.s.Close()
 	})
 }
+
+// TestWhatIsGathered: each node tells of what it leads.
+func TestWhatIsGathered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ns := newNodes(t, 3, nil)
+		defer ns.close()
+		for shard := range Shards {
+			ns.lead(shard, shard%3, 1)
+		}
+		p := ns.peer(0)
+		for i := range 20 {
+			p.want(fmt.Sprintf(`{"op":"publish","id":1,"queue":"q%02d","body":1}`, i), "seq", 1.0)
+		}
+		for i := range 3 {
+			p := ns.peer(i)
+			got := p.ask(`{"op":"queue.list","id":1,"prefix":"q","after":"q04","limit":10}`)["queues"].([]any)
+			if len(got) != 10 || got[0].(map[string]any)["queue"] != "q05" || got[9].(map[string]any)["ready"] != 1.0 {
+				t.Errorf("at node %d: %v", i, got)
+			}
+			p.want(`{"op":"server.info","id":2}`, "totals.ready", 20.0)
+		}
+		ns.disconnect(0, 1)
+		if got := p.ask(`{"op":"queue.list","id":1}`)["queues"].([]any); len(got) == 0 || len(got) >= 20 {
+			t.Errorf("without node 1: %d queues", len(got))
+		}
+	})
+}
