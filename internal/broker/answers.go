@@ -182,6 +182,7 @@ func (rt *route) landed(w *work, say *answers) int {
 				say.end(w)
 			} else if w.back {
 				w.left = w.undone()
+				ln.pause = rt.f.b.opt.Now() + int64(restless)
 				ln.back = append(ln.back, w)
 			} else {
 				say.end(w)

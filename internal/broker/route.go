@@ -44,6 +44,7 @@ type lane struct {
 	home, homeTerm  uint64 // of the subscriptions, but for those that are astray
 	stray           bool   // there may be such
 	since           int64  // when it was found that somebody else leads; 0: not yet
+	pause           int64  // until when nothing is sent to that leader again, which has refused something
 	out, back, wait []*work
 }
 
@@ -155,6 +156,9 @@ func (rt *route) advance(ln *lane, now int64, say *answers) (again bool) {
 	if len(ln.out) > 0 && len(ln.back) > 0 {
 		return len(ln.back)+len(ln.wait) > 0 // what is out comes back, too, and goes first
 	}
+	if !moved && len(ln.back) > 0 && now < ln.pause {
+		return true
+	}
 	defer rt.settle(ln)
 	var homeless []uint64
 	if ln.stray || node != ln.home || term != ln.homeTerm {
@@ -224,6 +228,14 @@ func (rt *route) send(ln *lane, lk *link, w *work, now int64, say *answers) {
 	if rt.gone && w.begins() {
 		say.end(w)
 		return
+	}
+	if w.begins() && !w.control.silent {
+		if err := w.withdrawn(w.control); err != nil {
+			say.fail(rt.s, w.control.id, err)
+			delete(rt.subs, w.control.sub)
+			say.end(w)
+			return
+		}
 	}
 	if w.answered > 0 {
 		w.trim()
