@@ -247,7 +247,7 @@ func (rt *route) tell(w *work, id []byte, leaveOut, success bool, rest []byte, s
 		case wire.OpSubscribe:
 			rt.answered(c, sub, w, success, say)
 		case wire.OpUnsubscribe:
-			if !success && string(code(rest)) == string(wire.CodeNotFound) { // it has ended with its leader
+			if !success && c.living && string(code(rest)) == string(wire.CodeNotFound) { // it has ended with its leader
 				success, leaveOut, rest = true, c.quiet, []byte(",\"ok\":true}\n")
 			}
 		case wire.OpReceive:

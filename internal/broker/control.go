@@ -35,6 +35,7 @@ type control struct {
 	work     *work
 	silent   bool // nobody is told: a subscription is made again (route.go)
 	done     bool // answered by another node
+	living   bool // unsubscribe: the client has not been told of the subscription's end
 }
 
 // A tag is what a consumer's Tag holds for a subscription and for a session's receives (sub 0).
@@ -130,7 +131,7 @@ func (in *Intake) control(r *wire.Request) {
 			in.s.awaitBindings() // it may not have begun yet
 			c.name = in.s.ephemeralName(c.sub)
 		} else if in.s.route != nil {
-			in.s.route.ended(c.sub)
+			c.living = in.s.route.ended(c.sub)
 		}
 	}
 	in.alone(shard, c)

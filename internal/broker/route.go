@@ -472,10 +472,12 @@ func (rt *route) made(n, term uint64) {
 	}
 }
 
-func (rt *route) ended(n uint64) {
+func (rt *route) ended(n uint64) (was bool) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
+	was = rt.subs[n] != nil
 	delete(rt.subs, n)
+	return was
 }
 
 // close is told that the client is gone: what it has leased returns, receives that wait are forgotten.
