@@ -184,7 +184,11 @@ func (g *group) admit() {
 	g.mu.Unlock()
 	g.waiting = append(g.waiting, in...)
 	for g.raw != nil && len(g.waiting) > 0 {
-		if b := g.waiting[0]; !b.Essential && g.log.Scarce() {
+		b := g.waiting[0]
+		if !b.Essential && g.log.Unsure() {
+			return // a tick later it is known; what raft has taken can no more be refused
+		}
+		if !b.Essential && g.log.Scarce() {
 			g.refuse(g.waiting[:1], journal.ErrDiskFull)
 			g.waiting = g.waiting[1:]
 			continue
@@ -210,7 +214,7 @@ func (g *group) admit() {
 func (g *group) gather() (n int, data []byte) {
 	size := 0
 	for _, b := range g.waiting {
-		if size += len(b.Data); n > 0 && (size > entryBytes || !b.Essential && g.log.Scarce()) {
+		if size += len(b.Data); n > 0 && (size > entryBytes || !b.Essential && (g.log.Scarce() || g.log.Unsure())) {
 			break
 		}
 		n++
