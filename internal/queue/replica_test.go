@@ -65,6 +65,13 @@ func TestReplicasAgree(t *testing.T) {
 				one.Follow()
 			}
 		}
+		q := two.ids[id]
+		_, m := q.find(q.last)
+		moved, err := AppendRelocate(nil, id, q.last, records[m.ref])
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(two, moved)
 		now := max(one.now, two.now)
 		if a, b := one.Digest(now), two.Digest(now); a != b {
 			t.Fatalf("seed %d: the replicas differ:\n%s", seed, difference(dump(two), dump(one)))
