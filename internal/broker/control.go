@@ -147,6 +147,10 @@ func (sh *shard) admitControl(w *work) bool {
 	if c.op == wire.OpSubscribe && c.topic != nil {
 		return sh.subscribeTopic(w, c)
 	}
+	if err := sh.strange(w, c.name); err != nil {
+		sh.fail(w.s, c.id, err)
+		return true
+	}
 	if m := sh.making[string(c.name)]; m != nil {
 		switch {
 		case c.op == wire.OpQueuePurge && c.state != "": // needs the queue
