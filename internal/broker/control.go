@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/gmq/gmq/internal/queue"
@@ -595,7 +594,3 @@ func (sh *shard) resume(s *Session) {
 		}
 	}
 }
-
-func appendFloat(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'g', -1, 64) }
-
-func appendUint(dst []byte, v uint64) []byte { return strconv.AppendUint(dst, v, 10) }
