@@ -536,13 +536,5 @@ func (g *group) relieve() {
 	if !g.leading || len(g.writes) == 0 || g.host.now-g.writes[0].since < uint64(g.host.cfg.ElectionTicks) {
 		return
 	}
-	best, match := uint64(0), uint64(0)
-	g.raw.WithProgress(func(id uint64, kind raft.ProgressType, pr tracker.Progress) {
-		if id != g.host.cfg.ID && kind == raft.ProgressTypePeer && pr.RecentActive && pr.Match >= match {
-			best, match = id, pr.Match
-		}
-	})
-	if best != 0 && g.raw.BasicStatus().LeadTransferee == 0 {
-		g.raw.TransferLeader(best)
-	}
+	g.handOver()
 }
