@@ -28,7 +28,9 @@ type Storage struct {
 	Name   string // memory, file, mysql
 	Stored string // what a confirm of it stands for: memory, written, disk, mysql
 	Remote bool   // it can be out of reach: where a message goes to several storages, this one is asked first
-	Shared bool   // all shards' journals are one log: what one says of the space it takes, it says for all
+	// Replicated: its journals may come to have replicas; then there are no batches of several shards.
+	Replicated bool
+	Shared     bool // all shards' journals are one log: what one says of the space it takes, it says for all
 	// Open makes the journal of one shard; wake is the journal's to call.
 	Open func(shard int, wake func()) journal.Journal
 	// Spread proposes a batch of several shards whose journals are one log; any goroutine may call it. A
@@ -53,8 +55,8 @@ type Options struct {
 	Node     string
 	Storages []Storage
 	Limits   Limits
-	ID       uint64       // this node's number in its cluster
-	Peers    Peers        // the other nodes; nil: there are none
+	Peers    Peers        // the other nodes of its cluster; nil: there are none
+	ID       uint64       // the node's number in its cluster; 0: it is alone for good
 	Boot     uint32       // names this life of the process in receipts
 	Seed     uint64       // of the jitter
 	Fail     func(error)  // called once, when nothing can be promised any more
@@ -77,8 +79,12 @@ type Broker struct {
 	limits atomic.Pointer[Limits]
 	shards [Shards]*shard
 
+	seats     [Shards]seat
+	roleHooks []func(shard int)
+	grouped   atomic.Bool  // shards have groups, or are about to
+	spreading atomic.Int64 // batches of several shards that are on their way
+
 	topics    topics
-	leads     leads
 	forward   *forwarder    // nil where there are no other nodes
 	order     []int         // the storages, those first that can refuse what is proposed
 	sessions  atomic.Uint64 // there have been so far
@@ -128,6 +134,8 @@ func Start(opt Options) (*Broker, error) {
 	for _, sh := range b.shards {
 		sh.countQueues()
 		sh.indexAll()
+		sh.leads = sh.allLead()
+		sh.takeSeat()
 	}
 	if opt.Peers != nil {
 		b.forward = newForwarder(b)

@@ -62,7 +62,8 @@ type work struct {
 	binding  bool // a control that may change what is bound to topics
 	call     func(*shard)
 
-	term    uint64 // of the leadership for which it is; 0: whichever there is
+	term    uint64 // of the leadership that it is for; 0: any
+	lapsed  bool   // answered, though the journal may still keep the batch
 	own     bool   // of queues that this node alone has, whoever leads their shard
 	counted bool   // in route.local
 
@@ -90,6 +91,7 @@ type room struct {
 	n        int
 	bytes    int64
 	promised int // of n
+	era      uint32
 }
 
 // An Intake sorts a session's requests by shard. It belongs to the session's reader.

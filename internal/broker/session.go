@@ -62,15 +62,15 @@ type Session struct {
 	blocked   atomic.Uint32 // bits of the shards that hold back deliveries
 	gone      atomic.Bool   // no more requests will come
 	client    atomic.Pointer[string]
-	guard     atomic.Pointer[guarded] // nil: whoever is there may do everything
-	others    func(*wire.Request)     // carries out what is not about queues; nil: nothing does
+	guard     atomic.Pointer[guarded]        // nil: whoever is there may do everything
+	lost      func(shard int, subs []uint64) // told of subscriptions that a shard has ended as it leads no more; it must not wait. nil: nobody is
+	others    func(*wire.Request)            // carries out what is not about queues; nil: nothing does
 
 	detached atomic.Uint32 // bits of the shards that have let go of the session
 
-	limit int64                          // of pending, bytes
-	proxy *proxy                         // of a client at another node
-	route *route                         // what the session has at other nodes; nil where there can be none
-	lost  func(shard int, subs []uint64) // told of subscriptions that a shard has ended as it leads no more; nil: nobody is
+	limit int64  // of pending, bytes
+	proxy *proxy // of a client at another node
+	route *route // what the session has at other nodes; nil where there can be none
 
 	open [Shards]*chunk // [i] is owned by shard i, between two flushes
 }

@@ -77,6 +77,7 @@ type Host struct {
 	out     map[uint64]*packet // what this turn sends, by node
 	targets []uint64           // the keys of out, in order
 	now     uint64             // ticks so far
+	leads   atomic.Int32
 	failure atomic.Pointer[error]
 
 	mu     sync.Mutex
@@ -235,6 +236,7 @@ func (h *Host) Turn() {
 		g.admit()
 		g.ready()
 	}
+	h.countLeads()
 	h.flush()
 }
 
