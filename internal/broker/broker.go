@@ -55,12 +55,14 @@ type Options struct {
 	Node     string
 	Storages []Storage
 	Limits   Limits
-	Peers    Peers        // the other nodes of its cluster; nil: there are none
-	ID       uint64       // the node's number in its cluster; 0: it is alone for good
-	Boot     uint32       // names this life of the process in receipts
-	Seed     uint64       // of the jitter
-	Fail     func(error)  // called once, when nothing can be promised any more
-	Now      func() int64 // unix ns
+	Peers    Peers // the other nodes of its cluster; nil: there are none
+	// Addresses are where clients reach the nodes of the cluster, this one first; nil, or none: the server is alone.
+	Addresses func() []string
+	ID        uint64       // the node's number in its cluster; 0: it is alone for good
+	Boot      uint32       // names this life of the process in receipts
+	Seed      uint64       // of the jitter
+	Fail      func(error)  // called once, when nothing can be promised any more
+	Now       func() int64 // unix ns
 	// Scheduler runs the shards in a simulation, and whatever waits for them; nil leaves it to Go.
 	Scheduler Scheduler
 }

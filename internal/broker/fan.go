@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"slices"
 
+	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
 	"github.com/gmq/gmq/wire"
 )
@@ -200,4 +201,33 @@ func (g *Guest) forget(number uint64) {
 		delete(g.fans, number)
 		f.drop(g.b)
 	}
+}
+
+// composeFor writes the copies that go to storage k of one shard, with what they refer to in front of them.
+func (f *fanout) composeFor(k, shard int, now int64) (data []byte) {
+	at, copies := make([]int32, len(f.at)), make([]int32, len(f.units))
+	for _, i := range f.parts[shard] {
+		g := &f.goals[i]
+		if !f.goes(g, k) {
+			continue
+		}
+		if copies[g.unit]++; copies[g.unit] > 1 {
+			continue
+		}
+		u := &f.units[g.unit]
+		for n := u.from; n < u.from+u.n; n++ {
+			_, end := journal.NextRecord(f.bodies, int(f.at[n]))
+			at[n] = int32(len(data))
+			data = append(data, f.bodies[f.at[n]:end]...)
+			payload, _ := journal.NextRecord(data, int(at[n]))
+			queue.Address(payload, 0, now)
+		}
+	}
+	for _, i := range f.parts[shard] {
+		if g := &f.goals[i]; f.goes(g, k) {
+			g.at = int32(len(data))
+			data = f.appendCopies(data, at, g, int(copies[g.unit]), now)
+		}
+	}
+	return data
 }

@@ -392,14 +392,23 @@ func (f *fanout) appendCopies(data []byte, at []int32, g *goal, copies int, now 
 
 // launch proposes a stage.
 func (sh *shard) launch(k int, st *stage) {
-	if s := &sh.b.opt.Storages[k]; sh.b.joint(s) {
+	s := &sh.b.opt.Storages[k]
+	if sh.b.joint(s) {
 		st.joint = true
 		s.Spread(&st.batch)
 		return
 	}
-	shards := st.shards
-	for _, i := range shards {
+	shards, f := st.shards, st.f
+	batches := make([]*journal.Batch, len(shards))
+	for n, i := range shards {
 		b := &journal.Batch{Data: st.batch.Data, Sharers: len(shards), Essential: true, Owner: st} // it has been asked for room
+		if s.Replicated {                                                                          // each shard has a log of its own, on nodes of its own
+			b.Data, b.Sharers = f.composeFor(k, i, sh.now), 0
+		}
+		batches[n] = b
+	}
+	for n, i := range shards { // from here on f is others'
+		b := batches[n]
 		if i == sh.index {
 			sh.stores[k].send(b)
 			continue
