@@ -280,7 +280,10 @@ func (g *group) changeRole(s *raft.SoftState) {
 		return
 	}
 	g.leading, g.leader, g.lacking = leading, s.Lead, 0
-	if g.solo = g.solo && !leading; !leading && !g.solo {
+	if g.solo = g.solo && !leading; g.solo {
+		return
+	}
+	if !leading {
 		g.give(item{role: &journal.Role{Leader: s.Lead, Term: g.term}})
 	}
 }
@@ -527,7 +530,22 @@ func (g *group) note() {
 	st := &g.storage
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	for st.trailFrom <= st.last() && st.trailFrom > st.base && g.log.Since(st.at(st.trailFrom).mark) > g.host.cfg.TrailBytes {
+		st.trailed -= int64(st.at(st.trailFrom).size) + slotBytes // an idle group must not hold the log
+		st.trailFrom++
+	}
 	st.needed = min(needed, st.trailFrom)
+	first := max(st.needed, st.base+1)
+	if at := st.at(first); at != nil {
+		g.log.Hold(at.mark)
+	} else {
+		g.log.Hold(0)
+	}
+	// A backlog that only grows makes no garbage, and the index of its entries grows with it. Where a snapshot would let go of half of it,
+	// there is to be one.
+	if len(st.slots) > st.indexLimit && first-st.base > uint64(len(st.slots)/2) {
+		g.log.Want()
+	}
 }
 
 // relieve gives up the lead where the log has kept nothing for as long as a follower waits for a leader: a disk that hangs
