@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gmq/gmq/internal/journal"
 	"go.etcd.io/raft/v3"
@@ -26,6 +27,11 @@ type group struct {
 	leading bool
 	noop    uint64 // the first entry of the term in which this node led last, and that term
 	noopIn  uint64
+
+	leads      atomic.Bool       // as leading, for others than the host
+	offered    map[uint64]uint64 // as leader: members that need an image, and the tick in which they have last been heard of
+	installing *image            // takes the place of the log
+	frozen     bool              // the owner has been told to change states
 
 	lacking uint64 // as leader: the first index that some member lacks; 0 where it is not known
 	told    uint64 // as follower: what a leader has said of that last
@@ -55,9 +61,10 @@ type write struct {
 	entries  []*raftpb.Entry
 	slots    []slot            // ref and mark are offsets in the batch
 	answers  []*raftpb.Message // to be said when it is kept
-	origin   bool              // it begins the group
-	answered bool              // the log has told its outcome
-	since    uint64            // the host's tick
+	origin   bool              // it begins the group, at this index
+	index    uint64
+	answered bool   // the log has told its outcome
+	since    uint64 // the host's tick
 }
 
 // propose is called by the shard's goroutine.
@@ -114,13 +121,13 @@ func (g *group) give(items ...item) {
 func (g *group) post(f func(*group)) { g.host.post(func() { f(g) }) }
 
 // begin has the origin kept, then the group start. What is appended behind it is the group's.
-func (g *group) begin(origin []byte) {
-	w := &write{origin: true, batch: journal.Batch{Data: origin, Essential: true, Parts: []journal.Part{{Shard: g.number, End: len(origin), Mark: true}}}}
+func (g *group) begin(origin []byte, index uint64) {
+	w := &write{origin: true, index: index, batch: journal.Batch{Data: origin, Essential: true, Parts: []journal.Part{{Shard: g.number, End: len(origin), Mark: true}}}}
 	w.batch.Owner = w
 	g.post(func(g *group) {
 		g.live = true
 		g.write(w)
-		g.start(originIndex, nil)
+		g.start(index, nil)
 	})
 }
 
@@ -274,7 +281,8 @@ func (g *group) changeRole(s *raft.SoftState) {
 	if g.leading && leading && s.Lead == g.leader {
 		return
 	}
-	g.leading, g.leader, g.lacking = leading, s.Lead, 0
+	g.leading, g.leader, g.lacking, g.offered = leading, s.Lead, 0, nil
+	g.leads.Store(leading)
 	if !leading {
 		g.give(item{role: &journal.Role{Leader: s.Lead, Term: g.term}})
 	}
@@ -284,6 +292,9 @@ func (g *group) changeRole(s *raft.SoftState) {
 func (g *group) append(m *raftpb.Message) {
 	w := &write{answers: m.GetResponses()}
 	hard := &g.storage.hard
+	if s := m.GetSnapshot(); s != nil { // its state is kept already
+		g.storage.replace(s.GetMetadata())
+	}
 	if m.Term != nil && (m.GetTerm() != hard.GetTerm() || m.GetVote() != hard.GetVote()) {
 		g.storage.mu.Lock()
 		hard.Term, hard.Vote = new(m.GetTerm()), new(m.GetVote())
@@ -398,7 +409,7 @@ func (g *group) keep(w *write) {
 	}
 	g.writes = g.writes[1:]
 	if w.origin {
-		g.give(item{index: originIndex, end: w.batch.Base + journal.Ref(len(w.batch.Data))})
+		g.give(item{index: w.index, end: w.batch.Base + journal.Ref(len(w.batch.Data))})
 	}
 	if len(w.entries) > 0 {
 		st := &g.storage
@@ -513,15 +524,20 @@ func (g *group) note() {
 		needed = g.told
 	} else {
 		g.raw.WithProgress(func(_ uint64, _ raft.ProgressType, pr tracker.Progress) {
-			if n := pr.Match + 1; needed == 0 || n < needed {
+			if n := pr.Match + 1; (needed == 0 || n < needed) && g.keeps(n) {
 				needed = n
 			}
 		})
-		g.lacking = needed
 	}
 	st := &g.storage
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if st.held > 0 {
+		needed = min(needed, st.held)
+	}
+	if g.leading {
+		g.lacking = needed
+	}
 	st.needed = min(needed, st.trailFrom)
 }
 

@@ -25,6 +25,8 @@ type storage struct {
 	hard       raftpb.HardState // as it was written last
 	conf       *raftpb.ConfState
 	needed     uint64 // the first index that another member lacks
+	held       uint64 // the first index that an image on its way will need; 0: none is
+	images     bool   // members can have images; does not change
 	cached     int64  // bytes of entries' data in slots
 	cacheLimit int64
 	evicted    uint64 // entries up to here have no data in slots, but for conf changes
@@ -194,8 +196,12 @@ func (s *storage) FirstIndex() (uint64, error) {
 	return s.base + 1, nil
 }
 
-// Snapshot implements raft.Storage. A member that lacks what the log no longer has needs an image, which nobody makes yet; so
-// the log keeps what members lack (Journal.Snapshot).
+// Snapshot implements raft.Storage. What raft sends of it is an offer; a member that lacks what the log no longer has asks for an image, which is of a later index.
 func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
-	return nil, raft.ErrSnapshotTemporarilyUnavailable
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.images || s.base == 0 {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(s.base), Term: new(s.baseTerm), ConfState: s.conf}}, nil
 }

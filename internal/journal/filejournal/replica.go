@@ -22,13 +22,14 @@ var errReplica = errors.New("the directory is a replica of a cluster: which of i
 type Replica struct {
 	*Shard
 	reader Shard // the host's: what it reads with
+	images Shard // what is read with for other nodes (image.go)
 }
 
 // Replica is shard i's part of the log. Wake is called when Kept, Compact or Failed have something new to say. It stands
 // for the journal that Shard would give, which must not be used beside it.
 func (l *Log) Replica(i int, wake func()) *Replica {
 	l.Shard(i, wake)
-	r := &Replica{Shard: l.shards[i], reader: Shard{log: l, number: uint8(i)}}
+	r := &Replica{Shard: l.shards[i], reader: Shard{log: l, number: uint8(i)}, images: Shard{log: l, number: uint8(i)}}
 	l.mu.Lock()
 	l.replicas = append(l.replicas, r)
 	l.mu.Unlock()
@@ -76,11 +77,12 @@ func (r *Replica) Kept(into []*journal.Batch) []*journal.Batch {
 }
 
 // SnapshotAt is Snapshot for a state that has all records that count before pos, and may have some of those behind it. The head is
-// kept in front of the state.
-func (r *Replica) SnapshotAt(pos journal.Ref, head []byte) journal.Snapshot {
+// kept in front of the state. Where told is not nil it is called, by any goroutine, when the snapshot is the newest on the disk; with false
+// when it was given up, for want of space or for a newer one.
+func (r *Replica) SnapshotAt(pos journal.Ref, head []byte, told func(kept bool)) journal.Snapshot {
 	r.settle()
 	r.letGo()
-	return &snapWriter{shard: r.Shard, pos: wal.Pos(pos), head: head}
+	return &snapWriter{shard: r.Shard, pos: wal.Pos(pos), head: head, told: told}
 }
 
 // End is a place in the log such that Kept has told all of this shard's batches before it; false where it has not.
