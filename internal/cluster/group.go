@@ -524,7 +524,7 @@ func (g *group) note() {
 		needed = g.told
 	} else {
 		g.raw.WithProgress(func(_ uint64, _ raft.ProgressType, pr tracker.Progress) {
-			if n := pr.Match + 1; (needed == 0 || n < needed) && g.keeps(n) {
+			if n := g.lacks(pr.Match + 1); n > 0 && (needed == 0 || n < needed) {
 				needed = n
 			}
 		})

@@ -127,7 +127,7 @@ func (i *Images) good(m *making) bool {
 	if m.id == 0 {
 		return i.now-m.since < 2*unused && m.held()
 	}
-	return i.now-m.asked < unused && m.held() && m.g.keeps(m.index+1)
+	return i.now-m.asked < unused && m.held() && m.g.lacks(m.index+1) == m.index+1
 }
 
 // look forgets images that are of no use any more.
@@ -218,20 +218,21 @@ func (s *storage) hold(index uint64) {
 	}
 }
 
-// keeps reports whether the log is kept from an index on for somebody who lacks that: not if it is gone, or too long.
-func (g *group) keeps(index uint64) bool {
+// lacks is from which index on the log is kept for somebody who lacks what begins at that one: as much of it as there is, as it may turn out that
+// he has more than is known of him. 0 where it has become too much.
+func (g *group) lacks(index uint64) uint64 {
 	st := &g.storage
 	st.mu.Lock()
-	if index <= st.base {
-		st.mu.Unlock()
-		return false
-	}
+	index = max(index, st.base+1)
 	mark := journal.Ref(0)
 	if at := st.at(index); at != nil {
 		mark = at.mark
 	}
 	st.mu.Unlock()
-	return mark == 0 || g.host.cfg.SendImage == nil || g.log.Since(mark) <= g.host.cfg.KeepBytes
+	if mark == 0 || g.host.cfg.SendImage == nil || g.log.Since(mark) <= g.host.cfg.KeepBytes {
+		return index
+	}
+	return 0
 }
 
 // offer notes a snapshot that raft wants to send: the member is told that it needs one, and asks for it.
