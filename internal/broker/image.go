@@ -91,14 +91,14 @@ func (sh *shard) beginImage(st *store, t *taking) error {
 	if old := st.partial; old != nil {
 		next.Adopt(old, retain)
 		st.partial = nil
-		sh.release(st, old)
+		sh.forgo(st, old)
 	}
 	t.next, t.abroad = next, next.Abroad()
 	return nil
 }
 
-// release gives up what a state refers to that was never put in place: what it lacked was never retained.
-func (sh *shard) release(st *store, old *queue.State) {
+// forgo gives up what a state refers to that was never put in place: what it lacked was never retained.
+func (sh *shard) forgo(st *store, old *queue.State) {
 	old.Stakes(func(spans []queue.Span) { st.journal.Release(sh.convert(domestic(spans))) })
 }
 

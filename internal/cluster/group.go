@@ -25,6 +25,7 @@ type group struct {
 	term    uint64        // what SoftState and HardState last said
 	leader  uint64
 	leading bool
+	solo    bool   // it has only this node, which has led it alone so far and does on: it is elected any moment
 	noop    uint64 // the first entry of the term in which this node led last, and that term
 	noopIn  uint64
 
@@ -121,12 +122,13 @@ func (g *group) give(items ...item) {
 func (g *group) post(f func(*group)) { g.host.post(func() { f(g) }) }
 
 // begin has the origin kept, then the group start. What is appended behind it is the group's.
-func (g *group) begin(origin []byte, index uint64) {
+func (g *group) begin(origin []byte, index uint64, solo bool) {
 	w := &write{origin: true, index: index, batch: journal.Batch{Data: origin, Essential: true, Parts: []journal.Part{{Shard: g.number, End: len(origin), Mark: true}}}}
 	w.batch.Owner = w
 	g.post(func(g *group) {
 		g.live = true
 		g.write(w)
+		g.solo = solo
 		g.start(index, nil)
 	})
 }
@@ -160,6 +162,9 @@ func (g *group) start(applied uint64, confs []raftpb.ConfChangeI) {
 	}
 	g.raw = raw
 	g.term = raw.BasicStatus().GetTerm()
+	if _, in := raw.Status().Config.Voters.IDs()[c.ID]; in && len(raw.Status().Config.Voters.IDs()) == 1 {
+		_ = raw.Campaign() // nobody else could lead
+	}
 }
 
 func (g *group) setConf(cs *raftpb.ConfState) {
@@ -190,7 +195,7 @@ func (g *group) admit() {
 	g.inbox = nil
 	g.mu.Unlock()
 	g.waiting = append(g.waiting, in...)
-	for g.raw != nil && len(g.waiting) > 0 {
+	for g.raw != nil && !g.solo && len(g.waiting) > 0 {
 		b := g.waiting[0]
 		if !b.Essential && g.log.Unsure() {
 			return // a tick later it is known; what raft has taken can no more be refused
@@ -283,7 +288,7 @@ func (g *group) changeRole(s *raft.SoftState) {
 	}
 	g.leading, g.leader, g.lacking, g.offered = leading, s.Lead, 0, nil
 	g.leads.Store(leading)
-	if !leading {
+	if g.solo = g.solo && !leading; !leading && !g.solo {
 		g.give(item{role: &journal.Role{Leader: s.Lead, Term: g.term}})
 	}
 }

@@ -36,7 +36,7 @@ func (j *Journal) Await() error {
 	st.mu.Unlock()
 	j.replicated.Store(true)
 	m := mark{kind: markOrigin}
-	j.g.begin(m.record(nil), 0)
+	j.g.begin(m.record(nil), 0, false)
 	return nil
 }
 

@@ -104,3 +104,37 @@ func (st *State) Digest(now int64) uint64 {
 	_, _ = h.Write(b)
 	return h.Sum64()
 }
+
+// A Change is what a record says that others than a queue's consumers want to know.
+type Change uint8
+
+// The changes.
+const (
+	NoChange Change = iota
+	QueueMade
+	QueueGone
+	Bound       // to a pattern
+	Unbound     // from a pattern
+	DocumentPut // of a name
+)
+
+// ChangeOf says what a record changes, and which pattern or document it is about.
+func ChangeOf(record []byte) (Change, string) {
+	if len(record) < headBytes {
+		return NoChange, ""
+	}
+	r := reader{b: record[headBytes:]}
+	switch record[0] {
+	case kindCreate:
+		return QueueMade, ""
+	case kindDelete:
+		return QueueGone, ""
+	case kindBind:
+		return Bound, r.string()
+	case kindUnbind:
+		return Unbound, r.string()
+	case kindDocument:
+		return DocumentPut, r.string()
+	}
+	return NoChange, ""
+}

@@ -434,7 +434,7 @@ func (st *State) relocate(q *Queue, span Span, seq uint64, shares uint8) {
 	body := m.body()
 	m.move(span)
 	m.setShares(shares)
-	q.Bytes += m.body() - body // of what an older program has published with a MB of headers; else nothing
+	q.Bytes += m.body() - body
 	st.retained = append(st.retained, m.stake())
 }
 
