@@ -27,6 +27,9 @@ type group struct {
 	noop    uint64 // the first entry of the term in which this node led last, and that term
 	noopIn  uint64
 
+	confEntry uint64 // as leader: the last change of members that was appended
+	looked    uint64 // as leader: the last index when members were looked at last; 0: they were not
+
 	lacking uint64 // as leader: the first index that some member lacks; 0 where it is not known
 	told    uint64 // as follower: what a leader has said of that last
 
@@ -43,7 +46,7 @@ type group struct {
 	locals int   // batches that the log has told and that are not in the outbox yet
 }
 
-// An own is an entry that was proposed here, and the batches that it holds: whatever was there together.
+// An own is an entry that was proposed here, and the batches that it holds: whatever was there together. A change of members holds none.
 type own struct {
 	batches     []*journal.Batch
 	index, term uint64
@@ -134,7 +137,7 @@ func (g *group) write(w *write) {
 }
 
 // start makes the raft of what the storage holds.
-func (g *group) start(applied uint64, confs []raftpb.ConfChangeI) {
+func (g *group) start(applied uint64, confs []confEntry) {
 	g.live = true
 	c := &g.host.cfg
 	raw, err := raft.NewRawNode(&raft.Config{
@@ -148,17 +151,11 @@ func (g *group) start(applied uint64, confs []raftpb.ConfChangeI) {
 		g.host.fail(fmt.Errorf("cluster: group %d: %w", g.number, err))
 		return
 	}
-	for _, cc := range confs {
-		g.setConf(raw.ApplyConfChange(cc))
+	for _, c := range confs {
+		g.setConf(c.index, raw.ApplyConfChange(c.change))
 	}
 	g.raw = raw
 	g.term = raw.BasicStatus().GetTerm()
-}
-
-func (g *group) setConf(cs *raftpb.ConfState) {
-	g.storage.mu.Lock()
-	g.storage.conf = cs
-	g.storage.mu.Unlock()
 }
 
 // step gives raft a message.
@@ -270,7 +267,7 @@ func (g *group) changeRole(s *raft.SoftState) {
 	if g.leading && leading && s.Lead == g.leader {
 		return
 	}
-	g.leading, g.leader, g.lacking = leading, s.Lead, 0
+	g.leading, g.leader, g.lacking, g.looked = leading, s.Lead, 0, 0
 	if !leading {
 		g.give(item{role: &journal.Role{Leader: s.Lead, Term: g.term}})
 	}
@@ -341,8 +338,16 @@ func (g *group) index(e *raftpb.Entry) {
 		g.noop, g.noopIn = e.GetIndex(), e.GetTerm()
 		return
 	}
-	if len(g.sent) > 0 && e.GetType() == raftpb.EntryNormal {
-		g.own = insertOwn(g.own, own{g.sent[0].batches, e.GetIndex(), e.GetTerm()})
+	if e.GetType() != raftpb.EntryNormal {
+		g.confEntry = e.GetIndex()
+		if len(e.GetData()) == 0 {
+			return // nobody's proposal: raft leaves a joint configuration
+		}
+	}
+	if len(g.sent) > 0 {
+		if b := g.sent[0].batches; b != nil { // a change of members that raft has refused comes as an empty entry
+			g.own = insertOwn(g.own, own{b, e.GetIndex(), e.GetTerm()})
+		}
 		g.sent = g.sent[1:]
 	}
 }
@@ -470,7 +475,7 @@ func (g *group) commit(e *raftpb.Entry) (items []item) {
 		if cc, err := confChange(e); err != nil {
 			g.host.fail(fmt.Errorf("cluster: group %d, entry %d: %w", g.number, index, err))
 		} else {
-			g.setConf(g.raw.ApplyConfChange(cc))
+			g.setConf(index, g.raw.ApplyConfChange(cc))
 		}
 		return append(items, it)
 	}

@@ -77,6 +77,8 @@ type Host struct {
 	out     map[uint64]*packet // what this turn sends, by node
 	targets []uint64           // the keys of out, in order
 	now     uint64             // ticks so far
+	wish    Wish
+	status  atomic.Pointer[[]GroupStatus] // as of the last tick; anybody's
 	failure atomic.Pointer[error]
 
 	mu     sync.Mutex
@@ -246,8 +248,11 @@ func (h *Host) tick() {
 			g.raw.Tick()
 			g.note()
 			g.relieve()
+			g.reconcile()
 		}
 	}
+	h.balance()
+	h.report()
 }
 
 // receive takes the messages of a packet. One that is not whole is as good as lost.

@@ -76,7 +76,8 @@ func (j *Journal) Begin(voters []uint64) error {
 	j.log.Settle()
 	st := &j.g.storage
 	st.mu.Lock()
-	st.base, st.baseTerm, st.conf = originIndex, originTerm, &raftpb.ConfState{Voters: voters}
+	st.base, st.baseTerm = originIndex, originTerm
+	st.setConf(originIndex, &raftpb.ConfState{Voters: voters})
 	st.hard.Term, st.hard.Commit = new(uint64(originTerm)), new(uint64(originIndex))
 	st.mu.Unlock()
 	j.replicated.Store(true)
@@ -212,7 +213,7 @@ func (j *Journal) place() (h head, pos journal.Ref) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	h = head{applied: j.applied, commit: j.applied, term: st.hard.GetTerm(), vote: st.hard.GetVote()}
-	h.conf, _ = proto.Marshal(st.conf) // of our own making: it cannot fail
+	h.conf, _ = proto.Marshal(st.conf(j.applied)) // of our own making: it cannot fail
 	h.base, pos = j.applied, j.end
 	switch first := max(st.needed, st.base+1); {
 	case first <= j.applied:

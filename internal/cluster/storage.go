@@ -23,9 +23,9 @@ type storage struct {
 	baseTerm   uint64
 	slots      []slot
 	hard       raftpb.HardState // as it was written last
-	conf       *raftpb.ConfState
-	needed     uint64 // the first index that another member lacks
-	cached     int64  // bytes of entries' data in slots
+	confs      []confAt         // the members, as of entries that were applied; oldest first
+	needed     uint64           // the first index that another member lacks
+	cached     int64            // bytes of entries' data in slots
 	cacheLimit int64
 	evicted    uint64 // entries up to here have no data in slots, but for conf changes
 
@@ -107,13 +107,16 @@ func (s *storage) compact(index uint64) {
 	s.baseTerm = s.at(index).term
 	s.slots = append([]slot(nil), s.slots[index-s.base:]...)
 	s.base = index
+	for len(s.confs) > 1 && s.confs[1].index <= index {
+		s.confs = s.confs[1:]
+	}
 }
 
 // InitialState implements raft.Storage.
 func (s *storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return proto.Clone(&s.hard).(*raftpb.HardState), s.conf, nil
+	return proto.Clone(&s.hard).(*raftpb.HardState), s.members(), nil
 }
 
 // Entries implements raft.Storage.
