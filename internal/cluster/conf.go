@@ -149,6 +149,8 @@ func (w *Wish) next(self uint64, c census, before uint64) (changes []*raftpb.Con
 			return changes, true
 		}
 	}
+	// Who is not wished stays as long as nobody else can lead.
+	shrink := slices.ContainsFunc(c.voters, w.wants)
 	active, target := 0, 0
 	count := func(id uint64) {
 		target++
@@ -157,7 +159,7 @@ func (w *Wish) next(self uint64, c census, before uint64) (changes []*raftpb.Con
 		}
 	}
 	for _, id := range c.voters {
-		if w.wants(id) {
+		if w.wants(id) || !shrink {
 			count(id)
 		} else {
 			one(raftpb.ConfChangeRemoveNode, id)
@@ -175,7 +177,7 @@ func (w *Wish) next(self uint64, c census, before uint64) (changes []*raftpb.Con
 	if active <= target/2 {
 		return nil, true // they could decide nothing
 	}
-	if len(changes) > 0 && !w.wants(self) {
+	if shrink && !w.wants(self) {
 		return nil, false
 	}
 	return changes, true

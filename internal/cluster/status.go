@@ -11,7 +11,7 @@ import (
 type GroupStatus struct {
 	Group     int
 	Here      bool // the group is there: this node is not alone
-	Leading   bool
+	Leading   bool // and has applied all of earlier leaders, so it knows who the members are
 	Leader    uint64 // 0: nobody that it knows of
 	Term      uint64
 	Last      uint64 // the last entry in the log of this node
@@ -58,7 +58,7 @@ func (h *Host) report() {
 
 func (g *group) report() GroupStatus {
 	st := g.raw.BasicStatus()
-	s := GroupStatus{Group: g.number, Here: true, Leading: g.leading, Leader: g.leader, Term: g.term, Committed: st.GetCommit()}
+	s := GroupStatus{Group: g.number, Here: true, Leading: g.leading && g.noopIn == st.GetTerm() && st.Applied >= g.noop, Leader: g.leader, Term: g.term, Committed: st.GetCommit()}
 	g.storage.mu.Lock()
 	s.Last = g.storage.last()
 	conf := g.storage.members()
