@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -47,10 +48,17 @@ func (s *storage) conf(index uint64) *raftpb.ConfState {
 // members is who the members are as of the last entry that was applied. Called with mu held.
 func (s *storage) members() *raftpb.ConfState { return s.conf(math.MaxUint64) }
 
-func (g *group) setConf(index uint64, cs *raftpb.ConfState) {
+// applyConf has a change of members count. One that does not fit the members means that the log is not what it was.
+func (g *group) applyConf(c confEntry) {
+	defer func() {
+		if r := recover(); r != nil { // raft's way to say so
+			panic(fatal{fmt.Errorf("cluster: group %d, entry %d: a change of members that cannot be: %v", g.number, c.index, r)})
+		}
+	}()
+	cs := g.raw.ApplyConfChange(c.change)
 	g.storage.mu.Lock()
 	defer g.storage.mu.Unlock()
-	g.storage.setConf(index, cs)
+	g.storage.setConf(c.index, cs)
 }
 
 // A Wish is who the members of all groups shall be.

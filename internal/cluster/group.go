@@ -151,10 +151,10 @@ func (g *group) start(applied uint64, confs []confEntry) {
 		g.host.fail(fmt.Errorf("cluster: group %d: %w", g.number, err))
 		return
 	}
-	for _, c := range confs {
-		g.setConf(c.index, raw.ApplyConfChange(c.change))
-	}
 	g.raw = raw
+	for _, c := range confs {
+		g.applyConf(c)
+	}
 	g.term = raw.BasicStatus().GetTerm()
 }
 
@@ -475,7 +475,7 @@ func (g *group) commit(e *raftpb.Entry) (items []item) {
 		if cc, err := confChange(e); err != nil {
 			g.host.fail(fmt.Errorf("cluster: group %d, entry %d: %w", g.number, index, err))
 		} else {
-			g.setConf(index, g.raw.ApplyConfChange(cc))
+			g.applyConf(confEntry{index, cc})
 		}
 		return append(items, it)
 	}

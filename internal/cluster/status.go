@@ -10,8 +10,8 @@ import (
 // A GroupStatus is a group as this node sees it.
 type GroupStatus struct {
 	Group     int
-	Here      bool // the group is there: this node is not alone
-	Leading   bool // and has applied all of earlier leaders, so it knows who the members are
+	Here      bool   // the group is there: this node is not alone
+	Leading   bool   // and has applied all of earlier leaders, so it knows who the members are
 	Leader    uint64 // 0: nobody that it knows of
 	Term      uint64
 	Last      uint64 // the last entry in the log of this node
