@@ -33,6 +33,10 @@ type group struct {
 	offered    map[uint64]uint64 // as leader: members that need an image, and the tick in which they have last been heard of
 	installing *image            // takes the place of the log
 	frozen     bool              // the owner has been told to change states
+	lingers    uint64            // the first entry behind an image that somebody has got lately
+	lingerTill uint64            // the tick
+	confEntry  uint64            // as leader: the last change of members that was appended
+	looked     uint64            // as leader: the last index when members were looked at last; 0: they were not
 
 	lacking uint64 // as leader: the first index that some member lacks; 0 where it is not known
 	told    uint64 // as follower: what a leader has said of that last
@@ -50,7 +54,7 @@ type group struct {
 	locals int   // batches that the log has told and that are not in the outbox yet
 }
 
-// An own is an entry that was proposed here, and the batches that it holds: whatever was there together.
+// An own is an entry that was proposed here, and the batches that it holds: whatever was there together. A change of members holds none.
 type own struct {
 	batches     []*journal.Batch
 	index, term uint64
@@ -143,7 +147,7 @@ func (g *group) write(w *write) {
 }
 
 // start makes the raft of what the storage holds.
-func (g *group) start(applied uint64, confs []raftpb.ConfChangeI) {
+func (g *group) start(applied uint64, confs []confEntry) {
 	g.live = true
 	c := &g.host.cfg
 	raw, err := raft.NewRawNode(&raft.Config{
@@ -157,20 +161,14 @@ func (g *group) start(applied uint64, confs []raftpb.ConfChangeI) {
 		g.host.fail(fmt.Errorf("cluster: group %d: %w", g.number, err))
 		return
 	}
-	for _, cc := range confs {
-		g.setConf(raw.ApplyConfChange(cc))
-	}
 	g.raw = raw
+	for _, c := range confs {
+		g.applyConf(c)
+	}
 	g.term = raw.BasicStatus().GetTerm()
 	if _, in := raw.Status().Config.Voters.IDs()[c.ID]; in && len(raw.Status().Config.Voters.IDs()) == 1 {
 		_ = raw.Campaign() // nobody else could lead
 	}
-}
-
-func (g *group) setConf(cs *raftpb.ConfState) {
-	g.storage.mu.Lock()
-	g.storage.conf = cs
-	g.storage.mu.Unlock()
 }
 
 // step gives raft a message.
@@ -286,7 +284,7 @@ func (g *group) changeRole(s *raft.SoftState) {
 	if g.leading && leading && s.Lead == g.leader {
 		return
 	}
-	g.leading, g.leader, g.lacking, g.offered = leading, s.Lead, 0, nil
+	g.leading, g.leader, g.lacking, g.looked, g.offered = leading, s.Lead, 0, 0, nil
 	g.leads.Store(leading)
 	if g.solo = g.solo && !leading; !leading && !g.solo {
 		g.give(item{role: &journal.Role{Leader: s.Lead, Term: g.term}})
@@ -361,8 +359,16 @@ func (g *group) index(e *raftpb.Entry) {
 		g.noop, g.noopIn = e.GetIndex(), e.GetTerm()
 		return
 	}
-	if len(g.sent) > 0 && e.GetType() == raftpb.EntryNormal {
-		g.own = insertOwn(g.own, own{g.sent[0].batches, e.GetIndex(), e.GetTerm()})
+	if e.GetType() != raftpb.EntryNormal {
+		g.confEntry = e.GetIndex()
+		if len(e.GetData()) == 0 {
+			return // nobody's proposal: raft leaves a joint configuration
+		}
+	}
+	if len(g.sent) > 0 {
+		if b := g.sent[0].batches; b != nil { // a change of members that raft has refused comes as an empty entry
+			g.own = insertOwn(g.own, own{b, e.GetIndex(), e.GetTerm()})
+		}
 		g.sent = g.sent[1:]
 	}
 }
@@ -490,7 +496,7 @@ func (g *group) commit(e *raftpb.Entry) (items []item) {
 		if cc, err := confChange(e); err != nil {
 			g.host.fail(fmt.Errorf("cluster: group %d, entry %d: %w", g.number, index, err))
 		} else {
-			g.setConf(g.raw.ApplyConfChange(cc))
+			g.applyConf(confEntry{index, cc})
 		}
 		return append(items, it)
 	}
@@ -539,6 +545,9 @@ func (g *group) note() {
 	defer st.mu.Unlock()
 	if st.held > 0 {
 		needed = min(needed, st.held)
+	}
+	if g.host.now < g.lingerTill {
+		needed = min(needed, g.lingers)
 	}
 	if g.leading {
 		g.lacking = needed

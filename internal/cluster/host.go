@@ -87,6 +87,8 @@ type Host struct {
 	out     map[uint64]*packet // what this turn sends, by node
 	targets []uint64           // the keys of out, in order
 	now     uint64             // ticks so far
+	wish    Wish
+	status  atomic.Pointer[[]GroupStatus] // as of the last tick; anybody's
 	failure atomic.Pointer[error]
 	images  *Images
 
@@ -263,8 +265,11 @@ func (h *Host) tick() {
 			g.note()
 			g.relieve()
 			g.expire()
+			g.reconcile()
 		}
 	}
+	h.balance()
+	h.report()
 }
 
 // receive takes the messages of a packet. One that is not whole is as good as lost.

@@ -157,4 +157,5 @@ type making struct {
 	asked       uint64            // the tick in which somebody asked for it last
 	members     map[uint64]uint64 // who asks, and when they did last
 	since       uint64            // the tick in which it began
+	appended    int64             // storage.appended then
 }

@@ -31,7 +31,7 @@ func (j *Journal) Await() error {
 	j.log.Settle()
 	st := &j.g.storage
 	st.mu.Lock()
-	st.conf = &raftpb.ConfState{}
+	st.setConf(0, &raftpb.ConfState{})
 	st.hard.Term, st.hard.Commit = new(uint64(0)), new(uint64(0))
 	st.mu.Unlock()
 	j.replicated.Store(true)
@@ -183,7 +183,7 @@ func (g *group) installed(t *image) {
 func (s *storage) replace(m *raftpb.SnapshotMetadata) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.base, s.baseTerm, s.conf, s.slots = m.GetIndex(), m.GetTerm(), m.GetConfState(), nil
+	s.base, s.baseTerm, s.confs, s.slots = m.GetIndex(), m.GetTerm(), []confAt{{m.GetIndex(), m.GetConfState()}}, nil
 	s.hard.Commit = new(m.GetIndex())
 	s.cached, s.evicted, s.trailed, s.trailFrom, s.needed = 0, m.GetIndex(), 0, m.GetIndex()+1, 0
 }

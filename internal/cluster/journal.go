@@ -83,7 +83,8 @@ func (j *Journal) Begin(voters []uint64) error {
 	j.log.Settle()
 	st := &j.g.storage
 	st.mu.Lock()
-	st.base, st.baseTerm, st.conf = originIndex, originTerm, &raftpb.ConfState{Voters: voters}
+	st.base, st.baseTerm = originIndex, originTerm
+	st.setConf(originIndex, &raftpb.ConfState{Voters: voters})
 	st.hard.Term, st.hard.Commit = new(uint64(originTerm)), new(uint64(originIndex))
 	st.mu.Unlock()
 	j.replicated.Store(true)
@@ -252,7 +253,7 @@ func (j *Journal) place() (h head, pos journal.Ref) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	h = head{applied: j.applied, commit: j.applied, term: st.hard.GetTerm(), vote: st.hard.GetVote()}
-	h.conf = marshalConf(st.conf)
+	h.conf = marshalConf(st.conf(j.applied))
 	h.base, pos = j.applied, j.end
 	needed := st.needed
 	if st.held > 0 {

@@ -83,7 +83,7 @@ func (i *Images) begin(group int) *making {
 	}
 	m := &making{g: g, asked: i.now, since: i.now, members: map[uint64]uint64{}}
 	m.held, m.release = g.log.Pin()
-	g.storage.hold(0)
+	m.appended = g.storage.hold(0)
 	i.made[group] = m
 	g.journal.snapshotFor(func(kept bool) { i.post(func() { i.kept(m, kept) }) })
 	return m
@@ -127,7 +127,7 @@ func (i *Images) good(m *making) bool {
 	if m.id == 0 {
 		return i.now-m.since < 2*unused && m.held()
 	}
-	return i.now-m.asked < unused && m.held() && m.g.lacks(m.index+1) == m.index+1
+	return i.now-m.asked < unused && m.held() && m.g.storage.holds(m.index, m.appended+i.h.cfg.KeepBytes)
 }
 
 // look forgets images that are of no use any more.
@@ -188,7 +188,9 @@ func (i *Images) done(from uint64, f frame) {
 		return
 	}
 	delete(m.members, from)
+	index := m.index
 	m.g.post(func(g *group) {
+		g.linger(index)
 		if g.raw != nil && g.leading {
 			g.raw.ReportSnapshot(from, raft.SnapshotFinish)
 		}
@@ -205,7 +207,7 @@ func (i *Images) done(from uint64, f frame) {
 const noHold = ^uint64(0)
 
 // hold keeps the entries behind an index, for an image; 0 all that there are now.
-func (s *storage) hold(index uint64) {
+func (s *storage) hold(index uint64) (appended int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch index {
@@ -216,6 +218,19 @@ func (s *storage) hold(index uint64) {
 	default:
 		s.held = index + 1
 	}
+	return s.appended
+}
+
+// holds reports whether the entries behind an index are there, and not more were appended than that.
+func (s *storage) holds(index uint64, appended int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return index >= s.base && s.appended <= appended
+}
+
+// linger keeps the entries behind an index a little longer: who has the image is about to ask for them.
+func (g *group) linger(index uint64) {
+	g.lingers, g.lingerTill = index+1, g.host.now+patience/4
 }
 
 // lacks is from which index on the log is kept for somebody who lacks what begins at that one: as much of it as there is, as it may turn out that

@@ -66,7 +66,11 @@ func (o *groupOwner) open(voters []uint64) error {
 	}
 	o.l.m.c.w.note(o.l.m.name, "group %d replayed: %d batches, %d things", o.group, o.state.count, len(o.state.things))
 	if o.state.count == 0 {
-		if err := o.j.Begin(voters); err != nil && o.l.m.lives == 1 {
+		begin := func() error { return o.j.Begin(voters) }
+		if !slices.Contains(voters, o.l.m.id) { // it comes to what others have
+			begin = o.j.Await
+		}
+		if err := begin(); err != nil {
 			return err
 		}
 	}
