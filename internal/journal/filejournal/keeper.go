@@ -159,7 +159,8 @@ func (l *Log) reclaimDead() error {
 	dead := l.segs.sorted(func(s *segment) bool {
 		return s.sealed.Load() && s.live.Load() == 0 && s.number < needed
 	})
-	dead = slices.DeleteFunc(l.releasedForGood(dead), func(s *segment) bool { return s.number >= held })
+	pinned := l.pinned()
+	dead = slices.DeleteFunc(l.releasedForGood(dead), func(s *segment) bool { return s.number >= held || s.number < pinned })
 	if len(dead) == 0 {
 		return nil
 	}

@@ -24,6 +24,7 @@ var errReplica = errors.New("the directory is a replica of a cluster: which of i
 type Replica struct {
 	*Shard
 	reader Shard         // the host's: what it reads with
+	images Shard         // what is read with for other nodes (image.go)
 	holds  atomic.Uint64 // what lies from there on is kept for other nodes; 0: nothing is
 }
 
@@ -31,7 +32,7 @@ type Replica struct {
 // for the journal that Shard would give, which must not be used beside it.
 func (l *Log) Replica(i int, wake func()) *Replica {
 	l.Shard(i, wake)
-	r := &Replica{Shard: l.shards[i], reader: Shard{log: l, number: uint8(i)}}
+	r := &Replica{Shard: l.shards[i], reader: Shard{log: l, number: uint8(i)}, images: Shard{log: l, number: uint8(i)}}
 	l.mu.Lock()
 	l.replicas = append(l.replicas, r)
 	l.mu.Unlock()
@@ -79,11 +80,12 @@ func (r *Replica) Kept(into []*journal.Batch) []*journal.Batch {
 }
 
 // SnapshotAt is Snapshot for a state that has all records that count before pos, and may have some of those behind it. The head is
-// kept in front of the state.
-func (r *Replica) SnapshotAt(pos journal.Ref, head []byte) journal.Snapshot {
+// kept in front of the state. Where told is not nil it is called, by any goroutine, when the snapshot is the newest on the disk; with false
+// when it was given up, for want of space or for a newer one.
+func (r *Replica) SnapshotAt(pos journal.Ref, head []byte, told func(kept bool)) journal.Snapshot {
 	r.settle()
 	r.letGo()
-	return &snapWriter{shard: r.Shard, pos: wal.Pos(pos), head: head}
+	return &snapWriter{shard: r.Shard, pos: wal.Pos(pos), head: head, told: told}
 }
 
 // End is a place in the log such that Kept has told all of this shard's batches before it; false where it has not.
@@ -96,12 +98,6 @@ func (r *Replica) End() (journal.Ref, bool) {
 
 // Scarce reports whether there is no room for another segment: only what frees more than it takes should be appended.
 func (r *Replica) Scarce() bool { return r.log.scarce.Load() }
-
-// Since is about how many bytes of the log lie behind a place.
-func (r *Replica) Since(ref journal.Ref) int64 {
-	end := wal.Pos(r.log.durable.Load())
-	return int64(end.Segment()-ref.Segment())*r.log.opt.SegmentBytes + end.Offset() - int64(ref.Offset())
-}
 
 // Hold says that what lies from ref on is kept for other nodes, 0 that nothing is: snapshots begin there, so that it is no garbage that
 // a compaction could give back.
