@@ -28,7 +28,9 @@ type Storage struct {
 	Name   string // memory, file, mysql
 	Stored string // what a confirm of it stands for: memory, written, disk, mysql
 	Remote bool   // it can be out of reach: where a message goes to several storages, this one is asked first
-	Shared bool   // all shards' journals are one log: what one says of the space it takes, it says for all
+	// Replicated: its journals may come to have replicas; then there are no batches of several shards.
+	Replicated bool
+	Shared     bool // all shards' journals are one log: what one says of the space it takes, it says for all
 	// Open makes the journal of one shard; wake is the journal's to call.
 	Open func(shard int, wake func()) journal.Journal
 	// Spread proposes a batch of several shards whose journals are one log; any goroutine may call it. A
@@ -53,6 +55,7 @@ type Options struct {
 	Node     string
 	Storages []Storage
 	Limits   Limits
+	ID       uint64       // the node's number in its cluster; 0: it is alone for good
 	Boot     uint32       // names this life of the process in receipts
 	Seed     uint64       // of the jitter
 	Fail     func(error)  // called once, when nothing can be promised any more
@@ -74,6 +77,11 @@ type Broker struct {
 	opt    Options
 	limits atomic.Pointer[Limits]
 	shards [Shards]*shard
+
+	seats     [Shards]seat
+	roleHooks []func(shard int)
+	grouped   atomic.Bool  // shards have groups, or are about to
+	spreading atomic.Int64 // batches of several shards that are on their way
 
 	topics    topics
 	order     []int         // the storages, those first that can refuse what is proposed
@@ -124,6 +132,8 @@ func Start(opt Options) (*Broker, error) {
 	for _, sh := range b.shards {
 		sh.countQueues()
 		sh.indexAll()
+		sh.leads = sh.allLead()
+		sh.takeSeat()
 	}
 	for _, sh := range b.shards {
 		if s := opt.Scheduler; s != nil {

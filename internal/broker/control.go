@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/gmq/gmq/internal/queue"
@@ -146,6 +145,10 @@ func (sh *shard) admitControl(w *work) bool {
 	}
 	if c.op == wire.OpSubscribe && c.topic != nil {
 		return sh.subscribeTopic(w, c)
+	}
+	if err := sh.strange(w, c.name); err != nil {
+		sh.fail(w.s, c.id, err)
+		return true
 	}
 	if m := sh.making[string(c.name)]; m != nil {
 		switch {
@@ -591,7 +594,3 @@ func (sh *shard) resume(s *Session) {
 		}
 	}
 }
-
-func appendFloat(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'g', -1, 64) }
-
-func appendUint(dst []byte, v uint64) []byte { return strconv.AppendUint(dst, v, 10) }

@@ -19,6 +19,9 @@ const lineOverhead = 192
 
 // pump delivers what there is to deliver, and reports whether there was anything.
 func (sh *shard) pump(st *store) bool {
+	if st.follows() {
+		return false
+	}
 	some := false
 	for sh.readable(st) && sh.takeBatch(st) {
 		some = true

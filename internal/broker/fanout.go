@@ -269,6 +269,7 @@ type stage struct {
 	store  int
 	shards []int
 	batch  journal.Batch
+	joint  bool // in one frame of a log that the shards share
 }
 
 // compose writes the copies that go to storage k; nil where there are none.
@@ -345,19 +346,20 @@ func (f *fanout) appendCopies(data []byte, at []int32, g *goal, copies int, now 
 
 // launch proposes a stage.
 func (sh *shard) launch(k int, st *stage) {
-	if spread := sh.b.opt.Storages[k].Spread; spread != nil {
-		spread(&st.batch)
+	if s := &sh.b.opt.Storages[k]; sh.b.joint(s) {
+		st.joint = true
+		s.Spread(&st.batch)
 		return
 	}
 	shards := st.shards
 	for _, i := range shards {
 		b := &journal.Batch{Data: st.batch.Data, Sharers: len(shards), Essential: true, Owner: st} // it has been asked for room
 		if i == sh.index {
-			sh.stores[k].journal.Propose(b)
+			sh.stores[k].send(b)
 			continue
 		}
 		w := sh.newWork()
-		w.call = func(other *shard) { other.stores[k].journal.Propose(b) }
+		w.call = func(other *shard) { other.stores[k].send(b) }
 		sh.b.shards[i].post(w)
 	}
 }
@@ -390,6 +392,9 @@ func (sh *shard) applyStage(st *store, g *stage, b *journal.Batch) error {
 		sh.unshield(st, &goal.room)
 	}
 	if f.left.Add(-1) == 0 {
+		if g.joint {
+			sh.b.jointOver()
+		}
 		sh.advance(f)
 	}
 	return nil

@@ -280,3 +280,7 @@ func (sh *shard) appendInfo(dst []byte, q *queue.Queue) []byte {
 	}
 	return dst
 }
+
+func appendFloat(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'g', -1, 64) }
+
+func appendUint(dst []byte, v uint64) []byte { return strconv.AppendUint(dst, v, 10) }

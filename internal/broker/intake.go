@@ -58,6 +58,8 @@ type work struct {
 	fan      *fanout
 	binding  bool // a control that may change what is bound to topics
 	call     func(*shard)
+	term     uint64 // of the leadership that it is for; 0: any
+	lapsed   bool   // answered, though the journal may still keep the batch
 }
 
 func (w *work) str(s span) []byte { return w.text[s.from:s.to] }
@@ -74,6 +76,7 @@ type room struct {
 	n        int
 	bytes    int64
 	promised int // of n
+	era      uint32
 }
 
 // An Intake sorts a session's requests by shard. It belongs to the session's reader.

@@ -78,7 +78,7 @@ func (ts *tasks) put(b []byte) span {
 func (st *store) propose() {
 	if ts := st.tasks; ts != nil {
 		st.tasks = nil
-		st.journal.Propose(&ts.batch)
+		st.send(&ts.batch)
 	}
 }
 
@@ -133,7 +133,10 @@ func (sh *shard) admitPubs(w *work) {
 		for end < len(w.pubs) && w.pubs[end].create == w.pubs[i].create && bytes.Equal(w.str(w.pubs[end].name), name) {
 			end++
 		}
-		to, err := sh.resolve(name, w.pubs[i].create)
+		to, err := target{}, sh.strange(w, name)
+		if err == nil {
+			to, err = sh.resolve(name, w.pubs[i].create)
+		}
 		if err == nil && w.store != nil && w.store != to.store {
 			rest = sh.split(w, i) // for another journal, as a work of its own
 			break
@@ -167,7 +170,7 @@ func (sh *shard) admitPubs(w *work) {
 		sh.finish(w)
 	} else {
 		w.batch.Owner = w
-		w.store.journal.Propose(&w.batch)
+		w.store.send(&w.batch)
 	}
 	if rest != nil {
 		sh.admitPubs(rest)
@@ -239,7 +242,7 @@ func (w *work) size(p *pub) int64 {
 // shield claims room for n messages that take that many bytes at most, and sees to it that what they push out is nothing that a
 // consumer has, or gets while they are on their way. It is false where there is no room; unshield undoes it in any case.
 func (sh *shard) shield(st *store, q *queue.Queue, n int, bytes int64) (room, bool) {
-	r := room{queue: q, n: n, bytes: bytes}
+	r := room{queue: q, n: n, bytes: bytes, era: st.era}
 	q.Proposed += n
 	q.ProposedBytes += bytes
 	if q.Fits(q.Proposed, q.ProposedBytes) {
@@ -259,7 +262,7 @@ func (sh *shard) shield(st *store, q *queue.Queue, n int, bytes int64) (room, bo
 // unshield undoes shield when it is decided what was pushed out.
 func (sh *shard) unshield(st *store, r *room) {
 	q := r.queue
-	if q == nil {
+	if q == nil || r.era != st.era {
 		return
 	}
 	q.Proposed -= r.n
@@ -389,6 +392,10 @@ var errShuttingDown = wire.Errorf(wire.CodeShuttingDown, "the server is shutting
 
 // admitAck deals with an ack, nack or extend.
 func (sh *shard) admitAck(w *work, a *ack) {
+	if err := sh.strange(w, w.str(a.name)); err != nil {
+		sh.fail(w.s, w.str(a.id), err)
+		return
+	}
 	t, ok := sh.find(w.str(a.name))
 	if !ok {
 		sh.fail(w.s, w.str(a.id), wire.Errorf(wire.CodeNotFound, "queue %q does not exist", w.str(a.name)))
@@ -468,7 +475,7 @@ func (sh *shard) giveBackNow(st *store, q *queue.Queue, seqs []uint64, reason st
 // ripen lets time pass for what nobody has: what is due is ready, and what has outlived its time goes. It comes before all
 // requests: a receive must not be given what is over, though the shard was busy, or the clock moved, when its time came.
 func (sh *shard) ripen(st *store) {
-	if next := st.state.Next(); next == 0 || next > sh.now {
+	if next := st.state.Next(); next == 0 || next > sh.now || st.follows() {
 		return
 	}
 	st.state.Due(sh.now)
@@ -480,6 +487,9 @@ func (sh *shard) ripen(st *store) {
 // expire lets time pass for the others: leases that are over, receives that have waited long enough. It comes behind the
 // acks that have come up.
 func (sh *shard) expire(st *store) {
+	if st.follows() {
+		return
+	}
 	for len(st.owed) > 0 && st.owed[0].at <= sh.now {
 		o := st.owed[0]
 		st.owed = st.owed[1:]

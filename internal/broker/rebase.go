@@ -69,7 +69,7 @@ func (sh *shard) rebase(st *store) {
 		return
 	}
 	g := st.gathered[0]
-	r := &rebased{batch: journal.Batch{Essential: true}}
+	r := &rebased{batch: journal.Batch{Essential: true, Local: true}}
 	r.batch.Owner = r
 	var shards [Shards][]rebaseAt
 	for len(g.order) > 0 && len(r.batch.Data) < moveStep {

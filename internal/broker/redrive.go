@@ -70,6 +70,7 @@ type journey struct {
 	moved   int
 	begun   bool // the destination has been asked
 	failure *wire.Error
+	over    bool    // answered
 	parked  []*work // what would change the messages under way: it goes on behind the part
 
 	// Of the part under way. The batch is a new one each, as the journal may still look at the last.
@@ -169,6 +170,9 @@ func (sh *shard) immigrate(j *journey) {
 	} else if sh.b.draining.Load() {
 		j.failure = errShuttingDown
 	}
+	if !sh.leads {
+		j.failure = errNotLeading
+	}
 	if j.failure != nil {
 		sh.sendHome(j)
 		return
@@ -191,8 +195,8 @@ func (sh *shard) immigrate(j *journey) {
 		queue.Address(payload, t.id, sh.now)
 		off = next
 	}
-	if t.store.Name != j.store.Name || t.store.Spread == nil {
-		t.store.journal.Propose(j.batch)
+	if t.store.Name != j.store.Name || !sh.b.joint(&t.store.Storage) {
+		t.store.send(j.batch)
 		return
 	}
 	j.joint, j.homeAt = true, off
@@ -226,7 +230,10 @@ func (sh *shard) applyJourney(st *store, j *journey, b *journal.Batch) error {
 		}
 		sh.unshield(st, &j.room)
 	}
-	if !j.joint || j.awaits.Add(-1) == 0 {
+	if !j.joint {
+		sh.sendHome(j)
+	} else if j.awaits.Add(-1) == 0 {
+		sh.b.jointOver()
 		sh.sendHome(j)
 	}
 	return nil
@@ -240,6 +247,9 @@ func (sh *shard) sendHome(j *journey) {
 
 // arrived sees to it that what has been stored at the destination is taken away, and goes on with the next part.
 func (sh *shard) arrived(j *journey) {
+	if j.over {
+		return
+	}
 	for _, seq := range j.part {
 		if !slices.Contains(j.kept, seq) {
 			j.store.state.Spare(j.queue, seq, sh.now)
@@ -263,6 +273,7 @@ func (sh *shard) arrived(j *journey) {
 // endJourney answers. What was moved before a failure is moved: that is the answer then.
 func (sh *shard) endJourney(j *journey) {
 	delete(sh.leaving, j.queue)
+	j.over = true
 	if j.failure != nil && j.moved == 0 {
 		sh.fail(j.control.work.s, j.control.id, j.failure)
 	} else {

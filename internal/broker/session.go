@@ -62,8 +62,9 @@ type Session struct {
 	blocked   atomic.Uint32 // bits of the shards that hold back deliveries
 	gone      atomic.Bool   // no more requests will come
 	client    atomic.Pointer[string]
-	guard     atomic.Pointer[guarded] // nil: whoever is there may do everything
-	others    func(*wire.Request)     // carries out what is not about queues; nil: nothing does
+	guard     atomic.Pointer[guarded]        // nil: whoever is there may do everything
+	lost      func(shard int, subs []uint64) // told of subscriptions that a shard has ended as it leads no more; it must not wait. nil: nobody is
+	others    func(*wire.Request)            // carries out what is not about queues; nil: nothing does
 
 	detached atomic.Uint32 // bits of the shards that have let go of the session
 

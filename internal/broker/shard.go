@@ -22,8 +22,12 @@ type store struct {
 	gathered   []*gathering         // shard 0's, those that are whole
 	rebased    map[queue.Ref]uint64 // shard 0's: in which round a shared record was proposed anew
 	fetching   fetching
-	counted    int // queues counted towards the limit when last looked
-	all        int // all queues, then
+	replicas   journal.Replicated // the journal, where it may have replicas; nil: it has none
+	role       journal.Role
+	sent       []*journal.Batch // proposed and not back yet, of a journal with replicas
+	era        uint32           // of what is claimed in queues: nothing outlives a change of roles
+	counted    int              // queues counted towards the limit when last looked
+	all        int              // all queues, then
 }
 
 // An owed settle is tried again at that time.
@@ -77,6 +81,8 @@ type shard struct {
 	bounds    map[*queue.Queue]*bound   // queues that are bound to topics, or were
 	leaving   map[*queue.Queue]*journey // dead-letter queues with messages on their way to other shards or storages
 	condemned map[*queue.Queue][]uint64 // what messages on their way will push out, kept from consumers
+	leads     bool                      // this node does, in all storages with replicas
+	term      uint64                    // of that leadership
 	touched   []*Session                // have an open chunk
 	now       int64                     // of this turn, unix ns
 	chance    uint64                    // state of the jitter's generator
@@ -106,6 +112,9 @@ func newShard(b *Broker, index int) *shard {
 	}
 	for _, s := range b.opt.Storages {
 		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.signal)}
+		if r, ok := st.journal.(journal.Replicated); ok {
+			st.replicas = r
+		}
 		sh.stores = append(sh.stores, st)
 		sh.byName[s.Name] = st
 	}
@@ -126,6 +135,9 @@ func (sh *shard) replay() error {
 			return err
 		}
 		st.state.Resume(func(spans []queue.Span) { st.journal.Retain(sh.convert(spans)) })
+		if st.replicas != nil {
+			st.role = st.replicas.Role()
+		}
 	}
 	return nil
 }
@@ -193,7 +205,7 @@ func (sh *shard) giveBack() {
 
 // reuse keeps a work to be used again, if it is not too large for that.
 func (sh *shard) reuse(w *work) {
-	if cap(w.batch.Data) > spareBytes || cap(w.text) > spareBytes || cap(w.seqs) > spareBytes/8 {
+	if w.lapsed || cap(w.batch.Data) > spareBytes || cap(w.text) > spareBytes || cap(w.seqs) > spareBytes/8 {
 		return
 	}
 	*w = work{pubs: w.pubs[:0], acks: w.acks[:0], seqs: w.seqs[:0], receipts: w.receipts[:0], text: w.text[:0], batch: journal.Batch{Data: w.batch.Data[:0]}}
@@ -280,6 +292,9 @@ func (sh *shard) rest(timer *time.Timer) {
 
 func (sh *shard) next() (next int64) {
 	for _, st := range sh.stores {
+		if st.follows() {
+			continue
+		}
 		t := st.state.Next()
 		if len(st.owed) > 0 && (t == 0 || st.owed[0].at < t) {
 			t = st.owed[0].at

@@ -24,6 +24,7 @@ type group struct {
 	term    uint64        // what SoftState and HardState last said
 	leader  uint64
 	leading bool
+	solo    bool   // it has only this node, which has led it alone so far and does on: it is elected any moment
 	noop    uint64 // the first entry of the term in which this node led last, and that term
 	noopIn  uint64
 
@@ -117,12 +118,13 @@ func (g *group) give(items ...item) {
 func (g *group) post(f func(*group)) { g.host.post(func() { f(g) }) }
 
 // begin has the origin kept, then the group start. What is appended behind it is the group's.
-func (g *group) begin(origin []byte) {
+func (g *group) begin(origin []byte, solo bool) {
 	w := &write{origin: true, batch: journal.Batch{Data: origin, Essential: true, Parts: []journal.Part{{Shard: g.number, End: len(origin), Mark: true}}}}
 	w.batch.Owner = w
 	g.post(func(g *group) {
 		g.live = true
 		g.write(w)
+		g.solo = solo
 		g.start(originIndex, nil)
 	})
 }
@@ -156,6 +158,9 @@ func (g *group) start(applied uint64, confs []confEntry) {
 		g.applyConf(c)
 	}
 	g.term = raw.BasicStatus().GetTerm()
+	if _, in := raw.Status().Config.Voters.IDs()[c.ID]; in && len(raw.Status().Config.Voters.IDs()) == 1 {
+		_ = raw.Campaign() // nobody else could lead
+	}
 }
 
 // step gives raft a message.
@@ -180,8 +185,12 @@ func (g *group) admit() {
 	g.inbox = nil
 	g.mu.Unlock()
 	g.waiting = append(g.waiting, in...)
-	for g.raw != nil && len(g.waiting) > 0 {
-		if b := g.waiting[0]; !b.Essential && g.log.Scarce() {
+	for g.raw != nil && !g.solo && len(g.waiting) > 0 {
+		b := g.waiting[0]
+		if !b.Essential && g.log.Unsure() {
+			return // a tick later it is known; what raft has taken can no more be refused
+		}
+		if !b.Essential && g.log.Scarce() {
 			g.refuse(g.waiting[:1], journal.ErrDiskFull)
 			g.waiting = g.waiting[1:]
 			continue
@@ -207,7 +216,7 @@ func (g *group) admit() {
 func (g *group) gather() (n int, data []byte) {
 	size := 0
 	for _, b := range g.waiting {
-		if size += len(b.Data); n > 0 && (size > entryBytes || !b.Essential && g.log.Scarce()) {
+		if size += len(b.Data); n > 0 && (size > entryBytes || !b.Essential && (g.log.Scarce() || g.log.Unsure())) {
 			break
 		}
 		n++
@@ -268,7 +277,7 @@ func (g *group) changeRole(s *raft.SoftState) {
 		return
 	}
 	g.leading, g.leader, g.lacking, g.looked = leading, s.Lead, 0, 0
-	if !leading {
+	if g.solo = g.solo && !leading; !leading && !g.solo {
 		g.give(item{role: &journal.Role{Leader: s.Lead, Term: g.term}})
 	}
 }
@@ -532,13 +541,5 @@ func (g *group) relieve() {
 	if !g.leading || len(g.writes) == 0 || g.host.now-g.writes[0].since < uint64(g.host.cfg.ElectionTicks) {
 		return
 	}
-	best, match := uint64(0), uint64(0)
-	g.raw.WithProgress(func(id uint64, kind raft.ProgressType, pr tracker.Progress) {
-		if id != g.host.cfg.ID && kind == raft.ProgressTypePeer && pr.RecentActive && pr.Match >= match {
-			best, match = id, pr.Match
-		}
-	})
-	if best != 0 && g.raw.BasicStatus().LeadTransferee == 0 {
-		g.raw.TransferLeader(best)
-	}
+	g.handOver()
 }

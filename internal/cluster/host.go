@@ -79,6 +79,7 @@ type Host struct {
 	now     uint64             // ticks so far
 	wish    Wish
 	status  atomic.Pointer[[]GroupStatus] // as of the last tick; anybody's
+	leads   atomic.Int32
 	failure atomic.Pointer[error]
 
 	mu     sync.Mutex
@@ -237,6 +238,7 @@ func (h *Host) Turn() {
 		g.admit()
 		g.ready()
 	}
+	h.countLeads()
 	h.flush()
 }
 

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"fmt"
 	"sync/atomic"
 
 	"github.com/gmq/gmq/internal/journal"
@@ -64,10 +63,10 @@ func (j *Journal) Replay(snapshot func(data []byte) error, record func(ref journ
 }
 
 // Begin makes a group of a shard that this node has had alone: what its state is now is the group's beginning. The owner
-// has replayed; it may have proposed. From here on every member must have begun with the same voters, and, but for this node, with an empty state.
+// has replayed; it may have proposed. What has a group already is let be. From here on every member must have begun with the same voters, and, but for this node, with an empty state.
 func (j *Journal) Begin(voters []uint64) error {
 	if j.replicated.Load() {
-		return fmt.Errorf("cluster: shard %d has a group already", j.g.number)
+		return nil
 	}
 	conf, err := proto.Marshal(&raftpb.ConfState{Voters: voters})
 	if err != nil {
@@ -81,8 +80,12 @@ func (j *Journal) Begin(voters []uint64) error {
 	st.hard.Term, st.hard.Commit = new(uint64(originTerm)), new(uint64(originIndex))
 	st.mu.Unlock()
 	j.replicated.Store(true)
+	solo := len(voters) == 1 && voters[0] == j.g.host.cfg.ID
+	if solo {
+		j.role = j.alone()
+	}
 	m := mark{kind: markOrigin, term: originTerm, index: originIndex, data: conf}
-	j.g.begin(m.record(nil))
+	j.g.begin(m.record(nil), solo)
 	return nil
 }
 
@@ -155,8 +158,15 @@ func (j *Journal) passed(batches []*journal.Batch) {
 	}
 }
 
-// Role implements journal.Replicated.
-func (j *Journal) Role() journal.Role { return j.role }
+// Role implements journal.Replicated. A node alone leads without a term; so does one whose group has only it, from Begin until it is elected.
+func (j *Journal) Role() journal.Role {
+	if !j.replicated.Load() {
+		return j.alone()
+	}
+	return j.role
+}
+
+func (j *Journal) alone() journal.Role { return journal.Role{Leading: true, Leader: j.g.host.cfg.ID} }
 
 // Recycle implements journal.Journal: raft and the log have copies of what was proposed here.
 func (j *Journal) Recycle(b *journal.Batch) bool { return b.Owner != nil }

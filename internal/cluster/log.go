@@ -21,6 +21,8 @@ type Log interface {
 	End() (journal.Ref, bool)
 	// Scarce reports whether there is room only for what frees more than it takes. Anybody's.
 	Scarce() bool
+	// Unsure reports that it is not known yet whether it is scarce: what could be refused waits. Anybody's.
+	Unsure() bool
 
 	// Append keeps a batch, whose Parts say which records are marks. The outcome comes through Kept, in the order of appending.
 	Append(b *journal.Batch)

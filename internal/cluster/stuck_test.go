@@ -28,6 +28,7 @@ func (l *scriptLog) Append(b *journal.Batch) { l.appended = append(l.appended, b
 func (l *scriptLog) Settle()                 {}
 func (l *scriptLog) Whole()                  {}
 func (l *scriptLog) Scarce() bool            { return false }
+func (l *scriptLog) Unsure() bool            { return false }
 func (l *scriptLog) Failed() error           { return nil }
 
 func (l *scriptLog) End() (journal.Ref, bool) { return l.end, len(l.told) == 0 }

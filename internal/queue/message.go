@@ -24,7 +24,7 @@ type msg struct {
 	ref       Ref
 	size      uint32 // of the record in the journal, bytes
 	ageShares uint32 // published this many ms after its chunk's base, at most tooOld; above ageBits, shares
-	over      uint16 // size less the body
+	over      uint16 // size less the body; at most maxOver when it is published
 	attempts  uint16 // counted returns; saturates
 	uncounted uint16 // other returns; saturates
 	state     uint8
@@ -61,8 +61,19 @@ func (m *msg) setShares(n uint8) { m.ageShares = m.ageShares&tooOld | uint32(n)<
 
 func (m *msg) body() int64 { return int64(m.size) - int64(m.over) }
 
+// maxOver leaves room in msg.over for what a record grows by when it is relocated: else the body would seem to grow, on
+// the one replica that relocates it, and max_bytes with it.
+const maxOver = 1<<16 - 1 - 8
+
 // refer lets m refer to its record, of which body bytes are the body.
 func (m *msg) refer(span Span, body int64) {
+	m.ref, m.size = span.Ref, span.Size
+	m.over = uint16(max(0, min(int64(span.Size)-body, maxOver)))
+}
+
+// move lets m refer to another record with the same body.
+func (m *msg) move(span Span) {
+	body := m.body()
 	m.ref, m.size = span.Ref, span.Size
 	m.over = uint16(max(0, min(int64(span.Size)-body, 1<<16-1)))
 }

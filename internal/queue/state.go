@@ -223,7 +223,7 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 	if kind == kindNoop || kind == kindBody {
 		return Outcome{}, nil
 	}
-	if kind != kindRelocate { // which bears the time of its message
+	if kind != kindRelocate && kind != kindRebase { // which only say where something lies on this node, when it suits it
 		if at := int64(binary.LittleEndian.Uint64(record[8:])); at > st.now {
 			st.now = at
 		}
@@ -432,7 +432,7 @@ func (st *State) relocate(q *Queue, span Span, seq uint64, shares uint8) {
 	st.changes(q, c)
 	st.released = append(st.released, m.stake())
 	body := m.body()
-	m.refer(span, body)
+	m.move(span)
 	m.setShares(shares)
 	q.Bytes += m.body() - body
 	st.retained = append(st.retained, m.stake())

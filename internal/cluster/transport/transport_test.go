@@ -256,12 +256,18 @@ func TestBadFrames(t *testing.T) {
 // A node that does not read costs QueueBytes, and no more.
 func TestQueueIsBounded(t *testing.T) {
 	a, addresses := newAuthority(t), &sync.Map{}
-	one := open(t, 1, a.config(t, 1), addresses, func(o *Options) { o.QueueBytes = 10_000 })
+	dials := make(chan struct{}, 1000)
+	one := open(t, 1, a.config(t, 1), addresses, func(o *Options) {
+		o.QueueBytes = 10_000
+		address := o.Address
+		o.Address = func(node uint64) string { dials <- struct{}{}; return address(node) }
+	})
 	l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0")) // nobody accepts
 	defer l.Close()
 	addresses.Store(uint64(2), l.Addr().String())
 	one.t.Send(2, make([]byte, 1000))
 	p := one.t.peers[2]
+	<-dials // it has taken the first packet, and waits for somebody to shake hands with
 	for range 100 {
 		one.t.Send(2, make([]byte, 1000))
 	}

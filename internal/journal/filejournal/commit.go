@@ -255,6 +255,7 @@ func (l *Log) write(frame []byte) error {
 	c.closed = false
 	c.off += int64(len(frame))
 	c.seg.used.Store(c.off)
+	l.halfFull.Store(c.off > c.size/2)
 	if l.opt.Sync {
 		c.synced = c.pos()
 	}
@@ -342,6 +343,7 @@ func (l *Log) nextSegment(n int, essential bool) error {
 	c.file, c.size, c.off = file, fileSize, wal.PageBytes
 	c.seg = &segment{number: number, size: fileSize}
 	c.seg.used.Store(c.off)
+	l.halfFull.Store(false)
 	l.segs.add(c.seg)
 	l.setSynced(c.pos())
 	l.poke(func() { l.spareWant = true })

@@ -97,6 +97,8 @@ type Log struct {
 	settled   atomic.Int32  // shards that have retained what they replayed
 	owing     atomic.Int32  // shards that owe a snapshot
 	scarce    atomic.Bool   // no spare segment, and no room to make one
+	spareless atomic.Bool   // no spare segment
+	halfFull  atomic.Bool   // the committer's segment is
 	failure   atomic.Pointer[error]
 
 	committer committer // the committer's alone

@@ -337,7 +337,9 @@ func (l *Log) ready(spares []int, leftovers []string) error {
 		return errors.Join(err, f.Close())
 	}
 	seg := l.segs.find(found.Segment)
+	l.noteSpares()
 	seg.used.Store(found.End)
+	l.halfFull.Store(found.End > h.Size/2)
 	end := wal.MakePos(found.Segment, found.End)
 	l.committer = committer{file: f, seg: seg, off: found.End, size: h.Size, synced: end, closed: found.Closed}
 	l.synced = end

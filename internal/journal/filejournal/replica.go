@@ -94,6 +94,17 @@ func (r *Replica) End() (journal.Ref, bool) {
 // Scarce reports whether there is no room for another segment: only what frees more than it takes should be appended.
 func (r *Replica) Scarce() bool { return r.log.scarce.Load() }
 
+// Unsure reports that half of a segment is full and that it is not known yet whether there will be another one: what could be
+// refused for want of space had better wait. It is soon known.
+func (r *Replica) Unsure() bool {
+	l := r.log
+	if !l.halfFull.Load() || !l.spareless.Load() || l.scarce.Load() {
+		return false
+	}
+	l.poke(func() { l.spareWant = true })
+	return true
+}
+
 // Read implements journal.Journal.
 func (r *Replica) Read(refs []journal.Ref, into [][]byte) ([][]byte, error) {
 	r.letGo()
