@@ -22,6 +22,8 @@ type store struct {
 	gathered   []*gathering         // shard 0's, those that are whole
 	rebased    map[queue.Ref]uint64 // shard 0's: in which round a shared record was proposed anew
 	fetching   fetching
+	taking     *taking            // an image that is to take the state's place; nil: there is none
+	partial    *queue.State       // what came of one that came to nothing
 	replicas   journal.Replicated // the journal, where it may have replicas; nil: it has none
 	role       journal.Role
 	sent       []*journal.Batch // proposed and not back yet, of a journal with replicas
@@ -297,6 +299,9 @@ func (sh *shard) rest(timer *time.Timer) {
 func (sh *shard) next() (next int64) {
 	for _, st := range sh.stores {
 		if st.follows() {
+			if t := st.taking; t != nil && t.retry > sh.now && (next == 0 || t.retry < next) {
+				next = t.retry
+			}
 			continue
 		}
 		t := st.state.Next()
@@ -371,6 +376,7 @@ func (sh *shard) turn() {
 			sh.account(st)
 			sh.signal()
 		}
+		sh.takeImage(st)
 		sh.compact(st)
 		sh.rebase(st)
 	}

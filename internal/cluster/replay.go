@@ -15,12 +15,12 @@ type replayer struct {
 	st     *storage
 	record func(ref journal.Ref, payload []byte) error
 
-	founded bool                 // there is a group
-	end     journal.Ref          // the state has all before it; where there is a group, at its beginning
-	taken   uint64               // entries up to here are in the snapshot; the log may begin before them
-	applied uint64               // entries up to here were handed on, or are in the snapshot
-	commit  uint64               // entries up to here are known to be committed
-	confs   []raftpb.ConfChangeI // those that were handed on
+	founded bool        // there is a group
+	end     journal.Ref // the state has all before it; where there is a group, at its beginning
+	taken   uint64      // entries up to here are in the snapshot; the log may begin before them
+	applied uint64      // entries up to here were handed on, or are in the snapshot
+	commit  uint64      // entries up to here are known to be committed
+	confs   []confEntry // the changes of members that were handed on
 
 	open mark // the entry whose records are being read, left bytes of which are to come
 	left int
@@ -77,7 +77,8 @@ func (p *replayer) snapshot(pos journal.Ref, headBytes []byte) error {
 		return fmt.Errorf("the snapshot's members: %w", err)
 	}
 	p.founded, p.taken, p.applied, p.commit = true, h.applied, h.applied, max(h.commit, h.applied)
-	p.st.base, p.st.baseTerm, p.st.conf = h.base, h.baseTerm, conf
+	p.st.base, p.st.baseTerm = h.base, h.baseTerm
+	p.st.setConf(h.applied, conf)
 	p.st.hard.Term, p.st.hard.Vote = new(h.term), new(h.vote)
 	return nil
 }
@@ -117,7 +118,8 @@ func (p *replayer) mark(ref journal.Ref, m mark, size int) error {
 			return err
 		}
 		p.founded, p.applied, p.commit, p.end = true, m.index, m.index, ref+journal.Ref(size)
-		p.st.base, p.st.baseTerm, p.st.conf = m.index, m.term, conf
+		p.st.base, p.st.baseTerm = m.index, m.term
+		p.st.setConf(m.index, conf)
 		p.st.hard.Term = new(m.term)
 		return nil
 	case !p.founded:
@@ -199,7 +201,7 @@ func (p *replayer) handOn() error {
 			if err != nil {
 				return err
 			}
-			p.confs = append(p.confs, cc)
+			p.confs = append(p.confs, confEntry{p.applied, cc})
 		default:
 			for off := 0; off < len(at.e.GetData()); {
 				payload, next := journal.NextRecord(at.e.GetData(), off)

@@ -12,6 +12,7 @@ import (
 const (
 	groupGo   = "internal/cluster/group.go"
 	replayGo  = "internal/cluster/replay.go"
+	confGo    = "internal/cluster/conf.go"
 	storageGo = "internal/cluster/storage.go"
 	raftLogGo = "internal/cluster/journal.go"
 )
@@ -52,6 +53,9 @@ var groupMutants = []mutant{
 		old: "\tst.needed = min(needed, st.trailFrom)\n", new: "\tst.needed = st.trailFrom\n"},
 	{name: "a snapshot says that it has more of the log than it has", file: raftLogGo,
 		old: "\tcase idle && told && st.last() == j.applied:\n", new: "\tcase end > 0 || idle && told:\n"},
+	{name: "changes of members are forgotten at a restart", file: replayGo, old: "p.confs = append(p.confs, confEntry{p.applied, cc})", new: "_ = cc"},
+	{name: "a snapshot tells the members without the last change", file: raftLogGo, old: "proto.Marshal(st.conf(j.applied))", new: "proto.Marshal(st.confs[max(0, len(st.confs)-2)].state)"},
+	{name: "found: who is to go and leads keeps waiting for an heir that votes", file: confGo, old: "slices.ContainsFunc(c.voters, w.wants)\n", new: "true\n"},
 	{name: "found: entries that others have replaced stop a restart", file: replayGo,
 		old: "m.index <= p.applied && m.index > p.taken {\n", new: "m.index <= p.applied {\n"},
 }

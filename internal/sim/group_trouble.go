@@ -31,6 +31,10 @@ func (c *groups) trouble() {
 func (c *groups) harm() {
 	w := c.w
 	m := c.members[w.rng.IntN(len(c.members))]
+	if c.wish != nil && w.chance(5) {
+		c.resettle()
+		return
+	}
 	switch n := w.rng.IntN(26); {
 	case n >= 23:
 		c.contest(w.rng.IntN(c.cfg.Groups))

@@ -15,7 +15,9 @@ import (
 type GroupsConfig struct {
 	Members, Groups int
 	For             time.Duration
-	Trace           io.Writer
+	// Changes has members come and go. As nobody makes images yet, the log keeps everything in such a world.
+	Changes bool
+	Trace   io.Writer
 }
 
 // GroupStats is what has really happened in such a world.
@@ -24,7 +26,8 @@ type GroupStats struct {
 	Crashes, PowerCuts, Partitions, OneWay, Stalls         int
 	Lost, Doubled, Late, Leaders, Votes, Snapshots, Moves  int
 	Entries, Outages, Reads, Applied, CutTails, Transfered int
-	Contests, Amnesias                                     int
+	Contests, Amnesias, Joined, Left, Replaced             int
+	Images, ImagesOver, Fetched, Spared, Gone, Unknown     int
 }
 
 // A GroupReport is what came of it.
@@ -43,6 +46,9 @@ type groups struct {
 	w       *World
 	cfg     GroupsConfig
 	members []*member
+	first   []uint64           // those with whom the groups began
+	wish    []uint64           // who the members shall be; nil: they do not change
+	edition int                // of the wish
 	cut     map[[2]uint64]bool // packets from one to the other are lost
 	ledger  *ledger
 	stats   GroupStats
@@ -64,6 +70,9 @@ type member struct {
 	stall   time.Duration // until when its disk hangs
 	doom    int           // disk operations until its power goes; 0: it does not
 	pace    float64       // of its clock
+	told    []uint64      // who the members shall be, as far as it has heard
+	edition int           // of that
+	gone    bool          // for good
 }
 
 // A memberLife is one process.
@@ -72,6 +81,7 @@ type memberLife struct {
 	log    *filejournal.Log
 	host   *cluster.Host
 	wake   chan struct{}
+	images chan struct{}
 	owners []*groupOwner
 	tasks  []*task
 }
@@ -84,9 +94,15 @@ func RunGroups(seed uint64, cfg GroupsConfig) GroupReport {
 	w.log.trace = cfg.Trace
 	c := &groups{w: w, cfg: cfg, cut: map[[2]uint64]bool{}}
 	c.ledger = newLedger(c)
-	for i := range cfg.Members {
-		m := &member{c: c, id: uint64(i + 1), name: fmt.Sprint("m", i+1), disk: vfs.NewMem(), pace: 0.85 + 0.3*w.rng.Float64()}
-		c.members = append(c.members, m)
+	for range cfg.Members {
+		c.first = append(c.first, c.addMember().id)
+	}
+	if cfg.Changes {
+		c.wish = c.first
+		c.bury()
+	}
+	for _, m := range c.members {
+		m.told = c.wish
 		m.boot()
 	}
 	c.trouble()
@@ -101,6 +117,7 @@ func (c *groups) finale() {
 	clear(c.cut)
 	for _, m := range c.members {
 		m.slow, m.stall, m.doom = false, 0, 0
+		m.hear(c.wish, c.edition)
 	}
 	c.w.note("world", "peace")
 	start := make([]int, c.cfg.Groups)
@@ -120,7 +137,7 @@ func (c *groups) finale() {
 	}
 	c.ledger.closed = true
 	ok = c.w.settle(60*time.Second, func() bool {
-		for _, m := range c.members {
+		for _, m := range c.lasting() {
 			for g := range start {
 				if m.life == nil || len(m.life.owners) <= g || m.life.owners[g].state.count != len(c.ledger.order[g]) {
 					return false
@@ -131,6 +148,9 @@ func (c *groups) finale() {
 	})
 	if !ok {
 		c.w.wrong("P7: when all trouble is over, members do not come to hold the same: %s", c.counts())
+	}
+	if c.wish != nil && !c.w.settle(60*time.Second, c.settled) {
+		c.w.wrong("P7: when all trouble is over, the members do not come to be those that were wished, %v: %s", c.wish, c.confs())
 	}
 }
 
@@ -149,13 +169,27 @@ func (c *groups) counts() (s string) {
 	return s
 }
 
+// confs are the members of all groups, as those see them that are wished.
+func (c *groups) confs() (s string) {
+	for _, m := range c.lasting() {
+		s += m.name + ":"
+		if m.life != nil && m.life.host != nil {
+			for _, g := range m.life.host.Status() {
+				s += fmt.Sprintf(" %v%v%v", g.Voters, g.Outgoing, g.Learners)
+			}
+		}
+		s += "  "
+	}
+	return s
+}
+
 // boot starts a process.
 func (m *member) boot() {
-	if m.life != nil || m.c.w.failure != "" {
+	if m.life != nil || m.gone || m.c.w.failure != "" {
 		return
 	}
 	m.lives++
-	l := &memberLife{m: m, wake: make(chan struct{}, 1)}
+	l := &memberLife{m: m, wake: make(chan struct{}, 1), images: make(chan struct{}, 1)}
 	m.life = l
 	m.disk.Fault = l.fault
 	m.c.w.note(m.name, "life %d begins", m.lives)
@@ -181,18 +215,16 @@ func (l *memberLife) start() (err error) {
 	}
 	l.host, err = cluster.New(cluster.Config{
 		ID: m.id, Groups: c.cfg.Groups, CacheBytes: 4 << 10, TrailBytes: 6 << 10, UncommittedBytes: 64 << 10,
-		Wake: func() { l.signal() }, Logf: logf, Send: func(to uint64, packet []byte) { l.send(to, packet) },
+		Wake: func() { signal(l.wake) }, Logf: logf, Send: func(to uint64, packet []byte) { l.send(to, packet) },
+		KeepBytes: 24 << 10, ImageRate: 4 << 10, WakeImages: func() { signal(l.images) }, SendImage: func(to uint64, frame []byte) { l.sendImage(to, frame) },
 	})
 	if err != nil {
 		return err
 	}
-	var voters []uint64
-	for _, o := range c.members {
-		voters = append(voters, o.id)
-	}
+	l.host.Wish(cluster.Wish{Members: m.told})
 	for g := range c.cfg.Groups {
 		o := &groupOwner{l: l, group: g, wake: make(chan struct{}, 1)}
-		if err := o.open(voters); err != nil {
+		if err := o.open(c.first); err != nil {
 			return err
 		}
 		l.owners = append(l.owners, o)
@@ -210,12 +242,18 @@ func (l *memberLife) start() (err error) {
 			}
 		}
 	})
+	l.Go(func() {
+		for {
+			c.w.await(l.images, -1)
+			l.host.Images().Turn()
+		}
+	})
 	return nil
 }
 
-func (l *memberLife) signal() {
+func signal(c chan struct{}) {
 	select {
-	case l.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -226,6 +264,7 @@ func (l *memberLife) tick() {
 	w.after(time.Duration(float64(10*time.Millisecond)*l.m.pace), func() {
 		if l.m.life == l {
 			l.host.Tick()
+			l.host.Images().Tick()
 			l.tick()
 		}
 	})
@@ -233,9 +272,21 @@ func (l *memberLife) tick() {
 
 // send loses, delays and doubles.
 func (l *memberLife) send(to uint64, packet []byte) {
+	l.m.c.ledger.hear(l.m, to, packet)
+	l.carry(to, packet, func(h *cluster.Host, b []byte) { h.Deliver(l.m.id, b) })
+}
+
+// sendImage does the same, and changes a bit now and then.
+func (l *memberLife) sendImage(to uint64, frame []byte) {
+	if w := l.m.c.w; !l.m.c.peace && w.chance(60) {
+		frame[w.rng.IntN(len(frame))] ^= 1 << w.rng.IntN(8)
+	}
+	l.carry(to, frame, func(h *cluster.Host, b []byte) { h.Images().Deliver(l.m.id, b) })
+}
+
+func (l *memberLife) carry(to uint64, packet []byte, take func(*cluster.Host, []byte)) {
 	m, c := l.m, l.m.c
 	w := c.w
-	c.ledger.hear(m, to, packet)
 	if c.cut[[2]uint64{m.id, to}] || !c.peace && w.chance(50) {
 		c.stats.Lost++
 		return
@@ -247,7 +298,7 @@ func (l *memberLife) send(to uint64, packet []byte) {
 	}
 	deliver := func() {
 		if target := c.members[to-1].life; target != nil && target.host != nil {
-			target.host.Deliver(m.id, append([]byte(nil), packet...))
+			take(target.host, append([]byte(nil), packet...))
 		}
 	}
 	w.after(delay, deliver)

@@ -22,6 +22,7 @@ func groupWorld(t *testing.T, seed uint64) GroupReport {
 	if seed%3 == 0 {
 		cfg.Members = 5
 	}
+	cfg.Changes = seed%2 == 0
 	if name := *traceFlag; name != "" && *groupSeedFlag != 0 {
 		f, err := os.Create(name)
 		if err != nil {
