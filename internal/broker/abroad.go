@@ -11,8 +11,8 @@ import (
 // A part of a journey whose destination another node leads is published there first and taken away here then, as between two storages: when
 // one of the nodes is lost in between, messages may be in both queues, and none is in neither.
 
-// An abroad is a part of a journey that is at another node.
-type abroad struct{ j *journey }
+// emigrants are a part of a journey that is at another node.
+type emigrants struct{ j *journey }
 
 // sendAbroad sends the part under way to the node that leads its destination. It is false where this node does.
 func (sh *shard) sendAbroad(j *journey) bool {
@@ -26,7 +26,7 @@ func (sh *shard) sendAbroad(j *journey) bool {
 	}
 	m := appendTextOf([]byte{askSettle}, to)
 	m = append(appendUvarint(m, uint64(len(j.part))), j.batch.Data...)
-	if c := f.caller(node); c == nil || !c.ask(abroad{j}, m) {
+	if c := f.caller(node); c == nil || !c.ask(emigrants{j}, m) {
 		j.failure = errNoQuorum
 		sh.sendHome(j)
 	}
@@ -34,7 +34,7 @@ func (sh *shard) sendAbroad(j *journey) bool {
 }
 
 // answer is told which of the messages have been stored there, by their numbers in the part; with nil that nobody knows.
-func (a abroad) answer(_ uint64, b []byte) {
+func (a emigrants) answer(_ uint64, b []byte) {
 	j := a.j
 	r := reader{b: b}
 	if b == nil {
