@@ -71,9 +71,12 @@ type answer struct {
 
 func failed(err *wire.Error) *answer { return &answer{Code: err.Code, Error: err.Message} }
 
+// failure is the answer where something was not kept. That this node does not lead any more is no reason to give up.
 func failure(err error) *answer {
 	if coded, ok := errors.AsType[*wire.Error](err); ok {
-		return failed(coded)
+		a := failed(coded)
+		a.Other = coded.Code == wire.CodeNoQuorum
+		return a
 	}
 	return failed(wire.Errorf(wire.CodeOverloaded, "%s", err.Error()))
 }
@@ -175,9 +178,6 @@ func (m *Manager) atLeader(ctx context.Context, q *message) *answer {
 
 // Put keeps a document, on whichever node that is done. The error is a *wire.Error.
 func (m *Manager) Put(name string, data []byte) error {
-	if m.leads() {
-		return m.opt.Put(name, data)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	if err := m.atLeader(ctx, &message{Op: askPut, Name: name, Data: data}).err(); err != nil {

@@ -84,6 +84,7 @@ func (m *Manager) Join(ctx context.Context, token string) error {
 	q := &message{Op: askJoin, Join: &joinRequest{
 		Secret: t.Secret, ID: IDText(m.self.id), Name: m.opt.Name, Address: address, Client: m.opt.Client, CSR: csr, Groups: m.opt.Groups, Version: m.opt.Version,
 	}}
+	var last error
 	for {
 		a, err := m.knock(ctx, t, q)
 		switch {
@@ -94,10 +95,13 @@ func (m *Manager) Join(ctx context.Context, token string) error {
 		case err == nil:
 			err = errors.New(a.Error)
 		}
-		m.opt.Logf("not joined yet: %v", err)
+		if last == nil || ctx.Err() == nil { // what the end of time breaks off says nothing about why
+			last = err
+			m.opt.Logf("not joined yet: %v", err)
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not joined: %w", err)
+			return fmt.Errorf("not joined: %w", last)
 		case <-time.After(m.opt.Every):
 		}
 	}
