@@ -228,7 +228,8 @@ func (m *Manager) work(ctx context.Context) {
 	m.tidy()
 }
 
-// announce tells the others what this node is, where they do not know that, or where nobody leads here: then it may have been taken out.
+// announce tells the others what this node is, where they do not know that, or where nobody leads here, or it is to go: then it may have
+// been taken out, which nobody may have told it.
 func (m *Manager) announce(ctx context.Context) {
 	address, err := m.address()
 	if err != nil {
@@ -238,7 +239,7 @@ func (m *Manager) announce(ctx context.Context) {
 	name := m.Name()
 	m.mu.Lock()
 	n := m.nodes[m.self.id]
-	right := n != nil && n.Name == name && n.Address == address && n.Client == m.opt.Client && m.replicas >= m.opt.Replicas
+	right := n != nil && !n.Leaving && n.Name == name && n.Address == address && n.Client == m.opt.Client && m.replicas >= m.opt.Replicas
 	m.mu.Unlock()
 	if right && m.opt.Leader() != 0 {
 		return
