@@ -33,6 +33,9 @@ type move struct {
 func (sh *shard) compact(st *store) {
 	c := st.compaction
 	if c == nil {
+		if st.taking != nil {
+			return // its new state is what a snapshot is to be made of
+		}
 		want, ok := st.journal.Compact()
 		if !ok {
 			return
@@ -108,6 +111,9 @@ type moved struct{ batch journal.Batch }
 func (sh *shard) applyMoved(st *store, m *moved) error {
 	for off := 0; off < len(m.batch.Data) && m.batch.Err == nil; {
 		_, next, err := st.apply(&m.batch, off)
+		if err == nil {
+			err = sh.alsoMoved(st, &m.batch, off)
+		}
 		if err != nil {
 			return err
 		}

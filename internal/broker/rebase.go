@@ -142,6 +142,9 @@ func (sh *shard) applyRebased(st *store, r *rebased) error {
 		if _, _, err := st.apply(&r.batch, at); err != nil {
 			return err
 		}
+		if err := sh.alsoMoved(st, &r.batch, at); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func notKept(cause error) *wire.Error {
 	switch {
 	case errors.Is(cause, journal.ErrNotLeading), errors.Is(cause, journal.ErrOverruled):
 		return errNotLeading
-	case errors.Is(cause, errLapsed):
+	case errors.Is(cause, errLapsed), errors.Is(cause, journal.ErrUnknown):
 		return wire.Errorf(wire.CodeUnknownOutcome, "the node that led the queue has ceased to lead it before it was known whether a majority has this; it may be kept or not")
 	}
 	return nil

@@ -22,6 +22,8 @@ type store struct {
 	gathered   []*gathering         // shard 0's, those that are whole
 	rebased    map[queue.Ref]uint64 // shard 0's: in which round a shared record was proposed anew
 	fetching   fetching
+	taking     *taking            // an image that is to take the state's place; nil: there is none
+	partial    *queue.State       // what came of one that came to nothing
 	replicas   journal.Replicated // the journal, where it may have replicas; nil: it has none
 	role       journal.Role
 	sent       []*journal.Batch // proposed and not back yet, of a journal with replicas
@@ -55,6 +57,7 @@ type member struct {
 	waits map[*queue.Consumer]struct{}     // receives that wait
 
 	blocked bool    // the session has enough to carry
+	hushed  bool    // the client's node is being shut down
 	later   []*work // receives that are answered when it has room again
 }
 
@@ -194,6 +197,9 @@ func (sh *shard) giveBack() {
 		if w.binding && w.s.binding.Add(-1) == 0 {
 			signal(w.s.writable)
 		}
+		if w.counted {
+			w.s.route.settled(sh.index)
+		}
 		if w.s != nil {
 			w.s.finished(w.cost)
 			sh.b.working.Add(-int64(w.requests))
@@ -293,6 +299,9 @@ func (sh *shard) rest(timer *time.Timer) {
 func (sh *shard) next() (next int64) {
 	for _, st := range sh.stores {
 		if st.follows() {
+			if t := st.taking; t != nil && t.retry > sh.now && (next == 0 || t.retry < next) {
+				next = t.retry
+			}
 			continue
 		}
 		t := st.state.Next()
@@ -367,6 +376,7 @@ func (sh *shard) turn() {
 			sh.account(st)
 			sh.signal()
 		}
+		sh.takeImage(st)
 		sh.compact(st)
 		sh.rebase(st)
 	}

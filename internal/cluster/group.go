@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gmq/gmq/internal/journal"
 	"go.etcd.io/raft/v3"
@@ -28,8 +29,14 @@ type group struct {
 	noop    uint64 // the first entry of the term in which this node led last, and that term
 	noopIn  uint64
 
-	confEntry uint64 // as leader: the last change of members that was appended
-	looked    uint64 // as leader: the last index when members were looked at last; 0: they were not
+	leads      atomic.Bool       // as leading, for others than the host
+	offered    map[uint64]uint64 // as leader: members that need an image, and the tick in which they have last been heard of
+	installing *image            // takes the place of the log
+	frozen     bool              // the owner has been told to change states
+	lingers    uint64            // the first entry behind an image that somebody has got lately
+	lingerTill uint64            // the tick
+	confEntry  uint64            // as leader: the last change of members that was appended
+	looked     uint64            // as leader: the last index when members were looked at last; 0: they were not
 
 	lacking uint64 // as leader: the first index that some member lacks; 0 where it is not known
 	told    uint64 // as follower: what a leader has said of that last
@@ -59,9 +66,10 @@ type write struct {
 	entries  []*raftpb.Entry
 	slots    []slot            // ref and mark are offsets in the batch
 	answers  []*raftpb.Message // to be said when it is kept
-	origin   bool              // it begins the group
-	answered bool              // the log has told its outcome
-	since    uint64            // the host's tick
+	origin   bool              // it begins the group, at this index
+	index    uint64
+	answered bool   // the log has told its outcome
+	since    uint64 // the host's tick
 }
 
 // propose is called by the shard's goroutine.
@@ -118,14 +126,14 @@ func (g *group) give(items ...item) {
 func (g *group) post(f func(*group)) { g.host.post(func() { f(g) }) }
 
 // begin has the origin kept, then the group start. What is appended behind it is the group's.
-func (g *group) begin(origin []byte, solo bool) {
-	w := &write{origin: true, batch: journal.Batch{Data: origin, Essential: true, Parts: []journal.Part{{Shard: g.number, End: len(origin), Mark: true}}}}
+func (g *group) begin(origin []byte, index uint64, solo bool) {
+	w := &write{origin: true, index: index, batch: journal.Batch{Data: origin, Essential: true, Parts: []journal.Part{{Shard: g.number, End: len(origin), Mark: true}}}}
 	w.batch.Owner = w
 	g.post(func(g *group) {
 		g.live = true
 		g.write(w)
 		g.solo = solo
-		g.start(originIndex, nil)
+		g.start(index, nil)
 	})
 }
 
@@ -276,8 +284,12 @@ func (g *group) changeRole(s *raft.SoftState) {
 	if g.leading && leading && s.Lead == g.leader {
 		return
 	}
-	g.leading, g.leader, g.lacking, g.looked = leading, s.Lead, 0, 0
-	if g.solo = g.solo && !leading; !leading && !g.solo {
+	g.leading, g.leader, g.lacking, g.looked, g.offered = leading, s.Lead, 0, 0, nil
+	g.leads.Store(leading)
+	if g.solo = g.solo && !leading; g.solo {
+		return
+	}
+	if !leading {
 		g.give(item{role: &journal.Role{Leader: s.Lead, Term: g.term}})
 	}
 }
@@ -286,6 +298,9 @@ func (g *group) changeRole(s *raft.SoftState) {
 func (g *group) append(m *raftpb.Message) {
 	w := &write{answers: m.GetResponses()}
 	hard := &g.storage.hard
+	if s := m.GetSnapshot(); s != nil { // its state is kept already
+		g.storage.replace(s.GetMetadata())
+	}
 	if m.Term != nil && (m.GetTerm() != hard.GetTerm() || m.GetVote() != hard.GetVote()) {
 		g.storage.mu.Lock()
 		hard.Term, hard.Vote = new(m.GetTerm()), new(m.GetVote())
@@ -408,7 +423,7 @@ func (g *group) keep(w *write) {
 	}
 	g.writes = g.writes[1:]
 	if w.origin {
-		g.give(item{index: originIndex, end: w.batch.Base + journal.Ref(len(w.batch.Data))})
+		g.give(item{index: w.index, end: w.batch.Base + journal.Ref(len(w.batch.Data))})
 	}
 	if len(w.entries) > 0 {
 		st := &g.storage
@@ -523,16 +538,39 @@ func (g *group) note() {
 		needed = g.told
 	} else {
 		g.raw.WithProgress(func(_ uint64, _ raft.ProgressType, pr tracker.Progress) {
-			if n := pr.Match + 1; needed == 0 || n < needed {
+			if n := g.lacks(pr.Match + 1); n > 0 && (needed == 0 || n < needed) {
 				needed = n
 			}
 		})
-		g.lacking = needed
 	}
 	st := &g.storage
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	if st.held > 0 {
+		needed = min(needed, st.held)
+	}
+	if g.host.now < g.lingerTill {
+		needed = min(needed, g.lingers)
+	}
+	if g.leading {
+		g.lacking = needed
+	}
+	for st.trailFrom <= st.last() && st.trailFrom > st.base && g.log.Since(st.at(st.trailFrom).mark) > g.host.cfg.TrailBytes {
+		st.trailed -= int64(st.at(st.trailFrom).size) + slotBytes // an idle group must not hold the log
+		st.trailFrom++
+	}
 	st.needed = min(needed, st.trailFrom)
+	first := max(st.needed, st.base+1)
+	if at := st.at(first); at != nil {
+		g.log.Hold(at.mark)
+	} else {
+		g.log.Hold(0)
+	}
+	// A backlog that only grows makes no garbage, and the index of its entries grows with it. Where a snapshot would let go of half of it,
+	// there is to be one.
+	if len(st.slots) > st.indexLimit && first-st.base > uint64(len(st.slots)/2) {
+		g.log.Want()
+	}
 }
 
 // relieve gives up the lead where the log has kept nothing for as long as a follower waits for a leader: a disk that hangs

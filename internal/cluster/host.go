@@ -39,10 +39,21 @@ type Config struct {
 	// TrailBytes is how much of the latest entries of all groups together the log keeps in any case, 64 MiB. What a member is
 	// known to lack it keeps besides.
 	TrailBytes int64
+	// IndexEntries is how many entries all groups together have in their index before snapshots are asked for that make it shorter, 1 Mi:
+	// they take about 48 bytes each.
+	IndexEntries int
 	// Send sends a packet to another node. It must not wait, and may lose it. The bytes are its own.
 	Send func(to uint64, packet []byte)
 	// Wake says that there is something for Turn. It is called from any goroutine, and must not wait.
 	Wake func()
+	// KeepBytes is how much of its log a leader keeps for members that lag or are away, 1 GiB. Who lacks more needs an image.
+	KeepBytes int64
+	// SendImage sends a frame of an image to another node, WakeImages says that there is something for Images.Turn, both as Send and Wake do. Without
+	// them there are no images, and the log is kept for as long as somebody lacks it.
+	SendImage  func(to uint64, frame []byte)
+	WakeImages func()
+	// ImageRate is how many bytes of images this node sends in a tick, 4 MiB.
+	ImageRate int64
 	// Logf is told what an operator should know; nil tells nobody.
 	Logf func(format string, args ...any)
 }
@@ -57,6 +68,11 @@ func (c Config) withDefaults() Config {
 	set(&c.UncommittedBytes, 32<<20)
 	set(&c.CacheBytes, 32<<20)
 	set(&c.TrailBytes, 64<<20)
+	if c.IndexEntries == 0 {
+		c.IndexEntries = 1 << 20
+	}
+	set(&c.KeepBytes, 1<<30)
+	set(&c.ImageRate, 4<<20)
 	if c.ElectionTicks == 0 {
 		c.ElectionTicks = 10
 	}
@@ -77,10 +93,11 @@ type Host struct {
 	out     map[uint64]*packet // what this turn sends, by node
 	targets []uint64           // the keys of out, in order
 	now     uint64             // ticks so far
+	leads   atomic.Int32
 	wish    Wish
 	status  atomic.Pointer[[]GroupStatus] // as of the last tick; anybody's
-	leads   atomic.Int32
 	failure atomic.Pointer[error]
+	images  *Images
 
 	mu     sync.Mutex
 	inputs inputs
@@ -109,10 +126,13 @@ func New(cfg Config) (*Host, error) {
 		return nil, errors.New("cluster: an election must take more ticks than a heartbeat")
 	}
 	h := &Host{cfg: cfg, out: map[uint64]*packet{}}
+	h.images = &Images{h: h, made: map[int]*making{}}
 	for i := range cfg.Groups {
 		g := &group{host: h, number: i}
 		g.storage.cacheLimit = max(cfg.CacheBytes/int64(cfg.Groups), 1)
 		g.storage.trailLimit = max(cfg.TrailBytes/int64(cfg.Groups), 1)
+		g.storage.indexLimit = max(cfg.IndexEntries/cfg.Groups, 1)
+		g.storage.images = cfg.SendImage != nil
 		h.groups = append(h.groups, g)
 	}
 	return h, nil
@@ -237,6 +257,7 @@ func (h *Host) Turn() {
 	for _, g := range h.groups {
 		g.admit()
 		g.ready()
+		g.halt()
 	}
 	h.countLeads()
 	h.flush()
@@ -247,9 +268,12 @@ func (h *Host) tick() {
 	for _, g := range h.groups {
 		if g.raw != nil {
 			g.retry()
-			g.raw.Tick()
+			if g.installing == nil {
+				g.raw.Tick()
+			}
 			g.note()
 			g.relieve()
+			g.expire()
 			g.reconcile()
 		}
 	}
@@ -267,7 +291,10 @@ func (h *Host) receive(p received) {
 		if needed > 0 && m.GetTerm() >= g.term {
 			g.told = needed
 		}
-		if !hint(m, g.term) {
+		switch {
+		case m.GetType() == raftpb.MsgSnap:
+			g.needs(m)
+		case !hint(m, g.term) && g.hears(m):
 			g.step(m)
 		}
 		return nil
@@ -286,6 +313,13 @@ func hint(m *raftpb.Message, term uint64) bool {
 // send adds a message to what this turn sends.
 func (h *Host) send(group int, m *raftpb.Message) {
 	to := m.GetTo()
+	if to == raft.None {
+		return // an answer to nobody: the leader asks again
+	}
+	if m.GetType() == raftpb.MsgSnap { // only an offer: the member asks for the image
+		h.groups[group].offer(to)
+		m.Index = new(m.GetSnapshot().GetMetadata().GetIndex())
+	}
 	p := h.out[to]
 	if p == nil {
 		p = newPacket()

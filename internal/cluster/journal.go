@@ -21,17 +21,25 @@ type Journal struct {
 	end        journal.Ref // the state has all before it: behind that entry
 	floor      journal.Ref // where the newest snapshot begins
 	founded    bool        // the group's beginning is behind end: entries follow
+
+	image      atomic.Pointer[image]           // to be taken; Images'
+	installing *image                          // the owner has put its state in the place of the old one; it is not kept yet
+	wished     atomic.Pointer[func(kept bool)] // somebody wants a snapshot
+	told       func(kept bool)                 // who wants the next one that is made
+	again      atomic.Bool                     // the snapshot of an image could not be kept
 }
 
 var _ journal.Replicated = (*Journal)(nil)
 
 // An item is what the host has for the shard: a batch, or a role, or that raft wants to know when it was taken.
 type item struct {
-	batch *journal.Batch
-	index uint64 // an entry ends, and where
-	end   journal.Ref
-	role  *journal.Role
-	acks  []*raftpb.Message
+	batch     *journal.Batch
+	index     uint64 // an entry ends, and where, if that is not 0
+	end       journal.Ref
+	image     *image // it takes the place of all before
+	installed bool   // the one that did is kept
+	role      *journal.Role
+	acks      []*raftpb.Message
 }
 
 // Replay implements journal.Journal. Where the log holds a group it takes part in it from here on.
@@ -85,7 +93,7 @@ func (j *Journal) Begin(voters []uint64) error {
 		j.role = j.alone()
 	}
 	m := mark{kind: markOrigin, term: originTerm, index: originIndex, data: conf}
-	j.g.begin(m.record(nil), solo)
+	j.g.begin(m.record(nil), originIndex, solo)
 	return nil
 }
 
@@ -135,7 +143,17 @@ func (j *Journal) Committed(into []*journal.Batch) []*journal.Batch {
 			if !j.founded { // from before the group began
 				j.passed(into[len(into)-1:])
 			}
-		case it.index > 0: // an entry ends, maybe one of which the owner sees nothing
+		case it.image != nil:
+			if returned {
+				j.g.putBack(items[n:])
+				items = items[:n]
+				j.wake()
+			} else {
+				j.changeStates(it.image)
+			}
+		case it.installed:
+			j.installing = nil
+		case it.end > 0: // an entry ends, maybe one of which the owner sees nothing
 			j.applied, j.end, j.founded = it.index, it.end, true
 		}
 		if n >= len(items) {
@@ -183,7 +201,12 @@ func (j *Journal) Retain(spans []journal.Span) { j.log.Retain(spans) }
 func (j *Journal) Release(spans []journal.Span) { j.log.Release(spans) }
 
 // Compact implements journal.Journal.
-func (j *Journal) Compact() (journal.Compaction, bool) { return j.log.Compact() }
+func (j *Journal) Compact() (journal.Compaction, bool) {
+	if c, ok := j.wish(); ok || j.installing != nil {
+		return c, ok
+	}
+	return j.log.Compact()
+}
 
 // Failed implements journal.Journal.
 func (j *Journal) Failed() error {
@@ -208,11 +231,18 @@ func (j *Journal) Snapshot() journal.Snapshot {
 			j.end = max(j.end, end) // all of it was returned
 		}
 		j.floor = max(j.floor, j.end)
-		return j.log.SnapshotAt(j.floor, nil)
+		return j.log.SnapshotAt(j.floor, nil, nil)
+	}
+	told := j.told
+	j.told = nil
+	if t := j.installing; t != nil {
+		h, pos := j.installHead()
+		j.floor, j.end = pos, pos
+		return j.log.SnapshotAt(pos, h.append(nil), func(kept bool) { j.kept(t, kept) })
 	}
 	h, pos := j.place()
 	j.floor = pos
-	return &snapshot{Snapshot: j.log.SnapshotAt(pos, h.append(nil)), storage: &j.g.storage, base: h.base}
+	return &snapshot{Snapshot: j.log.SnapshotAt(pos, h.append(nil), told), storage: &j.g.storage, base: h.base}
 }
 
 // place is where a snapshot of the state as it is begins, and what goes in front of it.
@@ -223,9 +253,13 @@ func (j *Journal) place() (h head, pos journal.Ref) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	h = head{applied: j.applied, commit: j.applied, term: st.hard.GetTerm(), vote: st.hard.GetVote()}
-	h.conf, _ = proto.Marshal(st.conf(j.applied)) // of our own making: it cannot fail
+	h.conf = marshalConf(st.conf(j.applied))
 	h.base, pos = j.applied, j.end
-	switch first := max(st.needed, st.base+1); {
+	needed := st.needed
+	if st.held > 0 {
+		needed = min(needed, st.held)
+	}
+	switch first := max(needed, st.base+1); {
 	case first <= j.applied:
 		h.base, pos = first-1, st.at(first).mark
 	case idle && told && st.last() == j.applied:
@@ -237,6 +271,11 @@ func (j *Journal) place() (h head, pos journal.Ref) {
 		h.baseTerm = st.at(h.base).term
 	}
 	return h, pos
+}
+
+func marshalConf(cs *raftpb.ConfState) []byte {
+	b, _ := proto.Marshal(cs) // of our own making: it cannot fail
+	return b
 }
 
 // A snapshot is one that also lets go of the entries that it makes superfluous.

@@ -25,6 +25,9 @@ type storage struct {
 	hard       raftpb.HardState // as it was written last
 	confs      []confAt         // the members, as of entries that were applied; oldest first
 	needed     uint64           // the first index that another member lacks
+	held       uint64           // the first index that an image on its way will need; 0: none is
+	images     bool             // members can have images; does not change
+	appended   int64            // bytes of entries, ever
 	cached     int64            // bytes of entries' data in slots
 	cacheLimit int64
 	evicted    uint64 // entries up to here have no data in slots, but for conf changes
@@ -32,6 +35,8 @@ type storage struct {
 	// The latest entries that are kept for whoever comes late, and their bytes, which are to be no more than trailLimit.
 	trailFrom           uint64
 	trailed, trailLimit int64
+
+	indexLimit int // how many entries are worth a snapshot
 }
 
 // A slot is one entry.
@@ -69,6 +74,7 @@ func (s *storage) append(e *raftpb.Entry, at slot) {
 	s.slots = append(s.slots[:keep], at)
 	s.evicted = min(s.evicted, e.GetIndex()-1)
 	s.cached += int64(len(e.GetData()))
+	s.appended += int64(at.size) + slotBytes
 	s.trailFrom = min(max(s.trailFrom, s.base+1), e.GetIndex())
 	for s.trailed += int64(at.size) + slotBytes; s.trailed > s.trailLimit && s.trailFrom < s.last(); s.trailFrom++ {
 		s.trailed -= int64(s.at(s.trailFrom).size) + slotBytes
@@ -197,8 +203,12 @@ func (s *storage) FirstIndex() (uint64, error) {
 	return s.base + 1, nil
 }
 
-// Snapshot implements raft.Storage. A member that lacks what the log no longer has needs an image, which nobody makes yet; so
-// the log keeps what members lack (Journal.Snapshot).
+// Snapshot implements raft.Storage. What raft sends of it is an offer; a member that lacks what the log no longer has asks for an image, which is of a later index.
 func (s *storage) Snapshot() (*raftpb.Snapshot, error) {
-	return nil, raft.ErrSnapshotTemporarilyUnavailable
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.images || s.base == 0 {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(s.base), Term: new(s.baseTerm), ConfState: s.members()}}, nil
 }

@@ -28,12 +28,20 @@ func (l *scriptLog) Append(b *journal.Batch) { l.appended = append(l.appended, b
 func (l *scriptLog) Settle()                 {}
 func (l *scriptLog) Whole()                  {}
 func (l *scriptLog) Scarce() bool            { return false }
+func (l *scriptLog) Hold(journal.Ref)        {}
+func (l *scriptLog) Want()                   {}
 func (l *scriptLog) Unsure() bool            { return false }
 func (l *scriptLog) Failed() error           { return nil }
 
 func (l *scriptLog) End() (journal.Ref, bool) { return l.end, len(l.told) == 0 }
 
-func (l *scriptLog) SnapshotAt(at journal.Ref, head []byte) journal.Snapshot {
+func (l *scriptLog) Since(journal.Ref) int64                 { return 0 }
+func (l *scriptLog) Behind()                                 {}
+func (l *scriptLog) Newest() (journal.Stored, error)         { return journal.Stored{}, journal.ErrDiskFull }
+func (l *scriptLog) Pin() (func() bool, func())              { return func() bool { return true }, func() {} }
+func (l *scriptLog) Records([]journal.Ref) ([][]byte, error) { return nil, journal.ErrDiskFull }
+
+func (l *scriptLog) SnapshotAt(at journal.Ref, head []byte, _ func(bool)) journal.Snapshot {
 	l.snapAt, l.snapHead = at, head
 	return nil
 }

@@ -124,6 +124,9 @@ type Replicated interface {
 	// Role is the one under which the batches that Committed has returned last were committed. It leads only when
 	// everything of earlier leaders has been returned.
 	Role() Role
+	// Image is what is to take the place of the owner's state, nil where nothing is. The owner goes on as before meanwhile, but begins no
+	// snapshot of the old state and proposes nothing that is Local but the image's records.
+	Image() Image
 }
 
 // A Part is the records of one shard in a batch: from the end of the part before up to Data[End].

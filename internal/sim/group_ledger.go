@@ -69,6 +69,8 @@ func (k *ledger) told(o *groupOwner, id uint64, err error) {
 	case journal.ErrNotLeading:
 		k.c.stats.Refused++
 		k.refuse(o, id)
+	case journal.ErrUnknown:
+		k.c.stats.Unknown++
 	default:
 		k.c.w.wrong("batch %d: %v", id, err)
 	}

@@ -23,6 +23,12 @@ type groupOwner struct {
 	state groupState
 	next  time.Duration // it proposes next
 	sent  map[*journal.Batch]uint64
+
+	moving  int // batches that move things, on their way
+	moves   map[*journal.Batch]bool
+	taking  *groupTaking // an image on its way; nil: none is
+	partial *groupTaking // one that came to nothing
+	fetches map[*journal.Batch]*groupTaking
 }
 
 type groupState struct {
@@ -41,6 +47,7 @@ const (
 
 func (o *groupOwner) open(voters []uint64) error {
 	o.state.things, o.sent = map[uint64]journal.Span{}, map[*journal.Batch]uint64{}
+	o.moves, o.fetches = map[*journal.Batch]bool{}, map[*journal.Batch]*groupTaking{}
 	o.j = o.l.host.Journal(o.group, func() {
 		select {
 		case o.wake <- struct{}{}:
@@ -59,7 +66,11 @@ func (o *groupOwner) open(voters []uint64) error {
 	}
 	o.l.m.c.w.note(o.l.m.name, "group %d replayed: %d batches, %d things", o.group, o.state.count, len(o.state.things))
 	if o.state.count == 0 {
-		if err := o.j.Begin(voters); err != nil && o.l.m.lives == 1 {
+		begin := func() error { return o.j.Begin(voters) }
+		if !slices.Contains(voters, o.l.m.id) { // it comes to what others have
+			begin = o.j.Await
+		}
+		if err := begin(); err != nil {
 			return err
 		}
 	}
@@ -108,6 +119,7 @@ func (o *groupOwner) run() {
 		}
 		for again := true; again; {
 			again = o.collect()
+			again = o.takeImage() || again
 			again = o.compact() || again
 		}
 		if o.j.Role().Leading && w.now >= o.next && !o.l.m.c.ledger.closed {
@@ -129,6 +141,14 @@ func (o *groupOwner) collect() bool {
 		}
 	}
 	for _, b := range batches {
+		if t := o.fetches[b]; t != nil {
+			delete(o.fetches, b)
+			o.keep(t, b)
+		}
+		if o.moves[b] {
+			delete(o.moves, b)
+			o.moving--
+		}
 		if id, mine := o.sent[b]; mine {
 			delete(o.sent, b)
 			o.l.m.c.ledger.told(o, id, b.Err)
@@ -197,6 +217,9 @@ func (o *groupOwner) propose() {
 
 // compact does what the journal wishes for.
 func (o *groupOwner) compact() bool {
+	if o.taking != nil {
+		return false
+	}
 	wish, ok := o.j.Compact()
 	if !ok {
 		return false
@@ -224,6 +247,8 @@ func (o *groupOwner) compact() bool {
 		}
 	}
 	if len(b.Data) > 0 {
+		o.moving++
+		o.moves[b] = true
 		o.j.Propose(b)
 	}
 	return true
@@ -240,11 +265,19 @@ func (s *groupState) encode() []byte {
 	return data
 }
 
-func (o *groupOwner) load(data []byte) error {
-	o.state.count = int(binary.LittleEndian.Uint64(data))
-	o.state.sum = binary.LittleEndian.Uint64(data[8:])
+func (o *groupOwner) load(data []byte) error { return o.state.decode(data) }
+
+func (s *groupState) decode(data []byte) error {
+	if len(data) < 16 || (len(data)-16)%20 != 0 {
+		return errors.New("a state is cut short")
+	}
+	s.count = int(binary.LittleEndian.Uint64(data))
+	s.sum = binary.LittleEndian.Uint64(data[8:])
 	for data = data[16:]; len(data) > 0; data = data[20:] {
-		o.state.things[binary.LittleEndian.Uint64(data)] = journal.Span{Ref: journal.Ref(binary.LittleEndian.Uint64(data[8:])), Size: binary.LittleEndian.Uint32(data[16:])}
+		s.things[binary.LittleEndian.Uint64(data)] = journal.Span{Ref: journal.Ref(binary.LittleEndian.Uint64(data[8:])), Size: binary.LittleEndian.Uint32(data[16:])}
 	}
 	return nil
 }
+
+// thingOf is the thing that a record is about.
+func thingOf(payload []byte) uint64 { return binary.LittleEndian.Uint64(payload[1:]) }

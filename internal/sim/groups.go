@@ -27,6 +27,7 @@ type GroupStats struct {
 	Lost, Doubled, Late, Leaders, Votes, Snapshots, Moves  int
 	Entries, Outages, Reads, Applied, CutTails, Transfered int
 	Contests, Amnesias, Joined, Left, Replaced             int
+	Images, ImagesOver, Fetched, Spared, Gone, Unknown     int
 }
 
 // A GroupReport is what came of it.
@@ -80,6 +81,7 @@ type memberLife struct {
 	log    *filejournal.Log
 	host   *cluster.Host
 	wake   chan struct{}
+	images chan struct{}
 	owners []*groupOwner
 	tasks  []*task
 }
@@ -181,21 +183,13 @@ func (c *groups) confs() (s string) {
 	return s
 }
 
-// trail is how much of the log is kept in any case.
-func (c *groups) trail() int64 {
-	if c.cfg.Changes {
-		return 1 << 40
-	}
-	return 6 << 10
-}
-
 // boot starts a process.
 func (m *member) boot() {
 	if m.life != nil || m.gone || m.c.w.failure != "" {
 		return
 	}
 	m.lives++
-	l := &memberLife{m: m, wake: make(chan struct{}, 1)}
+	l := &memberLife{m: m, wake: make(chan struct{}, 1), images: make(chan struct{}, 1)}
 	m.life = l
 	m.disk.Fault = l.fault
 	m.c.w.note(m.name, "life %d begins", m.lives)
@@ -220,8 +214,9 @@ func (l *memberLife) start() (err error) {
 		c.stats.CutTails++
 	}
 	l.host, err = cluster.New(cluster.Config{
-		ID: m.id, Groups: c.cfg.Groups, CacheBytes: 4 << 10, TrailBytes: c.trail(), UncommittedBytes: 64 << 10,
-		Wake: func() { l.signal() }, Logf: logf, Send: func(to uint64, packet []byte) { l.send(to, packet) },
+		ID: m.id, Groups: c.cfg.Groups, CacheBytes: 4 << 10, TrailBytes: 6 << 10, UncommittedBytes: 64 << 10,
+		Wake: func() { signal(l.wake) }, Logf: logf, Send: func(to uint64, packet []byte) { l.send(to, packet) },
+		KeepBytes: 24 << 10, ImageRate: 4 << 10, WakeImages: func() { signal(l.images) }, SendImage: func(to uint64, frame []byte) { l.sendImage(to, frame) },
 	})
 	if err != nil {
 		return err
@@ -247,12 +242,18 @@ func (l *memberLife) start() (err error) {
 			}
 		}
 	})
+	l.Go(func() {
+		for {
+			c.w.await(l.images, -1)
+			l.host.Images().Turn()
+		}
+	})
 	return nil
 }
 
-func (l *memberLife) signal() {
+func signal(c chan struct{}) {
 	select {
-	case l.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -263,6 +264,7 @@ func (l *memberLife) tick() {
 	w.after(time.Duration(float64(10*time.Millisecond)*l.m.pace), func() {
 		if l.m.life == l {
 			l.host.Tick()
+			l.host.Images().Tick()
 			l.tick()
 		}
 	})
@@ -270,9 +272,21 @@ func (l *memberLife) tick() {
 
 // send loses, delays and doubles.
 func (l *memberLife) send(to uint64, packet []byte) {
+	l.m.c.ledger.hear(l.m, to, packet)
+	l.carry(to, packet, func(h *cluster.Host, b []byte) { h.Deliver(l.m.id, b) })
+}
+
+// sendImage does the same, and changes a bit now and then.
+func (l *memberLife) sendImage(to uint64, frame []byte) {
+	if w := l.m.c.w; !l.m.c.peace && w.chance(60) {
+		frame[w.rng.IntN(len(frame))] ^= 1 << w.rng.IntN(8)
+	}
+	l.carry(to, frame, func(h *cluster.Host, b []byte) { h.Images().Deliver(l.m.id, b) })
+}
+
+func (l *memberLife) carry(to uint64, packet []byte, take func(*cluster.Host, []byte)) {
 	m, c := l.m, l.m.c
 	w := c.w
-	c.ledger.hear(m, to, packet)
 	if c.cut[[2]uint64{m.id, to}] || !c.peace && w.chance(50) {
 		c.stats.Lost++
 		return
@@ -284,7 +298,7 @@ func (l *memberLife) send(to uint64, packet []byte) {
 	}
 	deliver := func() {
 		if target := c.members[to-1].life; target != nil && target.host != nil {
-			target.host.Deliver(m.id, append([]byte(nil), packet...))
+			take(target.host, append([]byte(nil), packet...))
 		}
 	}
 	w.after(delay, deliver)

@@ -159,7 +159,8 @@ func (l *Log) reclaimDead() error {
 	dead := l.segs.sorted(func(s *segment) bool {
 		return s.sealed.Load() && s.live.Load() == 0 && s.number < needed
 	})
-	dead = slices.DeleteFunc(l.releasedForGood(dead), func(s *segment) bool { return s.number >= held })
+	pinned := l.pinned()
+	dead = slices.DeleteFunc(l.releasedForGood(dead), func(s *segment) bool { return s.number >= held || s.number < pinned })
 	if len(dead) == 0 {
 		return nil
 	}
@@ -255,7 +256,7 @@ func (l *Log) makeWish() {
 	if l.owing.Load() > 0 && !l.scarce.Load() {
 		return
 	}
-	_, used, live := l.segs.sums()
+	used, live := l.segs.before(l.trail())
 	budget := int64(sparseBytes)
 	if due := l.activity.Load() >= l.enough() && used > 2*live+l.opt.CompactSlack; !due {
 		if !l.scarce.Load() {

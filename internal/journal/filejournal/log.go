@@ -133,7 +133,8 @@ type Log struct {
 	holding    bool   // a backup is being made (backup.go)
 	held       uint32 // segments from here on are not given back meanwhile
 	replicas   []*Replica
-	giving     bool // the keeper gives back what it may
+	giving     bool              // the keeper gives back what it may
+	pins       map[*pin]struct{} // for images (image.go)
 
 	loops []chan struct{} // closed when the committer, the keeper and the snapshotter have ended
 }
@@ -230,7 +231,7 @@ func (l *Log) Close() error {
 		errs = append(errs, s.closeFile())
 	}
 	for _, r := range l.replicas {
-		errs = append(errs, r.reader.closeFile())
+		errs = append(errs, r.reader.closeFile(), r.images.closeFile())
 	}
 	return errors.Join(append(errs, l.lock.Close())...)
 }

@@ -134,7 +134,7 @@ func TestReplicaLagsBehind(t *testing.T) {
 		for at.Segment() < 3 {
 			at = g.append([]byte("m"), make([]byte, 4000))
 		}
-		s := g.r.SnapshotAt(at, []byte("head"))
+		s := g.r.SnapshotAt(at, []byte("head"), nil)
 		s.Write([]byte("state"))
 		s.Commit()
 		g.append([]byte("drop"), []byte("the old one"))

@@ -46,7 +46,8 @@ type Shard struct {
 	touched bool        // the committer's
 	owes    atomic.Bool // the keeper has asked for a snapshot that is not there yet
 	wish    atomic.Pointer[wish]
-	latest  *snapWriter // the newest whole snapshot that was handed over; guarded by Log.mu
+	newest  atomic.Pointer[string] // the name of its snapshot file; nil: there is none. The snapshotter's to set
+	latest  *snapWriter            // the newest whole snapshot that was handed over; guarded by Log.mu
 
 	// What follows is Open's, then the snapshotter's.
 	snapPos  wal.Pos

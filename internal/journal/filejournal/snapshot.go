@@ -151,6 +151,8 @@ func (l *Log) findSnapshots() error {
 			return err
 		}
 		s.snapSize = max(size-snapHeader-4, 0)
+		file := s.snapFile
+		s.newest.Store(&file)
 	}
 	l.moveNeeded()
 	return nil
