@@ -53,8 +53,10 @@ func (t *Token) verify(st tls.ConnectionState, now time.Time) error {
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: (&authority{cert: c}).pool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 		return err
 	}
-	return errors.New("who answers there is not of the cluster that the join token is of")
+	return errOther
 }
+
+var errOther = errors.New("who answers there is not of the cluster that the join token is of")
 
 // Join makes this node a member of the cluster that the token is of. Where it is a member already nothing is done. It goes on trying while the
 // cluster cannot let it in just now, until ctx ends. An empty data directory is the caller's business.
@@ -94,6 +96,8 @@ func (m *Manager) Join(ctx context.Context, token string) error {
 			return fmt.Errorf("the cluster does not let this node in: %s", a.Error)
 		case err == nil:
 			err = errors.New(a.Error)
+		case errors.Is(err, errOther):
+			return err
 		}
 		if last == nil || ctx.Err() == nil { // what the end of time breaks off says nothing about why
 			last = err

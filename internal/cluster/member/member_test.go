@@ -206,7 +206,7 @@ func TestJoinTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer m.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
 		return m.Join(ctx, token)
 	}
