@@ -150,7 +150,7 @@ func (m *Manager) atLeader(ctx context.Context, q *message) *answer {
 		if node == 0 {
 			node = hint
 		}
-		if node == m.self.id {
+		if node == m.id {
 			if a := m.carryOut(ctx, node, q); !a.Other {
 				return a
 			}
@@ -197,7 +197,7 @@ func (m *Manager) carryOut(ctx context.Context, from uint64, q *message) *answer
 		}
 		m.hear(from, q.Self)
 	}
-	if leader := m.opt.Leader(); leader != m.self.id {
+	if leader := m.opt.Leader(); leader != m.id {
 		a := &answer{Other: true}
 		if leader != 0 {
 			a.Leader = IDText(leader)
@@ -230,7 +230,7 @@ func (m *Manager) everybody(ctx context.Context, q *message) map[uint64]*answer 
 	all := map[uint64]*answer{}
 	var wg sync.WaitGroup
 	for _, n := range m.Nodes() {
-		if n.ID == m.self.id {
+		if n.ID == m.id {
 			continue
 		}
 		wg.Go(func() {
@@ -252,7 +252,7 @@ func (m *Manager) statuses(ctx context.Context) map[uint64]*answer {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	all := m.everybody(ctx, &message{Op: askStatus})
-	all[m.self.id] = m.carryOut(ctx, m.self.id, &message{Op: askStatus})
+	all[m.id] = m.carryOut(ctx, m.id, &message{Op: askStatus})
 	return all
 }
 

@@ -64,6 +64,9 @@ func (m *Manager) Join(ctx context.Context, token string) error {
 	if m.Member() {
 		return nil
 	}
+	if m.opt.Unfit != "" {
+		return fmt.Errorf("this node can be part of no cluster: %s", m.opt.Unfit)
+	}
 	t, err := ParseToken(token)
 	if err != nil {
 		return err
@@ -84,7 +87,7 @@ func (m *Manager) Join(ctx context.Context, token string) error {
 		return err
 	}
 	q := &message{Op: askJoin, Join: &joinRequest{
-		Secret: t.Secret, ID: IDText(m.self.id), Name: m.opt.Name, Address: address, Client: m.opt.Client, CSR: csr, Groups: m.opt.Groups, Version: m.opt.Version,
+		Secret: t.Secret, ID: IDText(m.id), Name: m.opt.Name, Address: address, Client: m.opt.Client, CSR: csr, Groups: m.opt.Groups, Version: m.opt.Version,
 	}}
 	var last error
 	for {
@@ -152,7 +155,9 @@ func (m *Manager) joined(t *Token, key *ecdsa.PrivateKey, j *joinAnswer) error {
 	}
 	m.changed = true
 	m.mu.Unlock()
-	return m.save(func(i *identity) { i.name, i.member, i.ca, i.cert, i.key = j.Name, true, ca, j.Cert, key })
+	return m.save(func(i *identity) {
+		i.name, i.member, i.joined, i.ca, i.cert, i.key = j.Name, true, true, ca, j.Cert, key
+	})
 }
 
 // welcomeJoin lets somebody in who has a token, or says why not. Whoever leads decides.
