@@ -80,7 +80,7 @@ func (m *Manager) found() error {
 	if err != nil {
 		return err
 	}
-	return m.putNode(Node{ID: m.id, Name: m.Name(), Address: address, Client: m.opt.Client, Joined: m.opt.Now().UTC()}, func(*Node) {})
+	return m.putNode(Node{ID: m.id, Name: m.Name(), Address: address, Client: m.clients(), Joined: m.opt.Now().UTC()}, func(*Node) {})
 }
 
 // forget takes back what is left of a cluster that this node was of once, or that was never finished.
@@ -264,12 +264,12 @@ func (m *Manager) announce(ctx context.Context) {
 	name := m.Name()
 	m.mu.Lock()
 	n := m.nodes[m.id]
-	right := n != nil && !n.Leaving && n.Name == name && n.Address == address && n.Client == m.opt.Client && m.replicas >= m.opt.Replicas
+	right := n != nil && !n.Leaving && n.Name == name && n.Address == address && n.Client == m.client && m.replicas >= m.opt.Replicas
 	m.mu.Unlock()
 	if right && m.opt.Leader() != 0 {
 		return
 	}
-	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.id), Name: name, Address: address, Client: m.opt.Client, Replicas: m.opt.Replicas}}
+	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.id), Name: name, Address: address, Client: m.clients(), Replicas: m.opt.Replicas}}
 	if m.leads() {
 		if err := m.carryOut(ctx, m.id, q).err(); err != nil {
 			m.opt.Logf("what this node is now is not kept: %v", err)

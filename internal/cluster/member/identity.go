@@ -24,6 +24,7 @@ type identity struct {
 	name     string
 	member   bool // of a cluster, maybe one of which it is the only node
 	joined   bool // that others had begun
+	joining  bool // it wants to: what is in the data directory is nobody's yet
 	removed  bool // it was taken out
 	replicas int
 	ca       *x509.Certificate
@@ -38,6 +39,7 @@ type identityFile struct {
 	Name     string         `json:"name,omitempty"`
 	Member   bool           `json:"member,omitempty"`
 	Joined   bool           `json:"joined,omitempty"`
+	Joining  bool           `json:"joining,omitempty"`
 	Removed  bool           `json:"removed,omitempty"`
 	Replicas int            `json:"replicas,omitempty"`
 	CA       []byte         `json:"ca,omitempty"`
@@ -100,7 +102,7 @@ func parseIdentity(data []byte) (*identity, error) {
 	if d.Version != documentVersion {
 		return nil, fmt.Errorf("it has version %d, and this program knows %d", d.Version, documentVersion)
 	}
-	i := &identity{name: d.Name, member: d.Member, joined: d.Joined, removed: d.Removed, replicas: d.Replicas, cert: d.Cert}
+	i := &identity{name: d.Name, member: d.Member, joined: d.Joined, joining: d.Joining, removed: d.Removed, replicas: d.Replicas, cert: d.Cert}
 	var err error
 	if i.id, err = parseID(d.ID); err != nil {
 		return nil, err
@@ -133,7 +135,7 @@ func parseIdentity(data []byte) (*identity, error) {
 
 // write keeps it, so that it is there whole after a power cut, as it was or as it is now.
 func (i *identity) write(fsys vfs.FS, dir string) error {
-	d := identityFile{Version: documentVersion, ID: IDText(i.id), Name: i.name, Member: i.member, Joined: i.joined, Removed: i.removed, Replicas: i.replicas, Cert: i.cert}
+	d := identityFile{Version: documentVersion, ID: IDText(i.id), Name: i.name, Member: i.member, Joined: i.joined, Joining: i.joining, Removed: i.removed, Replicas: i.replicas, Cert: i.cert}
 	if i.ca != nil {
 		d.CA = i.ca.Raw
 	}

@@ -58,6 +58,22 @@ func (t *Token) verify(st tls.ConnectionState, now time.Time) error {
 
 var errOther = errors.New("who answers there is not of the cluster that the join token is of")
 
+// Wants notes that this node is to join, before anything is made in its data directory. Used says that something is there already, which
+// would be lost if another cluster's took its place: then it is refused. A member needs no such thing.
+func (m *Manager) Wants(used bool) error {
+	m.mu.Lock()
+	member, joining := m.self.member, m.self.joining
+	m.mu.Unlock()
+	switch {
+	case member || joining:
+		return nil
+	case used:
+		return errors.New("the data directory is a server's that is no member, and joining would take the place of what is in it; " +
+			"join with an empty directory, or make this server the first node: gmq cluster token")
+	}
+	return m.save(func(i *identity) { i.joining = true })
+}
+
 // Join makes this node a member of the cluster that the token is of. Where it is a member already nothing is done. It goes on trying while the
 // cluster cannot let it in just now, until ctx ends. An empty data directory is the caller's business.
 func (m *Manager) Join(ctx context.Context, token string) error {
@@ -87,7 +103,7 @@ func (m *Manager) Join(ctx context.Context, token string) error {
 		return err
 	}
 	q := &message{Op: askJoin, Join: &joinRequest{
-		Secret: t.Secret, ID: IDText(m.id), Name: m.opt.Name, Address: address, Client: m.opt.Client, CSR: csr, Groups: m.opt.Groups, Version: m.opt.Version,
+		Secret: t.Secret, ID: IDText(m.id), Name: m.opt.Name, Address: address, Client: m.clients(), CSR: csr, Groups: m.opt.Groups, Version: m.opt.Version,
 	}}
 	var last error
 	for {
@@ -156,7 +172,7 @@ func (m *Manager) joined(t *Token, key *ecdsa.PrivateKey, j *joinAnswer) error {
 	m.changed = true
 	m.mu.Unlock()
 	return m.save(func(i *identity) {
-		i.name, i.member, i.joined, i.ca, i.cert, i.key = j.Name, true, true, ca, j.Cert, key
+		i.name, i.member, i.joined, i.joining, i.ca, i.cert, i.key = j.Name, true, true, false, ca, j.Cert, key
 	})
 }
 

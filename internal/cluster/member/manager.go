@@ -25,7 +25,7 @@ type Options struct {
 	Name      string // "": the cluster gives one
 	Listen    string // host:port for other nodes
 	Advertise string // where they reach it; "": where it listens
-	Client    string // where clients reach it
+	Client    string // where clients reach it; SetClient, where that is known later
 	Replicas  int    // how many nodes there may be: 1, 3 or 5; 0: nothing was said, which is 3 for a new cluster
 	Groups    int    // how many groups each node has: the same on all
 	Unfit     string // why this node can be no member; "": it can
@@ -102,6 +102,7 @@ type Manager struct {
 	saving sync.Mutex
 
 	mu       sync.Mutex // guards the following; nothing is waited for and no lock taken under it
+	client   string
 	self     identity
 	ca       *authority // with its key once the document is there
 	replicas int
@@ -139,7 +140,7 @@ func Open(opt Options) (*Manager, error) {
 		return nil, errors.New("this node was taken out of its cluster, and what it has is out of date; join again with an empty data directory, " +
 			"or make a cluster of one of it: gmq cluster recover")
 	}
-	m.self, m.id = *self, self.id
+	m.self, m.id, m.client = *self, self.id, m.opt.Client
 	m.replicas = self.replicas
 	if self.member {
 		m.ca = &authority{cert: self.ca}
@@ -172,6 +173,20 @@ func (m *Manager) Member() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.self.member
+}
+
+// SetClient says where clients reach this node, once that is known.
+func (m *Manager) SetClient(address string) {
+	m.mu.Lock()
+	m.client = address
+	m.mu.Unlock()
+	m.poke()
+}
+
+func (m *Manager) clients() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.client
 }
 
 // Joined reports whether this node has become a member of a cluster that others had begun: what its groups hold comes from them.

@@ -92,7 +92,7 @@ func (m *Manager) report(ctx context.Context) *report {
 	out := &report{Node: m.Name(), Nodes: []nodeStatus{}, Groups: []groupReport{}}
 	if !m.Member() {
 		out.Replicas = 1
-		out.Nodes = append(out.Nodes, nodeStatus{Name: m.Name(), ID: IDText(m.id), Client: m.opt.Client, State: "alone", Here: true, Version: m.opt.Version})
+		out.Nodes = append(out.Nodes, nodeStatus{Name: m.Name(), ID: IDText(m.id), Client: m.clients(), State: "alone", Here: true, Version: m.opt.Version})
 		return out
 	}
 	there := m.statuses(ctx)
