@@ -35,6 +35,9 @@ var serveFlags = []struct{ flag, key, help string }{
 	{"listen", "listen", "address for clients"},
 	{"admin", "admin", "address for health and metrics over HTTP, or off"},
 	{"storage", "queue_defaults.storage", "storage of new queues: file, memory or mysql"},
+	{"node", "cluster.node", "name of this node in its cluster"},
+	{"cluster-listen", "cluster.listen", "address for other nodes, two ports above that for clients if not said"},
+	{"advertise", "cluster.advertise", "address at which other nodes reach this one"},
 }
 
 func newServe() *cobra.Command {

@@ -8,7 +8,6 @@ var unsupported = []struct {
 	what  string
 	asked func(*Config) bool
 }{
-	{"cluster", "a cluster of several nodes", func(c *Config) bool { return c.Cluster != nil }},
 }
 
 func (c *Config) refused() []problem {

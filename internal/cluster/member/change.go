@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"maps"
 	"slices"
 	"time"
 
@@ -30,21 +31,22 @@ type tokenAnswer struct {
 // found makes a cluster of a node alone: an authority, a certificate, the listener, and the documents that say so. It is called with
 // changing held. What was made before an interruption stays.
 func (m *Manager) found() error {
-	m.mu.Lock()
-	ca, member := m.ca, m.self.member
-	m.mu.Unlock()
-	if ca == nil {
-		var err error
-		if ca, err = newAuthority(m.opt.Now()); err != nil {
-			return err
-		}
+	if m.opt.Unfit != "" {
+		return wire.Errorf(wire.CodeBadRequest, "this node can be part of no cluster: %s", m.opt.Unfit)
 	}
-	if !member {
+	if !m.Member() {
 		// The listener first: what is wrong with its address is found out before anything is made.
 		if err := m.bind(); err != nil {
 			return err
 		}
 		if _, err := m.address(); err != nil {
+			return err
+		}
+		if err := m.forget(); err != nil {
+			return err
+		}
+		ca, err := newAuthority(m.opt.Now())
+		if err != nil {
 			return err
 		}
 		doc, err := ca.document()
@@ -59,10 +61,7 @@ func (m *Manager) found() error {
 		}
 	}
 	m.mu.Lock()
-	ca, replicas, n := m.ca, m.replicas, m.nodes[m.self.id]
-	if m.ca == nil {
-		m.ca = ca
-	}
+	replicas, n := m.replicas, m.nodes[m.id]
 	m.mu.Unlock()
 	m.serve()
 	if replicas == 0 {
@@ -81,7 +80,33 @@ func (m *Manager) found() error {
 	if err != nil {
 		return err
 	}
-	return m.putNode(Node{ID: m.self.id, Name: m.Name(), Address: address, Client: m.opt.Client, Joined: m.opt.Now().UTC()}, func(*Node) {})
+	return m.putNode(Node{ID: m.id, Name: m.Name(), Address: address, Client: m.clients(), Joined: m.opt.Now().UTC()}, func(*Node) {})
+}
+
+// forget takes back what is left of a cluster that this node was of once, or that was never finished.
+func (m *Manager) forget() error {
+	m.mu.Lock()
+	names := slices.Collect(maps.Keys(m.tokens))
+	for id := range m.nodes {
+		names = append(names, nodePrefix+IDText(id))
+	}
+	for id := range m.gone {
+		names = append(names, gonePrefix+IDText(id))
+	}
+	if m.ca != nil {
+		names = append(names, caName)
+	}
+	if m.replicas != 0 {
+		names = append(names, settingsName)
+	}
+	m.ca, m.replicas = nil, 0
+	m.mu.Unlock()
+	for _, name := range names {
+		if err := m.opt.Put(name, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // certify gives this node a certificate for a new key.
@@ -90,7 +115,7 @@ func (m *Manager) certify(ca *authority) error {
 	if err != nil {
 		return err
 	}
-	cert, err := ca.sign(m.self.id, &key.PublicKey, m.opt.Now())
+	cert, err := ca.sign(m.id, &key.PublicKey, m.opt.Now())
 	if err != nil {
 		return err
 	}
@@ -142,7 +167,7 @@ func (m *Manager) makeToken(life string) *answer {
 	m.mu.Lock()
 	out := Token{Secret: secret, Fingerprint: m.ca.fingerprint()}
 	for _, n := range m.roster() {
-		if n.ID == m.self.id {
+		if n.ID == m.id {
 			out.Addresses = slices.Insert(out.Addresses, 0, n.Address)
 		} else if len(out.Addresses) < 5 && !n.Leaving {
 			out.Addresses = append(out.Addresses, n.Address)
@@ -228,7 +253,8 @@ func (m *Manager) work(ctx context.Context) {
 	m.tidy()
 }
 
-// announce tells the others what this node is, where they do not know that, or where nobody leads here: then it may have been taken out.
+// announce tells the others what this node is, where they do not know that, or where nobody leads here, or it is to go: then it may have
+// been taken out, which nobody may have told it.
 func (m *Manager) announce(ctx context.Context) {
 	address, err := m.address()
 	if err != nil {
@@ -237,15 +263,15 @@ func (m *Manager) announce(ctx context.Context) {
 	}
 	name := m.Name()
 	m.mu.Lock()
-	n := m.nodes[m.self.id]
-	right := n != nil && n.Name == name && n.Address == address && n.Client == m.opt.Client && m.replicas >= m.opt.Replicas
+	n := m.nodes[m.id]
+	right := n != nil && !n.Leaving && n.Name == name && n.Address == address && n.Client == m.client && m.replicas >= m.opt.Replicas
 	m.mu.Unlock()
 	if right && m.opt.Leader() != 0 {
 		return
 	}
-	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.self.id), Name: name, Address: address, Client: m.opt.Client, Replicas: m.opt.Replicas}}
+	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.id), Name: name, Address: address, Client: m.clients(), Replicas: m.opt.Replicas}}
 	if m.leads() {
-		if err := m.carryOut(ctx, m.self.id, q).err(); err != nil {
+		if err := m.carryOut(ctx, m.id, q).err(); err != nil {
 			m.opt.Logf("what this node is now is not kept: %v", err)
 		}
 		return

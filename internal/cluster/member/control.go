@@ -71,9 +71,12 @@ type answer struct {
 
 func failed(err *wire.Error) *answer { return &answer{Code: err.Code, Error: err.Message} }
 
+// failure is the answer where something was not kept. That this node does not lead any more is no reason to give up.
 func failure(err error) *answer {
 	if coded, ok := errors.AsType[*wire.Error](err); ok {
-		return failed(coded)
+		a := failed(coded)
+		a.Other = coded.Code == wire.CodeNoQuorum
+		return a
 	}
 	return failed(wire.Errorf(wire.CodeOverloaded, "%s", err.Error()))
 }
@@ -147,7 +150,7 @@ func (m *Manager) atLeader(ctx context.Context, q *message) *answer {
 		if node == 0 {
 			node = hint
 		}
-		if node == m.self.id {
+		if node == m.id {
 			if a := m.carryOut(ctx, node, q); !a.Other {
 				return a
 			}
@@ -175,9 +178,6 @@ func (m *Manager) atLeader(ctx context.Context, q *message) *answer {
 
 // Put keeps a document, on whichever node that is done. The error is a *wire.Error.
 func (m *Manager) Put(name string, data []byte) error {
-	if m.leads() {
-		return m.opt.Put(name, data)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	if err := m.atLeader(ctx, &message{Op: askPut, Name: name, Data: data}).err(); err != nil {
@@ -197,7 +197,7 @@ func (m *Manager) carryOut(ctx context.Context, from uint64, q *message) *answer
 		}
 		m.hear(from, q.Self)
 	}
-	if leader := m.opt.Leader(); leader != m.self.id {
+	if leader := m.opt.Leader(); leader != m.id {
 		a := &answer{Other: true}
 		if leader != 0 {
 			a.Leader = IDText(leader)
@@ -230,7 +230,7 @@ func (m *Manager) everybody(ctx context.Context, q *message) map[uint64]*answer 
 	all := map[uint64]*answer{}
 	var wg sync.WaitGroup
 	for _, n := range m.Nodes() {
-		if n.ID == m.self.id {
+		if n.ID == m.id {
 			continue
 		}
 		wg.Go(func() {
@@ -252,7 +252,7 @@ func (m *Manager) statuses(ctx context.Context) map[uint64]*answer {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	all := m.everybody(ctx, &message{Op: askStatus})
-	all[m.self.id] = m.carryOut(ctx, m.self.id, &message{Op: askStatus})
+	all[m.id] = m.carryOut(ctx, m.id, &message{Op: askStatus})
 	return all
 }
 
