@@ -15,8 +15,9 @@ import (
 // subscriptions that are to be made again where another node comes to lead.
 //
 // All that is under way in a lane is at one node, in one term of its leadership. What the leader certainly did not take comes back, and goes
-// before everything that was asked for later; so publishes keep their order over any change of leaders. A leader refuses what
-// was sent in another term than its own: what it refuses first it refuses all behind it.
+// before everything that was asked for later; so publishes keep their order over any change of leaders. For that a leader
+// refuses what was sent in another term than its own, and all that was sent in one volley with what it has refused, as it may have
+// come to lead in between.
 type route struct {
 	f *forwarder
 	s *Session
@@ -44,6 +45,7 @@ type lane struct {
 	home, homeTerm  uint64 // of the subscriptions, but for those that are astray
 	stray           bool   // there may be such
 	since           int64  // when it was found that somebody else leads; 0: not yet
+	volley          uint64 // of out: a leader who has refused something of it takes nothing more of it
 	pause           int64  // until when nothing is sent to that leader again, which has refused something
 	out, back, wait []*work
 }
@@ -179,6 +181,9 @@ func (rt *route) advance(ln *lane, now int64, say *answers) (again bool) {
 		return true
 	}
 	rt.arrive(ln, node, term)
+	if len(ln.out) == 0 {
+		ln.volley++
+	}
 	for _, n := range homeless {
 		rt.resubscribe(ln, lk, n, say)
 	}
@@ -277,7 +282,7 @@ func (rt *route) send(ln *lane, lk *link, w *work, now int64, say *answers) {
 	w.number, w.lk, w.back = rt.number, lk, false
 	rt.flying[w.number] = w
 	m := appendUvarint(append(rt.scratch[:0], sayWork), lk.number)
-	m = append(appendUvarint(m, ln.term), byte(ln.shard))
+	m = append(appendUvarint(appendUvarint(m, ln.term), ln.volley), byte(ln.shard))
 	m = appendWork(appendUvarint(m, w.number), w)
 	lk.caller.line.Send(nil, m)
 	if draining && w.begins() {
