@@ -125,14 +125,14 @@ func (c *Caller) Close() {
 	links, asked, parts := c.links, c.asked, c.parts
 	c.links, c.asked, c.parts = nil, nil, nil
 	c.mu.Unlock()
-	for _, lk := range links {
-		lk.rt.broken(lk)
+	for _, n := range slices.Sorted(maps.Keys(links)) {
+		links[n].rt.broken(links[n])
 	}
-	for _, q := range asked {
-		q.answer(c.node, nil)
+	for _, n := range slices.Sorted(maps.Keys(asked)) {
+		asked[n].answer(c.node, nil)
 	}
-	for _, p := range parts {
-		p.lost()
+	for _, n := range slices.Sorted(maps.Keys(parts)) {
+		parts[n].lost()
 	}
 }
 
@@ -312,7 +312,7 @@ func inOrder(routes iter.Seq[*route]) []*route {
 // watch looks after a publish to a topic until it has been made, or refused.
 func (f *forwarder) watch(c *conduct) {
 	f.mu.Lock()
-	first := len(f.topical) == 0
+	first := len(f.topical) == 0 && !c.watched // else it is being looked after, and tried again in a while
 	if !c.watched {
 		c.watched = true
 		f.topical = append(f.topical, c)
