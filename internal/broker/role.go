@@ -312,6 +312,9 @@ func (b *Broker) Begin(voters []uint64) error {
 	})
 }
 
+// Grouped reports whether shards have groups, or are about to.
+func (b *Broker) Grouped() bool { return b.grouped.Load() }
+
 // Await makes each shard that has nothing yet wait for what its group has. What has a group already is let be.
 func (b *Broker) Await() error {
 	return b.found(func(j journal.Journal) error {

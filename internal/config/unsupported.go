@@ -7,8 +7,7 @@ var unsupported = []struct {
 	key   string
 	what  string
 	asked func(*Config) bool
-}{
-}
+}{}
 
 func (c *Config) refused() []problem {
 	var all []problem

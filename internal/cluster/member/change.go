@@ -19,6 +19,8 @@ const (
 	mostTokenLife = 7 * 24 * time.Hour
 	// idleTime is how long a node leads nothing that was asked to hand over.
 	idleTime = 10 * time.Minute
+	// yieldTime is the same of one that stops.
+	yieldTime = time.Minute
 	// mostGone is how many nodes that were taken out are remembered.
 	mostGone = 100
 )
@@ -215,12 +217,16 @@ func (m *Manager) takeOut(ctx context.Context, name string) *answer {
 }
 
 // makeIdle has a node lead nothing for a while.
-func (m *Manager) makeIdle(name string) *answer {
+func (m *Manager) makeIdle(name, life string) *answer {
+	lasts, err := time.ParseDuration(life)
+	if err != nil || lasts <= 0 || lasts > idleTime {
+		lasts = idleTime
+	}
 	m.changing.Lock()
 	defer m.changing.Unlock()
-	n, err := m.find(name)
-	if err != nil {
-		return failed(err)
+	n, refusal := m.find(name)
+	if refusal != nil {
+		return failed(refusal)
 	}
 	others := 0
 	for _, other := range m.Nodes() {
@@ -231,7 +237,7 @@ func (m *Manager) makeIdle(name string) *answer {
 	if others == 0 {
 		return failed(wire.Errorf(wire.CodeBadRequest, "there is no other node than %s that could lead", n.Name))
 	}
-	if err := m.putNode(n, func(n *Node) { n.idle = m.opt.Now().UTC().Add(idleTime) }); err != nil {
+	if err := m.putNode(n, func(n *Node) { n.idle = m.opt.Now().UTC().Add(lasts) }); err != nil {
 		return failure(err)
 	}
 	return &answer{Name: n.Name}
@@ -264,19 +270,40 @@ func (m *Manager) announce(ctx context.Context) {
 	name := m.Name()
 	m.mu.Lock()
 	n := m.nodes[m.id]
-	right := n != nil && !n.Leaving && n.Name == name && n.Address == address && n.Client == m.client && m.replicas >= m.opt.Replicas
+	begins := !m.begun
+	right := !begins && n != nil && !n.Leaving && n.Name == name && n.Address == address && n.Client == m.client && m.replicas >= m.opt.Replicas
 	m.mu.Unlock()
 	if right && m.opt.Leader() != 0 {
 		return
 	}
-	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.id), Name: name, Address: address, Client: m.clients(), Replicas: m.opt.Replicas}}
+	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.id), Name: name, Address: address, Client: m.clients(), Replicas: m.opt.Replicas, Begins: begins}}
 	if m.leads() {
 		if err := m.carryOut(ctx, m.id, q).err(); err != nil {
 			m.opt.Logf("what this node is now is not kept: %v", err)
+			return
 		}
+		m.begin()
 		return
 	}
-	m.everybody(ctx, q)
+	for _, a := range m.everybody(ctx, q) {
+		if !a.Other && a.Code == "" {
+			m.begin()
+		}
+	}
+}
+
+// begin notes that the others know that this process has begun.
+func (m *Manager) begin() {
+	m.mu.Lock()
+	m.begun = true
+	m.mu.Unlock()
+}
+
+// Yield has this node lead nothing for a minute: it is about to stop. Where nobody can be told nothing is done.
+func (m *Manager) Yield(ctx context.Context) {
+	if m.Member() {
+		m.atLeader(ctx, &message{Op: askIdle, Name: IDText(m.id), Life: yieldTime.String()})
+	}
 }
 
 // announced keeps what a node says of itself.
@@ -303,10 +330,14 @@ func (m *Manager) announced(s *selfMessage) *answer {
 			return failure(err)
 		}
 	}
-	if n.Name == name && n.Address == s.Address && n.Client == s.Client {
+	idle := n.idle
+	if s.Begins {
+		idle = time.Time{}
+	}
+	if n.Name == name && n.Address == s.Address && n.Client == s.Client && n.idle.Equal(idle) {
 		return &answer{}
 	}
-	if err := m.putNode(n, func(n *Node) { n.Name, n.Address, n.Client = name, s.Address, s.Client }); err != nil {
+	if err := m.putNode(n, func(n *Node) { n.Name, n.Address, n.Client, n.idle = name, s.Address, s.Client, idle }); err != nil {
 		return failure(err)
 	}
 	m.opt.Logf("node %s is at %s now, for clients at %s", name, s.Address, s.Client)

@@ -32,7 +32,7 @@ type message struct {
 	Data []byte       `json:"data,omitempty"`
 	Join *joinRequest `json:"join,omitempty"`
 	Self *selfMessage `json:"self,omitempty"`
-	Life string       `json:"life,omitempty"` // of a token
+	Life string       `json:"life,omitempty"` // of a token; of a node that leads nothing
 }
 
 // The operations between nodes.
@@ -53,6 +53,7 @@ type selfMessage struct {
 	Address  string `json:"address"`
 	Client   string `json:"client"`
 	Replicas int    `json:"replicas,omitempty"` // that its configuration asks for
+	Begins   bool   `json:"begins,omitempty"`   // its process has: it may lead again
 }
 
 // An answer is what came of it.
@@ -219,7 +220,7 @@ func (m *Manager) carryOut(ctx context.Context, from uint64, q *message) *answer
 	case askRemove:
 		return m.takeOut(ctx, q.Name)
 	case askIdle:
-		return m.makeIdle(q.Name)
+		return m.makeIdle(q.Name, q.Life)
 	}
 	return failed(wire.Errorf(wire.CodeUnknownOp, "nodes do not ask each other to %q", q.Op))
 }

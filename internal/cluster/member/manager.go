@@ -103,6 +103,7 @@ type Manager struct {
 
 	mu       sync.Mutex // guards the following; nothing is waited for and no lock taken under it
 	client   string
+	begun    bool // the others know that this process is there
 	self     identity
 	ca       *authority // with its key once the document is there
 	replicas int
