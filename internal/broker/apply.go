@@ -415,9 +415,7 @@ func (sh *shard) deleted(st *store) {
 		t := c.Tag.(*tag)
 		if m := sh.members[t.s]; m != nil && m.subs[t.sub] == c {
 			delete(m.subs, t.sub)
-			r := sh.reply(t.s)
-			r.b = appendUint(append(r.b, `{"op":"unsubscribed","sub":`...), t.sub)
-			r.b = append(r.b, ",\"reason\":\"the queue has been deleted\"}\n"...)
+			sh.tellEnded(t.s, t.sub, "the queue has been deleted")
 		}
 	}
 }

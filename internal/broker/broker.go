@@ -55,11 +55,14 @@ type Options struct {
 	Node     string
 	Storages []Storage
 	Limits   Limits
-	ID       uint64       // the node's number in its cluster; 0: it is alone for good
-	Boot     uint32       // names this life of the process in receipts
-	Seed     uint64       // of the jitter
-	Fail     func(error)  // called once, when nothing can be promised any more
-	Now      func() int64 // unix ns
+	Peers    Peers // the other nodes of its cluster; nil: there are none
+	// Addresses are where clients reach the nodes of the cluster, this one first; nil, or none: the server is alone.
+	Addresses func() []string
+	ID        uint64       // the node's number in its cluster; 0: it is alone for good
+	Boot      uint32       // names this life of the process in receipts
+	Seed      uint64       // of the jitter
+	Fail      func(error)  // called once, when nothing can be promised any more
+	Now       func() int64 // unix ns
 	// Scheduler runs the shards in a simulation, and whatever waits for them; nil leaves it to Go.
 	Scheduler Scheduler
 }
@@ -84,6 +87,7 @@ type Broker struct {
 	spreading atomic.Int64 // batches of several shards that are on their way
 
 	topics    topics
+	forward   *forwarder    // nil where there are no other nodes
 	order     []int         // the storages, those first that can refuse what is proposed
 	sessions  atomic.Uint64 // there have been so far
 	ephemeral atomic.Int64  // queues made for subscriptions to topics
@@ -135,14 +139,23 @@ func Start(opt Options) (*Broker, error) {
 		sh.leads = sh.allLead()
 		sh.takeSeat()
 	}
+	if opt.Peers != nil {
+		b.forward = newForwarder(b)
+		b.begin(b.forward.run)
+	}
 	for _, sh := range b.shards {
-		if s := opt.Scheduler; s != nil {
-			s.Go(sh.run)
-		} else {
-			go sh.run()
-		}
+		b.begin(sh.run)
 	}
 	return b, nil
+}
+
+// begin runs f beside everything else.
+func (b *Broker) begin(f func()) {
+	if s := b.opt.Scheduler; s != nil {
+		s.Go(f)
+	} else {
+		go f()
+	}
 }
 
 // await waits for c.
@@ -234,6 +247,9 @@ func (b *Broker) fail(err error) {
 // or ctx ends.
 func (b *Broker) Drain(ctx context.Context) error {
 	b.draining.Store(true)
+	if b.forward != nil {
+		b.forward.hush()
+	}
 	b.each(func(sh *shard) { sh.endWaits() })
 	tick := time.NewTicker(drainTick)
 	defer tick.Stop()
@@ -262,6 +278,10 @@ func (b *Broker) InFlight() int64 { return b.inFlight.Load() }
 
 // Close stops the shards and closes their journals. Leases end with it, uncounted.
 func (b *Broker) Close() error {
+	if b.forward != nil {
+		b.forward.stop()
+		b.await(b.forward.over)
+	}
 	for _, sh := range b.shards {
 		sh.stop()
 	}

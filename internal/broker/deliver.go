@@ -105,7 +105,7 @@ func (sh *shard) crowded(s *Session) bool {
 	if c := s.open[sh.index]; c != nil {
 		n += int64(c.ahead + len(c.b) + c.promised)
 	}
-	return n >= OutLimit
+	return n >= s.limit
 }
 
 // awaitRoom has resume called when s has room again.

@@ -43,11 +43,31 @@ func (s *Session) Hello(r *wire.Request, more func(dst []byte) []byte) {
 		dst = appendText(appendText(dst, "version", o.Version), "node", o.Node)
 		dst = appendNumber(dst, "protocol", Protocol)
 		dst = appendNumber(dst, "max_message_bytes", uint64(s.b.limits.Load().MaxMessageBytes))
-		if dst = s.b.appendStorages(dst); more != nil {
+		dst = s.b.appendAddresses(s.b.appendStorages(dst))
+		if more != nil {
 			dst = more(dst)
 		}
 		return append(dst, "}\n"...)
 	})
+}
+
+// appendAddresses appends where clients find the nodes of a cluster.
+func (b *Broker) appendAddresses(dst []byte) []byte {
+	if b.opt.Addresses == nil {
+		return dst
+	}
+	all := b.opt.Addresses()
+	if len(all) == 0 {
+		return dst
+	}
+	dst = append(dst, `,"nodes":[`...)
+	for i, a := range all {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = wire.AppendString(dst, a)
+	}
+	return append(dst, ']')
 }
 
 func (b *Broker) appendStorages(dst []byte) []byte {
@@ -103,7 +123,7 @@ func (s *Session) listQueues(r *wire.Request) {
 		return
 	}
 	after, limit, n := string(r.After), int(r.Limit), 0
-	all := s.b.Queues(string(r.Prefix))
+	all := s.b.allQueues(string(r.Prefix))
 	s.Reply(func(dst []byte) []byte {
 		dst = append(wire.AppendOK(dst, r.ID), `,"queues":[`...)
 		for i := range all {
@@ -184,7 +204,7 @@ func (s *Session) serverInfo(r *wire.Request) {
 	}
 	b := s.b
 	var queues, ready, leased, delayed uint64
-	for _, q := range b.Queues("") {
+	for _, q := range b.allQueues("") {
 		if !s.sees(q.Name) {
 			continue
 		}
@@ -203,7 +223,7 @@ func (s *Session) serverInfo(r *wire.Request) {
 		dst = append(dst, `},"totals":{"queues":`...)
 		dst = appendNumber(appendUint(dst, queues), "ready", ready)
 		dst = appendNumber(appendNumber(dst, "leased", leased), "delayed", delayed)
-		dst = append(b.appendStorages(append(dst, '}')), `,"usage":{`...)
+		dst = append(b.appendAddresses(b.appendStorages(append(dst, '}'))), `,"usage":{`...)
 		for i, u := range usage {
 			if i > 0 {
 				dst = append(dst, ',')

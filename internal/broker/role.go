@@ -50,7 +50,7 @@ func notKept(cause error) *wire.Error {
 	switch {
 	case errors.Is(cause, journal.ErrNotLeading), errors.Is(cause, journal.ErrOverruled):
 		return errNotLeading
-	case errors.Is(cause, errLapsed):
+	case errors.Is(cause, errLapsed), errors.Is(cause, journal.ErrUnknown):
 		return wire.Errorf(wire.CodeUnknownOutcome, "the node that led the queue has ceased to lead it before it was known whether a majority has this; it may be kept or not")
 	}
 	return nil
@@ -296,23 +296,29 @@ func (b *Broker) setLeader(index int, node, term uint64, here bool) {
 	})
 }
 
-// A beginner is a journal whose shard may come to have a group.
-type beginner interface {
-	Begin(voters []uint64) error
-	Await() error
-}
-
 // Begin makes a group of each shard that this node has had alone, with these first members, while it serves. What has one already is let be.
 func (b *Broker) Begin(voters []uint64) error {
-	return b.found(func(j beginner) error { return j.Begin(voters) })
+	return b.found(func(j journal.Journal) error {
+		if j, ok := j.(interface{ Begin(voters []uint64) error }); ok {
+			return j.Begin(voters)
+		}
+		return nil
+	})
 }
 
 // Await makes each shard that has nothing yet wait for what its group has. What has a group already is let be.
-func (b *Broker) Await() error { return b.found(beginner.Await) }
+func (b *Broker) Await() error {
+	return b.found(func(j journal.Journal) error {
+		if j, ok := j.(interface{ Await() error }); ok {
+			return j.Await()
+		}
+		return nil
+	})
+}
 
 // found changes what the shards' journals are. What belongs to several shards together has to be decided before: from then on they have no
 // frame in common.
-func (b *Broker) found(f func(j beginner) error) error {
+func (b *Broker) found(f func(j journal.Journal) error) error {
 	b.grouped.Store(true)
 	for b.spreading.Load() > 0 {
 		if s := b.opt.Scheduler; s != nil {
@@ -324,11 +330,14 @@ func (b *Broker) found(f func(j beginner) error) error {
 	var err error
 	b.each(func(sh *shard) {
 		for _, st := range sh.stores {
-			if j, ok := st.journal.(beginner); ok && err == nil {
-				err = f(j)
+			if st.replicas == nil || err != nil {
+				continue
+			}
+			err = f(st.journal)
+			if role := st.replicas.Role(); role != st.role {
+				sh.changeRole(st, role, nil)
 			}
 		}
-		sh.signal()
 	})
 	return err
 }
@@ -355,4 +364,17 @@ func (b *Broker) SetStored(storage, stored string) {
 			st.Stored, st.gives = stored, given(stored)
 		}
 	})
+}
+
+// Digests are over what has been decided in each shard's storages with replicas, and nothing of where it lies: replicas that have
+// applied the same have the same. Of when messages are due they have what is later than now.
+func (b *Broker) Digests(now int64) (sums [Shards]uint64) {
+	b.each(func(sh *shard) {
+		for _, st := range sh.stores {
+			if st.replicas != nil {
+				sums[sh.index] = sums[sh.index]*31 + st.state.Digest(now)
+			}
+		}
+	})
+	return sums
 }

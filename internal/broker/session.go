@@ -68,12 +68,25 @@ type Session struct {
 
 	detached atomic.Uint32 // bits of the shards that have let go of the session
 
+	limit int64  // of pending, bytes
+	proxy *proxy // of a client at another node
+	route *route // what the session has at other nodes; nil where there can be none
+
 	open [Shards]*chunk // [i] is owned by shard i, between two flushes
 }
 
 // NewSession starts a session with the client at that address.
 func (b *Broker) NewSession(address string) *Session {
-	s := &Session{b: b, address: address, number: b.sessions.Add(1), readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
+	s := b.newSession(address)
+	if b.forward != nil {
+		s.route = newRoute(b.forward, s)
+		s.lost = s.route.lost
+	}
+	return s
+}
+
+func (b *Broker) newSession(address string) *Session {
+	s := &Session{b: b, address: address, number: b.sessions.Add(1), readable: make(chan struct{}, 1), writable: make(chan struct{}, 1), limit: OutLimit}
 	s.Intake.s = s
 	return s
 }
@@ -109,6 +122,10 @@ func (s *Session) sendRow(last *chunk) {
 // send queues c for the session; c is no longer the caller's.
 func (s *Session) send(c *chunk) {
 	s.pending.Add(int64(len(c.b)))
+	if s.proxy != nil {
+		s.proxy.send(c)
+		return
+	}
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
@@ -181,8 +198,16 @@ func (s *Session) Sent(cs []*chunk) {
 		n += len(c.b)
 		c.free()
 	}
-	if s.pending.Add(-int64(n)) > OutLimit/2 {
+	s.sent(int64(n))
+}
+
+// sent notes that n bytes of output are no longer pending.
+func (s *Session) sent(n int64) {
+	if s.pending.Add(-n) > s.limit/2 {
 		return
+	}
+	if s.route != nil && s.route.owing.Load() {
+		s.route.thank()
 	}
 	signal(s.writable)
 	if mask := s.blocked.Swap(0); mask != 0 {
@@ -237,6 +262,10 @@ func (s *Session) Close() {
 	if s.gone.Swap(true) {
 		return
 	}
+	if s.route != nil {
+		s.Intake.Flush() // before the client is known to be gone elsewhere
+		s.route.close()
+	}
 	s.Intake.detach()
 	if s.working.Load() == 0 {
 		s.end()
@@ -245,8 +274,18 @@ func (s *Session) Close() {
 
 func (s *Session) end() {
 	s.mu.Lock()
+	again := s.ended
 	s.ended = true
 	s.mu.Unlock()
+	if again {
+		return
+	}
+	if s.proxy != nil {
+		s.proxy.over()
+	}
+	if s.route != nil {
+		s.route.over()
+	}
 	signal(s.readable)
 	signal(s.writable)
 }

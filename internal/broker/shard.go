@@ -57,6 +57,7 @@ type member struct {
 	waits map[*queue.Consumer]struct{}     // receives that wait
 
 	blocked bool    // the session has enough to carry
+	hushed  bool    // the client's node is being shut down
 	later   []*work // receives that are answered when it has room again
 }
 
@@ -195,6 +196,9 @@ func (sh *shard) giveBack() {
 		sh.finished[i] = nil
 		if w.binding && w.s.binding.Add(-1) == 0 {
 			signal(w.s.writable)
+		}
+		if w.counted {
+			w.s.route.settled(sh.index)
 		}
 		if w.s != nil {
 			w.s.finished(w.cost)

@@ -286,7 +286,10 @@ func (g *group) changeRole(s *raft.SoftState) {
 	}
 	g.leading, g.leader, g.lacking, g.looked, g.offered = leading, s.Lead, 0, 0, nil
 	g.leads.Store(leading)
-	if g.solo = g.solo && !leading; !leading && !g.solo {
+	if g.solo = g.solo && !leading; g.solo {
+		return
+	}
+	if !leading {
 		g.give(item{role: &journal.Role{Leader: s.Lead, Term: g.term}})
 	}
 }
@@ -552,7 +555,22 @@ func (g *group) note() {
 	if g.leading {
 		g.lacking = needed
 	}
+	for st.trailFrom <= st.last() && st.trailFrom > st.base && g.log.Since(st.at(st.trailFrom).mark) > g.host.cfg.TrailBytes {
+		st.trailed -= int64(st.at(st.trailFrom).size) + slotBytes // an idle group must not hold the log
+		st.trailFrom++
+	}
 	st.needed = min(needed, st.trailFrom)
+	first := max(st.needed, st.base+1)
+	if at := st.at(first); at != nil {
+		g.log.Hold(at.mark)
+	} else {
+		g.log.Hold(0)
+	}
+	// A backlog that only grows makes no garbage, and the index of its entries grows with it. Where a snapshot would let go of half of it,
+	// there is to be one.
+	if len(st.slots) > st.indexLimit && first-st.base > uint64(len(st.slots)/2) {
+		g.log.Want()
+	}
 }
 
 // relieve gives up the lead where the log has kept nothing for as long as a follower waits for a leader: a disk that hangs
@@ -561,13 +579,5 @@ func (g *group) relieve() {
 	if !g.leading || len(g.writes) == 0 || g.host.now-g.writes[0].since < uint64(g.host.cfg.ElectionTicks) {
 		return
 	}
-	best, match := uint64(0), uint64(0)
-	g.raw.WithProgress(func(id uint64, kind raft.ProgressType, pr tracker.Progress) {
-		if id != g.host.cfg.ID && kind == raft.ProgressTypePeer && pr.RecentActive && pr.Match >= match {
-			best, match = id, pr.Match
-		}
-	})
-	if best != 0 && g.raw.BasicStatus().LeadTransferee == 0 {
-		g.raw.TransferLeader(best)
-	}
+	g.handOver()
 }

@@ -39,6 +39,9 @@ type Config struct {
 	// TrailBytes is how much of the latest entries of all groups together the log keeps in any case, 64 MiB. What a member is
 	// known to lack it keeps besides.
 	TrailBytes int64
+	// IndexEntries is how many entries all groups together have in their index before snapshots are asked for that make it shorter, 1 Mi:
+	// they take about 48 bytes each.
+	IndexEntries int
 	// Send sends a packet to another node. It must not wait, and may lose it. The bytes are its own.
 	Send func(to uint64, packet []byte)
 	// Wake says that there is something for Turn. It is called from any goroutine, and must not wait.
@@ -65,6 +68,9 @@ func (c Config) withDefaults() Config {
 	set(&c.UncommittedBytes, 32<<20)
 	set(&c.CacheBytes, 32<<20)
 	set(&c.TrailBytes, 64<<20)
+	if c.IndexEntries == 0 {
+		c.IndexEntries = 1 << 20
+	}
 	set(&c.KeepBytes, 1<<30)
 	set(&c.ImageRate, 4<<20)
 	if c.ElectionTicks == 0 {
@@ -87,6 +93,7 @@ type Host struct {
 	out     map[uint64]*packet // what this turn sends, by node
 	targets []uint64           // the keys of out, in order
 	now     uint64             // ticks so far
+	leads   atomic.Int32
 	wish    Wish
 	status  atomic.Pointer[[]GroupStatus] // as of the last tick; anybody's
 	failure atomic.Pointer[error]
@@ -124,6 +131,7 @@ func New(cfg Config) (*Host, error) {
 		g := &group{host: h, number: i}
 		g.storage.cacheLimit = max(cfg.CacheBytes/int64(cfg.Groups), 1)
 		g.storage.trailLimit = max(cfg.TrailBytes/int64(cfg.Groups), 1)
+		g.storage.indexLimit = max(cfg.IndexEntries/cfg.Groups, 1)
 		g.storage.images = cfg.SendImage != nil
 		h.groups = append(h.groups, g)
 	}
@@ -251,6 +259,7 @@ func (h *Host) Turn() {
 		g.ready()
 		g.halt()
 	}
+	h.countLeads()
 	h.flush()
 }
 

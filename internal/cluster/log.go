@@ -24,6 +24,11 @@ type Log interface {
 	// Unsure reports that it is not known yet whether it is scarce: what could be refused waits. Anybody's.
 	Unsure() bool
 
+	// Hold says that what lies from ref on is kept for other nodes, so that no compaction gives it back; 0: nothing is. Want asks for a
+	// snapshot, which comes as a wish for a compaction. The host's.
+	Hold(ref journal.Ref)
+	Want()
+
 	// Append keeps a batch, whose Parts say which records are marks. The outcome comes through Kept, in the order of appending.
 	Append(b *journal.Batch)
 	Kept(into []*journal.Batch) []*journal.Batch

@@ -35,6 +35,8 @@ type storage struct {
 	// The latest entries that are kept for whoever comes late, and their bytes, which are to be no more than trailLimit.
 	trailFrom           uint64
 	trailed, trailLimit int64
+
+	indexLimit int // how many entries are worth a snapshot
 }
 
 // A slot is one entry.

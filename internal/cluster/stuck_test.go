@@ -28,6 +28,8 @@ func (l *scriptLog) Append(b *journal.Batch) { l.appended = append(l.appended, b
 func (l *scriptLog) Settle()                 {}
 func (l *scriptLog) Whole()                  {}
 func (l *scriptLog) Scarce() bool            { return false }
+func (l *scriptLog) Hold(journal.Ref)        {}
+func (l *scriptLog) Want()                   {}
 func (l *scriptLog) Unsure() bool            { return false }
 func (l *scriptLog) Failed() error           { return nil }
 

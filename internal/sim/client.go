@@ -117,7 +117,9 @@ func (c *Client) doSomething() {
 	case n < 30:
 		c.publish(w.pick(nil))
 	case n < 36:
-		c.publishTopic()
+		if !w.cfg.Cluster {
+			c.publishTopic()
+		}
 	case n < 52:
 		c.receive(w.pick(nil))
 	case n < 57:
@@ -147,13 +149,13 @@ func (c *Client) doSomething() {
 // pick is a queue by chance, one for which ok holds.
 func (w *World) pick(ok func(*queueBook) bool) *queueBook {
 	sum := 0
-	for _, s := range specs {
+	for _, s := range w.specs() {
 		if ok == nil || ok(w.check.books[s.name]) {
 			sum += s.weight
 		}
 	}
 	n := w.rng.IntN(sum)
-	for _, s := range specs {
+	for _, s := range w.specs() {
 		if b := w.check.books[s.name]; ok == nil || ok(b) {
 			if n -= s.weight; n < 0 {
 				return b

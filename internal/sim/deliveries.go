@@ -53,9 +53,9 @@ func (k *Checker) again(ch *chain, d *delivery) {
 		w.wrong("queue %s, message %d is delivered though the queue is paused", d.queue, d.seq)
 	case !d.again && ch.at == d.queue && ch.seq == d.seq && ch.fresh:
 		w.wrong("P2: queue %s, message %d is delivered for the second time, and does not say so", d.queue, d.seq)
-	case !d.again && ch.m.status == confirmed && ch.m.life != d.k.life && d.queue == ch.q.name && !ch.q.redriven:
+	case !w.cfg.Cluster && !d.again && ch.m.status == confirmed && ch.m.life != d.k.life && d.queue == ch.q.name && !ch.q.redriven:
 		w.wrong("P2: queue %s, message %d is older than the process, and does not say that it may have been delivered", d.queue, d.seq)
-	case last != nil && last.k.life == d.k.life && last.queue == d.queue && last.seq == d.seq && d.lo > last.hi && !last.ended(d):
+	case last != nil && w.sameOwner(last, d) && last.queue == d.queue && last.seq == d.seq && d.lo > last.hi && !last.ended(d):
 		w.wrong("P3: queue %s, message %d is given to %s while %s has it", d.queue, d.seq, d.k.c.name, last.k.c.name)
 	}
 }

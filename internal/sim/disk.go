@@ -2,6 +2,7 @@ package sim
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -54,6 +55,9 @@ func (l *life) fault(op vfs.Op) error {
 	}
 	if op.Kind == vfs.OpWrite {
 		f.wrote = op.Size
+	}
+	if op.Kind == vfs.OpRename { // what had changed by itself there is no more
+		n.flips = slices.DeleteFunc(n.flips, func(f flip) bool { return f.file == op.To })
 	}
 	if f.at > 0 {
 		if f.at--; f.at == 0 {

@@ -24,6 +24,8 @@ type World struct {
 
 	graves  []func() // what is to be done with whoever has died in this step
 	nodes   []*Node
+	net     network
+	made    map[[2]string]bool // in a cluster: the queues and bindings that some leader has made
 	clients []*Client
 	log     *History
 	check   *Checker

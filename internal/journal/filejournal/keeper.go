@@ -256,7 +256,7 @@ func (l *Log) makeWish() {
 	if l.owing.Load() > 0 && !l.scarce.Load() {
 		return
 	}
-	_, used, live := l.segs.sums()
+	used, live := l.segs.before(l.trail())
 	budget := int64(sparseBytes)
 	if due := l.activity.Load() >= l.enough() && used > 2*live+l.opt.CompactSlack; !due {
 		if !l.scarce.Load() {

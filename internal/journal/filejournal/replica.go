@@ -3,6 +3,8 @@ package filejournal
 import (
 	"errors"
 	"fmt"
+	"math"
+	"sync/atomic"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/wal"
@@ -21,8 +23,9 @@ var errReplica = errors.New("the directory is a replica of a cluster: which of i
 // the host alone asks for outcomes.
 type Replica struct {
 	*Shard
-	reader Shard // the host's: what it reads with
-	images Shard // what is read with for other nodes (image.go)
+	reader Shard         // the host's: what it reads with
+	images Shard         // what is read with for other nodes (image.go)
+	holds  atomic.Uint64 // what lies from there on is kept for other nodes; 0: nothing is
 }
 
 // Replica is shard i's part of the log. Wake is called when Kept, Compact or Failed have something new to say. It stands
@@ -95,6 +98,32 @@ func (r *Replica) End() (journal.Ref, bool) {
 
 // Scarce reports whether there is no room for another segment: only what frees more than it takes should be appended.
 func (r *Replica) Scarce() bool { return r.log.scarce.Load() }
+
+// Hold says that what lies from ref on is kept for other nodes, 0 that nothing is: snapshots begin there, so that it is no garbage that
+// a compaction could give back.
+func (r *Replica) Hold(ref journal.Ref) { r.holds.Store(uint64(ref)) }
+
+// Want asks the owner for a snapshot, if it does not owe one already.
+func (r *Replica) Want() {
+	if !r.owes.Swap(true) {
+		r.log.owing.Add(1)
+		r.wish.Store(&wish{})
+		r.callWake()
+	}
+}
+
+// trail is the first segment of which something is kept for other nodes.
+func (l *Log) trail() uint32 {
+	first := uint32(math.MaxUint32)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.replicas {
+		if at := r.holds.Load(); at != 0 {
+			first = min(first, journal.Ref(at).Segment())
+		}
+	}
+	return first
+}
 
 // Unsure reports that half of a segment is full and that it is not known yet whether there will be another one: what could be
 // refused for want of space had better wait. It is soon known.
