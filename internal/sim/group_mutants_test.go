@@ -26,7 +26,7 @@ func sayNow(cond string) string {
 	return "\tlater := w.answers[:0:0]\n\tfor _, a := range w.answers {\n\t\tif " + cond + " {\n\t\t\tg.answer([]*raftpb.Message{a})\n\t\t} else {\n\t\t\tlater = append(later, a)\n\t\t}\n\t}\n\tw.answers = later\n\tg.write(w)\n}\n\n// mark adds"
 }
 
-const roleLine = "\tif g.solo = g.solo && !leading; !leading && !g.solo {\n"
+const roleLine = "\tif !leading {\n"
 
 const writeLine = "\tg.write(w)\n}\n\n// mark adds"
 
