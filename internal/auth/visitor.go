@@ -147,7 +147,7 @@ func (v *Visitor) Readable(r *wire.Request) *wire.Error {
 	case v.secure || v.local:
 	case r.Set.Has(wire.FieldPassword):
 		what = "a password is not taken over an unencrypted connection from another machine, and has been sent over one now"
-	case r.Op == wire.OpTokenAdd:
+	case r.Op == wire.OpTokenAdd, r.Op == wire.OpClusterToken:
 		what = "a token is not told over an unencrypted connection to another machine"
 	}
 	if what == "" {

@@ -180,7 +180,8 @@ func (in *Intake) Handle(r *wire.Request) {
 	case wire.OpHello:
 		in.s.Hello(r, nil)
 	case wire.OpUserAdd, wire.OpUserRemove, wire.OpUserList, wire.OpUserPassword, wire.OpUserGrant,
-		wire.OpTokenAdd, wire.OpTokenRemove, wire.OpTokenList, wire.OpAuthCheck:
+		wire.OpTokenAdd, wire.OpTokenRemove, wire.OpTokenList, wire.OpAuthCheck,
+		wire.OpClusterToken, wire.OpClusterStatus, wire.OpClusterRemove, wire.OpClusterTransfer:
 		in.other(r)
 	case wire.OpQueueList:
 		in.Flush()

@@ -41,7 +41,7 @@ func (o *owner) run(stop <-chan struct{}) {
 
 // TestThreeNodes: hosts, logs and transports as in production, but for the disks.
 func TestThreeNodes(t *testing.T) {
-	a, addresses, stop := newAuthority(t), &sync.Map{}, make(chan struct{})
+	addresses, stop := &sync.Map{}, make(chan struct{})
 	var over sync.WaitGroup
 	owners := make([]*owner, 3)
 	hosts := make([]*cluster.Host, 3)
@@ -59,7 +59,7 @@ func TestThreeNodes(t *testing.T) {
 		host := must[*cluster.Host](t)(cluster.New(cluster.Config{
 			ID: id, Groups: 1, Wake: signal(wake), Send: func(to uint64, packet []byte) { station.t.Send(to, packet) },
 		}))
-		station = open(t, id, a.config(t, id), addresses, func(o *Options) { o.Deliver, o.Unreachable = host.Deliver, host.Unreachable })
+		station = open(t, id, addresses, func(o *Options) { o.Deliver, o.Unreachable = host.Deliver, host.Unreachable })
 		log := must[*filejournal.Log](t)(filejournal.Open(vfs.NewMem(), "/data", filejournal.Options{Sync: true, SegmentBytes: 1 << 20}))
 		o := &owner{wake: make(chan struct{}, 1), seen: make(chan string, 1000)}
 		o.j = host.Journal(0, signal(o.wake), func(wake func()) cluster.Log { return log.Replica(0, wake) })

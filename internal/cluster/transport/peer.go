@@ -1,10 +1,8 @@
 package transport
 
 import (
-	"crypto/tls"
+	"context"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"hash/crc32"
 	"net"
 	"sync"
@@ -76,7 +74,7 @@ func (p *peer) run() {
 	for {
 		select {
 		case <-p.wake:
-		case <-p.t.done:
+		case <-p.t.ctx.Done():
 			return
 		}
 		packets, lost := p.take()
@@ -95,7 +93,7 @@ func (p *peer) run() {
 				_ = c.Close() // it has failed already
 				c = nil
 			}
-			p.t.opt.Logf("node %d cannot be reached: %v", p.node, err)
+			p.t.opt.Logf("node %016x cannot be reached: %v", p.node, err)
 			if !p.t.pause() {
 				return
 			}
@@ -104,32 +102,9 @@ func (p *peer) run() {
 }
 
 func (p *peer) dial() (net.Conn, error) {
-	o := &p.t.opt
-	address := o.Address(p.node)
-	if address == "" {
-		return nil, errors.New("nobody knows its address")
-	}
-	raw, err := net.DialTimeout("tcp", address, o.Timeout)
-	if err != nil {
-		return nil, err
-	}
-	conf := o.TLS.Clone()
-	if conf.ServerName == "" {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			return nil, errors.Join(err, raw.Close())
-		}
-		conf.ServerName = host
-	}
-	c := tls.Client(raw, conf)
-	node, err := p.t.shake(c)
-	if err == nil && node != p.node {
-		err = fmt.Errorf("at %s is node %d", address, node)
-	}
-	if err != nil {
-		return nil, errors.Join(err, raw.Close())
-	}
-	return c, nil
+	ctx, cancel := context.WithTimeout(p.t.ctx, p.t.opt.Timeout)
+	defer cancel()
+	return p.t.opt.Dial(ctx, p.node)
 }
 
 // write sends packets, as few writes as possible.

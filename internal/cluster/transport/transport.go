@@ -1,12 +1,12 @@
-// Package transport carries packets between the nodes of a cluster: TCP, TLS in both directions, one connection for each direction of a
+// Package transport carries packets between the nodes of a cluster, over connections that it is given: one for each direction of a
 // pair. What cannot be sent at once is bounded and then lost: whoever has sent it says it again.
 //
-// It owns connections and who is at their other end, and does not know what a packet holds.
+// It owns what waits to be sent, and does not know what a packet holds, nor how nodes find each other and prove who they are.
 package transport
 
 import (
 	"bufio"
-	"crypto/tls"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -25,15 +25,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Options say how nodes are reached.
 type Options struct {
-	// ID is this node's.
-	ID uint64
-	// TLS has this node's certificate and the authorities of others', as server and as client. It must demand a certificate of
-	// clients (tls.RequireAndVerifyClientCert): a transport without that is not made.
-	TLS *tls.Config
-	// Peer is the node whose certificate that is; an error where it is none of the cluster's. It is asked for each connection.
-	Peer func(tls.ConnectionState) (uint64, error)
-	// Address is where a node listens now; "" where nobody knows.
-	Address func(node uint64) string
+	// Dial connects to another node. Who is at the other end is certain when it returns.
+	Dial func(ctx context.Context, node uint64) (net.Conn, error)
 	// Deliver takes a packet. It must not wait. The bytes are its own.
 	Deliver func(from uint64, packet []byte)
 	// Unreachable is told that packets to a node were lost. It must not wait.
@@ -70,10 +63,10 @@ func (o Options) withDefaults() Options {
 
 // A Transport sends and receives. Each peer's queue belongs to its lock, each connection to the goroutine that reads or writes it.
 type Transport struct {
-	opt      Options
-	listener net.Listener
-	over     sync.WaitGroup
-	done     chan struct{}
+	opt  Options
+	ctx  context.Context // ends with the transport
+	stop context.CancelFunc
+	over sync.WaitGroup
 
 	mu     sync.Mutex // guards the following
 	peers  map[uint64]*peer
@@ -81,97 +74,46 @@ type Transport struct {
 	closed bool
 }
 
-// New takes connections from the listener, and makes connections where something is sent. Close ends both.
-func New(l net.Listener, opt Options) (*Transport, error) {
-	opt = opt.withDefaults()
-	if opt.TLS == nil || opt.TLS.ClientAuth != tls.RequireAndVerifyClientCert || opt.TLS.ClientCAs == nil || opt.TLS.RootCAs == nil {
-		return nil, errors.New("transport: nodes must prove to each other who they are: TLS with certificates of both sides is needed")
-	}
-	t := &Transport{opt: opt, listener: l, done: make(chan struct{}), peers: map[uint64]*peer{}, conns: map[net.Conn]struct{}{}}
-	t.over.Go(t.accept)
-	return t, nil
+// New makes connections where something is sent. Serve takes those that others make. Close ends both.
+func New(opt Options) *Transport {
+	t := &Transport{opt: opt.withDefaults(), peers: map[uint64]*peer{}, conns: map[net.Conn]struct{}{}}
+	t.ctx, t.stop = context.WithCancel(context.Background())
+	return t
 }
 
 // Close ends all connections and waits for them.
-func (t *Transport) Close() error {
+func (t *Transport) Close() {
 	t.mu.Lock()
-	if t.closed {
-		t.mu.Unlock()
-		return nil
-	}
 	t.closed = true
-	close(t.done)
 	for c := range t.conns {
 		_ = c.Close() // its reader ends with that
 	}
-	for _, p := range t.peers {
-		p.signal()
-	}
 	t.mu.Unlock()
-	err := t.listener.Close()
+	t.stop()
 	t.over.Wait()
-	return err
 }
 
-func (t *Transport) accept() {
-	for {
-		c, err := t.listener.Accept()
-		if err != nil {
-			select {
-			case <-t.done:
-				return
-			default:
-			}
-			t.opt.Logf("the cluster's listener: %v", err)
-			if !t.pause() {
-				return
-			}
-			continue
-		}
-		t.mu.Lock()
-		if t.closed {
-			t.mu.Unlock()
-			_ = c.Close() // nobody reads it
-			return
-		}
-		t.conns[c] = struct{}{}
+// Serve reads what another node sends on a connection that it has made, until that ends, and closes it.
+func (t *Transport) Serve(c net.Conn, from uint64) {
+	t.mu.Lock()
+	if t.closed {
 		t.mu.Unlock()
-		t.over.Go(func() { t.serve(c) })
-	}
-}
-
-// serve reads what another node sends.
-func (t *Transport) serve(raw net.Conn) {
-	defer func() {
-		t.mu.Lock()
-		delete(t.conns, raw)
-		t.mu.Unlock()
-		_ = raw.Close() // what was not read will be sent again
-	}()
-	c := tls.Server(raw, t.opt.TLS)
-	from, err := t.shake(c)
-	if err != nil {
-		t.opt.Logf("a connection from %s is no node's: %v", raw.RemoteAddr(), err)
+		_ = c.Close() // nobody reads it
 		return
 	}
+	t.conns[c] = struct{}{}
+	t.over.Add(1)
+	t.mu.Unlock()
+	defer func() {
+		t.mu.Lock()
+		delete(t.conns, c)
+		t.mu.Unlock()
+		_ = c.Close() // what was not read will be sent again
+		t.over.Done()
+	}()
 	if err := t.read(from, bufio.NewReaderSize(c, 64<<10)); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-		t.opt.Logf("the connection from node %d: %v", from, err)
+		t.opt.Logf("the connection from node %016x: %v", from, err)
 	}
-}
-
-// shake finds out who is there.
-func (t *Transport) shake(c *tls.Conn) (uint64, error) {
-	if err := c.SetDeadline(time.Now().Add(t.opt.Timeout)); err != nil {
-		return 0, err
-	}
-	if err := c.Handshake(); err != nil {
-		return 0, err
-	}
-	node, err := t.opt.Peer(c.ConnectionState())
-	if err == nil && (node == 0 || node == t.opt.ID) {
-		err = fmt.Errorf("node %d is not another one", node)
-	}
-	return node, errors.Join(err, c.SetDeadline(time.Time{}))
 }
 
 func (t *Transport) read(from uint64, r *bufio.Reader) error {
@@ -202,7 +144,7 @@ func (t *Transport) pause() bool {
 	select {
 	case <-timer.C:
 		return true
-	case <-t.done:
+	case <-t.ctx.Done():
 		return false
 	}
 }

@@ -1,30 +1,17 @@
 package transport
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
+	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
-	"math/big"
+	"io"
 	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
-
-// An authority signs nodes' certificates.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pool *x509.CertPool
-}
 
 func must[T any](t *testing.T) func(v T, err error) T {
 	return func(v T, err error) T {
@@ -36,42 +23,9 @@ func must[T any](t *testing.T) func(v T, err error) T {
 	}
 }
 
-func newAuthority(t *testing.T) *authority {
-	key := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "cluster"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key))
-	a := &authority{cert: must[*x509.Certificate](t)(x509.ParseCertificate(der)), key: key, pool: x509.NewCertPool()}
-	a.pool.AddCert(a.cert)
-	return a
-}
-
-// config is the TLS of a node that a has signed and that trusts a.
-func (a *authority) config(t *testing.T, node uint64) *tls.Config {
-	key := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(int64(node) + 1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"gmq-node", nodeName(node)}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	der := must[[]byte](t)(x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key))
-	return &tls.Config{
-		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS13, ServerName: "gmq-node",
-		RootCAs: a.pool, ClientCAs: a.pool, ClientAuth: tls.RequireAndVerifyClientCert,
-	}
-}
-
-func nodeName(node uint64) string { return fmt.Sprintf("node-%d", node) }
-
-func peerOf(s tls.ConnectionState) (node uint64, err error) {
-	for _, name := range s.PeerCertificates[0].DNSNames {
-		if _, err := fmt.Sscanf(name, "node-%d", &node); err == nil {
-			return node, nil
-		}
-	}
-	return 0, errors.New("the certificate names no node")
-}
-
 // A station is a node's end, and what has come there.
 type station struct {
+	l    net.Listener
 	t    *Transport
 	addr string
 	got  chan string
@@ -110,16 +64,20 @@ func (l *logs) wait(text string) {
 	}
 }
 
-func open(t *testing.T, id uint64, conf *tls.Config, addresses *sync.Map, change func(*Options)) *station {
+// open is a node that listens, and believes what the others say that they are.
+func open(t *testing.T, id uint64, addresses *sync.Map, change func(*Options)) *station {
 	l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
-	s := &station{addr: l.Addr().String(), got: make(chan string, 1000), lost: make(chan uint64, 1000), logs: &logs{some: make(chan struct{}, 1)}}
+	s := &station{l: l, addr: l.Addr().String(), got: make(chan string, 1000), lost: make(chan uint64, 1000), logs: &logs{some: make(chan struct{}, 1)}}
 	addresses.Store(id, s.addr)
 	opt := Options{
-		ID: id, TLS: conf, Peer: peerOf, RetryAfter: time.Millisecond, Logf: s.logs.add,
-		Address: func(node uint64) string {
+		RetryAfter: time.Millisecond, Logf: s.logs.add,
+		Dial: func(ctx context.Context, node uint64) (net.Conn, error) {
 			a, _ := addresses.Load(node)
-			text, _ := a.(string)
-			return text
+			c, err := (&net.Dialer{}).DialContext(ctx, "tcp", a.(string))
+			if err == nil {
+				_, err = c.Write([]byte{byte(id)})
+			}
+			return c, err
 		},
 		Deliver:     func(from uint64, packet []byte) { s.got <- fmt.Sprintf("%d: %.20s (%d)", from, packet, len(packet)) },
 		Unreachable: func(node uint64) { s.lost <- node },
@@ -127,18 +85,35 @@ func open(t *testing.T, id uint64, conf *tls.Config, addresses *sync.Map, change
 	if change != nil {
 		change(&opt)
 	}
-	s.t = must[*Transport](t)(New(l, opt))
-	t.Cleanup(func() {
-		if err := s.t.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s.t = New(opt)
+	go s.accept()
+	t.Cleanup(s.close)
 	return s
 }
 
+func (s *station) accept() {
+	for {
+		c, err := s.l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			var who [1]byte
+			if _, err := io.ReadFull(c, who[:]); err == nil {
+				s.t.Serve(c, uint64(who[0]))
+			}
+		}()
+	}
+}
+
+func (s *station) close() {
+	_ = s.l.Close() // twice, maybe
+	s.t.Close()
+}
+
 func TestPacketsArriveInOrder(t *testing.T) {
-	a, addresses := newAuthority(t), &sync.Map{}
-	one, two := open(t, 1, a.config(t, 1), addresses, nil), open(t, 2, a.config(t, 2), addresses, nil)
+	addresses := &sync.Map{}
+	one, two := open(t, 1, addresses, nil), open(t, 2, addresses, nil)
 	for i := range 100 {
 		one.t.Send(2, append(fmt.Appendf(nil, "packet %d", i), make([]byte, i*1000)...))
 		two.t.Send(1, fmt.Appendf(nil, "answer %d", i))
@@ -155,18 +130,16 @@ func TestPacketsArriveInOrder(t *testing.T) {
 
 // A node that comes back is reached again; what was sent meanwhile may be lost, and is said to be.
 func TestNodeComesBack(t *testing.T) {
-	a, addresses := newAuthority(t), &sync.Map{}
-	one, two := open(t, 1, a.config(t, 1), addresses, nil), open(t, 2, a.config(t, 2), addresses, nil)
+	addresses := &sync.Map{}
+	one, two := open(t, 1, addresses, nil), open(t, 2, addresses, nil)
 	one.t.Send(2, []byte("before"))
 	<-two.got
-	if err := two.t.Close(); err != nil {
-		t.Fatal(err)
-	}
+	two.close()
 	for len(one.lost) == 0 {
 		one.t.Send(2, []byte("lost"))
 		one.t.pause()
 	}
-	two = open(t, 2, a.config(t, 2), addresses, nil)
+	two = open(t, 2, addresses, nil)
 	for len(two.got) == 0 {
 		one.t.Send(2, []byte("after"))
 		one.t.pause()
@@ -176,50 +149,10 @@ func TestNodeComesBack(t *testing.T) {
 	}
 }
 
-func TestStrangersAreTurnedAway(t *testing.T) {
-	a, addresses := newAuthority(t), &sync.Map{}
-	two := open(t, 2, a.config(t, 2), addresses, nil)
-
-	t.Run("signed by somebody else", func(t *testing.T) {
-		stranger := newAuthority(t)
-		conf := stranger.config(t, 1)
-		conf.RootCAs = a.pool // it would talk to us
-		one := open(t, 1, conf, addresses, nil)
-		one.t.Send(2, []byte("hello"))
-		two.logs.wait("is no node's")
-	})
-	t.Run("without a certificate", func(t *testing.T) {
-		c, err := tls.Dial("tcp", two.addr, &tls.Config{RootCAs: a.pool, ServerName: "gmq-node"})
-		if err == nil {
-			_, err = c.Read(make([]byte, 1)) // in TLS 1.3 the refusal comes behind the handshake
-		}
-		if err == nil {
-			t.Error("it was let in")
-		}
-	})
-	t.Run("at another's address", func(t *testing.T) {
-		one := open(t, 1, a.config(t, 1), addresses, nil)
-		addresses.Store(uint64(3), two.addr)
-		one.t.Send(3, []byte("for three"))
-		one.logs.wait("is node 2")
-	})
-	if len(two.got) > 0 {
-		t.Errorf("a packet has arrived: %q", <-two.got)
-	}
-}
-
-func TestTLSOfBothSidesIsNeeded(t *testing.T) {
-	conf := newAuthority(t).config(t, 1)
-	conf.ClientAuth = tls.VerifyClientCertIfGiven
-	if _, err := New(nil, Options{ID: 1, TLS: conf}); err == nil {
-		t.Error("a transport was made that takes nodes without a certificate")
-	}
-}
-
 // What is not whole ends the connection, and nothing of it is delivered.
 func TestBadFrames(t *testing.T) {
-	a, addresses := newAuthority(t), &sync.Map{}
-	two := open(t, 2, a.config(t, 2), addresses, func(o *Options) { o.MaxPacket = 1000 })
+	addresses := &sync.Map{}
+	two := open(t, 2, addresses, func(o *Options) { o.MaxPacket = 1000 })
 	frame := func(length int, sum uint32, packet string) []byte {
 		b := binary.LittleEndian.AppendUint32(nil, uint32(length))
 		return append(binary.LittleEndian.AppendUint32(b, sum), packet...)
@@ -232,9 +165,9 @@ func TestBadFrames(t *testing.T) {
 		{"length", "at most 1000 are taken", frame(1001, 0, "")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			conn := must[*tls.Conn](t)(tls.Dial("tcp", two.addr, a.config(t, 1)))
+			conn := must[net.Conn](t)(net.Dial("tcp", two.addr))
 			good := "good"
-			for _, b := range [][]byte{frame(len(good), crc32.Checksum([]byte(good), castagnoli), good), c.frame} {
+			for _, b := range [][]byte{{1}, frame(len(good), crc32.Checksum([]byte(good), castagnoli), good), c.frame} {
 				if _, err := conn.Write(b); err != nil {
 					t.Fatal(err)
 				}
@@ -255,19 +188,19 @@ func TestBadFrames(t *testing.T) {
 
 // A node that does not read costs QueueBytes, and no more.
 func TestQueueIsBounded(t *testing.T) {
-	a, addresses := newAuthority(t), &sync.Map{}
+	addresses := &sync.Map{}
 	dials := make(chan struct{}, 1000)
-	one := open(t, 1, a.config(t, 1), addresses, func(o *Options) {
+	one := open(t, 1, addresses, func(o *Options) {
 		o.QueueBytes = 10_000
-		address := o.Address
-		o.Address = func(node uint64) string { dials <- struct{}{}; return address(node) }
+		o.Dial = func(ctx context.Context, _ uint64) (net.Conn, error) {
+			dials <- struct{}{}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
 	})
-	l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0")) // nobody accepts
-	defer l.Close()
-	addresses.Store(uint64(2), l.Addr().String())
 	one.t.Send(2, make([]byte, 1000))
 	p := one.t.peers[2]
-	<-dials // it has taken the first packet, and waits for somebody to shake hands with
+	<-dials // it has taken the first packet, and waits for a connection
 	for range 100 {
 		one.t.Send(2, make([]byte, 1000))
 	}
