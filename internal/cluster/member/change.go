@@ -34,7 +34,7 @@ type tokenAnswer struct {
 // changing held. What was made before an interruption stays.
 func (m *Manager) found() error {
 	if m.opt.Unfit != "" {
-		return wire.Errorf(wire.CodeBadRequest, "this node can be part of no cluster: %s", m.opt.Unfit)
+		return &wire.Error{Code: wire.CodeBadRequest, Message: "this node can be part of no cluster: " + m.opt.Unfit}
 	}
 	if !m.Member() {
 		// The listener first: what is wrong with its address is found out before anything is made.
@@ -320,7 +320,7 @@ func (m *Manager) announced(s *selfMessage) *answer {
 		name = n.Name
 	}
 	if err := checkAddress(s.Address); err != nil {
-		return failed(wire.Errorf(wire.CodeBadRequest, "cluster.advertise: %s", err.Error()))
+		return failed(&wire.Error{Code: wire.CodeBadRequest, Message: "cluster.advertise: " + err.Error()})
 	}
 	m.mu.Lock()
 	replicas := m.replicas

@@ -79,7 +79,7 @@ func failure(err error) *answer {
 		a.Other = coded.Code == wire.CodeNoQuorum
 		return a
 	}
-	return failed(wire.Errorf(wire.CodeOverloaded, "%s", err.Error()))
+	return failed(&wire.Error{Code: wire.CodeOverloaded, Message: err.Error()})
 }
 
 // err is the answer's, or nil.
@@ -87,7 +87,7 @@ func (a *answer) err() *wire.Error {
 	if a.Code == "" {
 		return nil
 	}
-	return wire.Errorf(a.Code, "%s", a.Error)
+	return &wire.Error{Code: a.Code, Message: a.Error}
 }
 
 func reply(c net.Conn, a *answer) {

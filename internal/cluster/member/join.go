@@ -224,11 +224,11 @@ func (m *Manager) letIn(q *joinRequest) *answer {
 	}
 	id, err := parseID(q.ID)
 	if err != nil {
-		return failed(wire.Errorf(wire.CodeBadRequest, "%s", err.Error()))
+		return failed(&wire.Error{Code: wire.CodeBadRequest, Message: err.Error()})
 	}
 	public, err := parseCSR(q.CSR)
 	if err != nil {
-		return failed(wire.Errorf(wire.CodeBadRequest, "%s", err.Error()))
+		return failed(&wire.Error{Code: wire.CodeBadRequest, Message: err.Error()})
 	}
 	n, refusal := m.place(id, q)
 	if refusal != nil {
@@ -270,7 +270,7 @@ func (m *Manager) place(id uint64, q *joinRequest) (n Node, _ *wire.Error) {
 		return n, wire.Errorf(wire.CodeBadRequest, "its program has %d shards, and this cluster's %d: they are of different versions", q.Groups, m.opt.Groups)
 	}
 	if err := checkAddress(q.Address); err != nil {
-		return n, wire.Errorf(wire.CodeBadRequest, "cluster.advertise: %s", err.Error())
+		return n, &wire.Error{Code: wire.CodeBadRequest, Message: "cluster.advertise: " + err.Error()}
 	}
 	if q.Name != "" && !ValidName(q.Name) {
 		return n, badName(q.Name)
@@ -281,6 +281,9 @@ func (m *Manager) place(id uint64, q *joinRequest) (n Node, _ *wire.Error) {
 		return n, wire.Errorf(wire.CodeBadRequest, "it was taken out of this cluster; start it with an empty data directory")
 	}
 	there, names := 0, map[string]bool{}
+	for _, d := range m.gone { // who reads logs should not take one for another
+		names[d.Name] = q.Name != d.Name
+	}
 	for _, other := range m.nodes {
 		if other.ID == id {
 			continue

@@ -197,10 +197,13 @@ func (m *Manager) Joined() bool {
 	return m.self.joined
 }
 
-// Nodes are all that are known, in the order of their names.
+// Nodes are all that are known, this one among them, in the order of their names. A node alone knows none.
 func (m *Manager) Nodes() []Node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.self.member {
+		return nil // what there is of documents is of a cluster of long ago
+	}
 	return m.roster()
 }
 
@@ -311,6 +314,9 @@ func (m *Manager) look() {
 	changed := m.changed
 	m.changed = false
 	all, tell := m.roster(), m.onNodes
+	if !m.self.member {
+		all = nil
+	}
 	wish := m.wished()
 	wished := !slices.Equal(wish.Members, m.wish.Members) || !slices.Equal(wish.Avoid, m.wish.Avoid)
 	m.wish = wish
