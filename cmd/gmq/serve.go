@@ -309,8 +309,7 @@ func (in *instance) drain() error {
 }
 
 func (in *instance) close() error {
-	in.node.relay.Close()
-	return errors.Join(in.broker.Close(), in.node.leave(), in.closeJournals())
+	return errors.Join(in.node.closeRelay(), in.broker.Close(), in.node.leave(), in.closeJournals())
 }
 
 // reload takes over what a running server can take over, all of it or nothing.

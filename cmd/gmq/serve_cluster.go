@@ -61,17 +61,13 @@ func (in *instance) openNode(data string) error {
 			return err
 		}
 	}
-	dial := func(k member.Kind) func(context.Context, uint64) (net.Conn, error) {
-		return func(ctx context.Context, node uint64) (net.Conn, error) { return m.Dial(ctx, node, k) }
-	}
-	debug := func(format string, args ...any) { in.log.Debug("cluster: " + fmt.Sprintf(format, args...)) }
 	n.raft = transport.New(transport.Options{
-		Dial: dial(member.Raft), Logf: debug,
+		Dial: n.dial(member.Raft), Logf: in.debugCluster,
 		Deliver:     func(from uint64, packet []byte) { n.host.Deliver(from, packet) },
 		Unreachable: func(node uint64) { n.host.Unreachable(node) },
 	})
 	n.images = transport.New(transport.Options{
-		Dial: dial(member.Image), Logf: debug, QueueBytes: imageQueue,
+		Dial: n.dial(member.Image), Logf: in.debugCluster, QueueBytes: imageQueue,
 		Deliver: func(from uint64, frame []byte) { n.host.Images().Deliver(from, frame) },
 	})
 	n.host, err = cluster.New(cluster.Config{
@@ -83,17 +79,6 @@ func (in *instance) openNode(data string) error {
 	if err != nil {
 		return err
 	}
-	n.relay = relay.New(relay.Options{
-		Nodes: n.others, Dial: dial(member.Relay), Logf: debug,
-		Up: func(node uint64, l *relay.Line) (func([]byte), func()) {
-			c := in.broker.LineUp(node, l)
-			return c.Receive, c.Close
-		},
-		Accept: func(node uint64, l *relay.Line) (func([]byte), func()) {
-			g := in.broker.Accept(node, l)
-			return g.Receive, g.Close
-		},
-	})
 	m.Handle(member.Raft, n.raft.Serve)
 	m.Handle(member.Image, n.images.Serve)
 	m.Handle(member.Relay, func(c net.Conn, node uint64) { n.relay.Serve(c, node) })
@@ -102,6 +87,14 @@ func (in *instance) openNode(data string) error {
 		return nil
 	}
 	return m.Join(context.Background(), in.join)
+}
+
+func (in *instance) debugCluster(format string, args ...any) {
+	in.log.Debug("cluster: " + fmt.Sprintf(format, args...))
+}
+
+func (n *node) dial(k member.Kind) func(context.Context, uint64) (net.Conn, error) {
+	return func(ctx context.Context, node uint64) (net.Conn, error) { return n.member.Dial(ctx, node, k) }
 }
 
 func poke(c chan struct{}) {
@@ -149,6 +142,17 @@ func (in *instance) journal(i int, wake func()) journal.Journal {
 // takePart has the node take part in its cluster: the broker is there, clients are not yet.
 func (in *instance) takePart(stored string) error {
 	n := in.node
+	n.relay = relay.New(relay.Options{
+		Nodes: n.others, Dial: n.dial(member.Relay), Logf: in.debugCluster,
+		Up: func(node uint64, l *relay.Line) (func([]byte), func()) {
+			c := in.broker.LineUp(node, l)
+			return c.Receive, c.Close
+		},
+		Accept: func(node uint64, l *relay.Line) (func([]byte), func()) {
+			g := in.broker.Accept(node, l)
+			return g.Receive, g.Close
+		},
+	})
 	n.over.Go(func() { n.host.Run(n.wake, clusterTick, n.stop) })
 	n.over.Go(func() { n.host.Images().Run(n.pull, clusterTick, n.stop) })
 	if n.member.Joined() {
@@ -189,6 +193,14 @@ func (in *instance) handOver(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// closeRelay ends what goes to the brokers of other nodes and comes from them: before this one ends.
+func (n *node) closeRelay() error {
+	if n.relay != nil {
+		n.relay.Close()
+	}
+	return nil
 }
 
 // leave ends the node's part in the cluster; the broker has ended.

@@ -75,13 +75,12 @@ type Caller struct {
 	node uint64
 	line Line
 
-	mu       sync.Mutex // guards the following; no other lock is taken while it is held
-	links    map[uint64]*link
-	asked    map[uint64]*question
-	parts    map[uint64]*part
-	next     uint64
-	broken   bool
-	question uint64
+	mu     sync.Mutex // guards the following; no other lock is taken while it is held
+	links  map[uint64]*link
+	asked  map[uint64]asker
+	parts  map[uint64]*part
+	next   uint64
+	broken bool
 }
 
 func newForwarder(b *Broker) *forwarder {
@@ -101,7 +100,7 @@ func (f *forwarder) roleChanged(shard int) {
 // LineUp is told that there is a line to a node. What the node says on it is for the Caller.
 func (b *Broker) LineUp(node uint64, l Line) *Caller {
 	f := b.forward
-	c := &Caller{f: f, node: node, line: l, links: map[uint64]*link{}, asked: map[uint64]*question{}, parts: map[uint64]*part{}}
+	c := &Caller{f: f, node: node, line: l, links: map[uint64]*link{}, asked: map[uint64]asker{}, parts: map[uint64]*part{}}
 	f.mu.Lock()
 	f.callers[node] = c
 	for rt := range f.routes {

@@ -287,6 +287,7 @@ func (sh *shard) abandon(st *store) {
 
 // setLeader stands in for a group's decision where there is none: for tests.
 func (b *Broker) setLeader(index int, node, term uint64, here bool) {
+	b.grouped.Store(true)
 	b.shards[index].call(func(sh *shard) {
 		if sh.leads {
 			sh.resign(sh.stores[0], nil)

@@ -84,6 +84,11 @@ func (f *frame) encode() []byte {
 			b = append(b, r...)
 		}
 	}
+	return sealFrame(b)
+}
+
+// sealFrame fills in the header, for which there is room.
+func sealFrame(b []byte) []byte {
 	b[0] = frameVersion
 	binary.LittleEndian.PutUint32(b[1:], crc32.Checksum(b[frameHeader:], castagnoli))
 	return b

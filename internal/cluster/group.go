@@ -199,7 +199,7 @@ func (g *group) admit() {
 			return // a tick later it is known; what raft has taken can no more be refused
 		}
 		if !b.Essential && g.log.Scarce() {
-			g.refuse(g.waiting[:1], journal.ErrDiskFull)
+			g.refuse(g.waiting[:1], g.log.Full())
 			g.waiting = g.waiting[1:]
 			continue
 		}

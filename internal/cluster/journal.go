@@ -186,8 +186,8 @@ func (j *Journal) Role() journal.Role {
 
 func (j *Journal) alone() journal.Role { return journal.Role{Leading: true, Leader: j.g.host.cfg.ID} }
 
-// Recycle implements journal.Journal: raft and the log have copies of what was proposed here.
-func (j *Journal) Recycle(b *journal.Batch) bool { return b.Owner != nil }
+// Recycle implements journal.Journal: raft has a copy of what was proposed here.
+func (j *Journal) Recycle(b *journal.Batch) bool { return b.Owner != nil && j.log.Recycle(b) }
 
 // Read implements journal.Journal.
 func (j *Journal) Read(refs []journal.Ref, into [][]byte) ([][]byte, error) {

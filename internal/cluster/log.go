@@ -21,6 +21,8 @@ type Log interface {
 	End() (journal.Ref, bool)
 	// Scarce reports whether there is room only for what frees more than it takes. Anybody's.
 	Scarce() bool
+	// Full is the outcome of what is refused then. Anybody's.
+	Full() error
 	// Unsure reports that it is not known yet whether it is scarce: what could be refused waits. Anybody's.
 	Unsure() bool
 

@@ -17,9 +17,10 @@ const rigTick = 10 * time.Millisecond
 
 // A rig is nodes in this process, over real goroutines and a network that loses nothing.
 type rig struct {
-	tb    testing.TB
-	nodes []*rigNode
-	cut   atomic.Bool // nobody hears anybody
+	tb     testing.TB
+	nodes  []*rigNode
+	cut    atomic.Bool     // nobody hears anybody
+	memory *journal.Budget // the shards are kept in memory; nil: on disk
 }
 
 type rigNode struct {
@@ -75,7 +76,12 @@ func (n *rigNode) run() { n.over.Go(func() { n.host.Run(n.wake, rigTick, n.stop)
 
 // journal is shard i's. It has not been replayed.
 func (n *rigNode) journal(i int, wake func()) *Journal {
-	n.journals[i] = n.host.Journal(i, wake, func(w func()) Log { return n.log.Replica(i, w) })
+	n.journals[i] = n.host.Journal(i, wake, func(w func()) Log {
+		if n.r.memory != nil {
+			return journal.NewMemoryReplica(n.r.memory, w)
+		}
+		return n.log.Replica(i, w)
+	})
 	return n.journals[i]
 }
 

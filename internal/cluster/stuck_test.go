@@ -24,14 +24,16 @@ type scriptRecord struct {
 	payload []byte
 }
 
-func (l *scriptLog) Append(b *journal.Batch) { l.appended = append(l.appended, b) }
-func (l *scriptLog) Settle()                 {}
-func (l *scriptLog) Whole()                  {}
-func (l *scriptLog) Scarce() bool            { return false }
-func (l *scriptLog) Hold(journal.Ref)        {}
-func (l *scriptLog) Want()                   {}
-func (l *scriptLog) Unsure() bool            { return false }
-func (l *scriptLog) Failed() error           { return nil }
+func (l *scriptLog) Append(b *journal.Batch)     { l.appended = append(l.appended, b) }
+func (l *scriptLog) Settle()                     {}
+func (l *scriptLog) Whole()                      {}
+func (l *scriptLog) Scarce() bool                { return false }
+func (l *scriptLog) Hold(journal.Ref)            {}
+func (l *scriptLog) Want()                       {}
+func (l *scriptLog) Full() error                 { return journal.ErrDiskFull }
+func (l *scriptLog) Recycle(*journal.Batch) bool { return true }
+func (l *scriptLog) Unsure() bool                { return false }
+func (l *scriptLog) Failed() error               { return nil }
 
 func (l *scriptLog) End() (journal.Ref, bool) { return l.end, len(l.told) == 0 }
 

@@ -32,21 +32,28 @@ func (l *led) Replay(snapshot func([]byte) error, record func(journal.Ref, []byt
 func TestSuite(t *testing.T) {
 	opt := filejournal.Options{Sync: true, SegmentBytes: 1 << 20, CacheBytes: 2 << 20, CompactSlack: 4 << 20, CompactEvery: 2 << 20}
 	for _, c := range []struct {
-		name  string
-		nodes int
-	}{{"a node alone", 0}, {"a group of one", 1}, {"a leader of three", 3}} {
+		name   string
+		nodes  int
+		memory bool
+	}{
+		{"a node alone", 0, false}, {"a group of one", 1, false}, {"a leader of three", 3, false},
+		{"a node alone, in memory", 0, true}, {"a leader of three, in memory", 3, true},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			journaltest.Run(t, func(t *testing.T) *journaltest.Harness {
 				disks := []*vfs.Mem{vfs.NewMem(), vfs.NewMem(), vfs.NewMem()}
-				return harness(t, disks, c.nodes, opt)
+				return harness(t, disks, c.nodes, opt, c.memory)
 			})
 		})
 	}
 }
 
-func harness(t *testing.T, disks []*vfs.Mem, nodes int, opt filejournal.Options) *journaltest.Harness {
+func harness(t *testing.T, disks []*vfs.Mem, nodes int, opt filejournal.Options, memory bool) *journaltest.Harness {
 	t.Helper()
 	r := openRig(t, func(i int) (vfs.FS, string) { return disks[i], "/data" }, max(nodes, 1), suiteShards, opt)
+	if memory {
+		r.memory = journal.NewBudget(0)
+	}
 	for i, n := range r.nodes {
 		n.run()
 		for shard := range suiteShards {
@@ -55,7 +62,7 @@ func harness(t *testing.T, disks []*vfs.Mem, nodes int, opt filejournal.Options)
 			}
 		}
 	}
-	return &journaltest.Harness{
+	h := &journaltest.Harness{
 		Shards: suiteShards,
 		Journal: func(i int, wake func()) journal.Journal {
 			l := &led{n: r.nodes[0], woken: make(chan struct{}, 1)}
@@ -65,7 +72,10 @@ func harness(t *testing.T, disks []*vfs.Mem, nodes int, opt filejournal.Options)
 			}
 			return l
 		},
-		Close:  r.close,
-		Reopen: func(t *testing.T) *journaltest.Harness { return harness(t, disks, nodes, opt) },
+		Close: r.close,
 	}
+	if !memory {
+		h.Reopen = func(t *testing.T) *journaltest.Harness { return harness(t, disks, nodes, opt, false) }
+	}
+	return h
 }

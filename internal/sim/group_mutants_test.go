@@ -15,12 +15,18 @@ const (
 	confGo    = "internal/cluster/conf.go"
 	storageGo = "internal/cluster/storage.go"
 	raftLogGo = "internal/cluster/journal.go"
+	makeGo    = "internal/cluster/make.go"
+	installGo = "internal/cluster/install.go"
+	frameGo   = "internal/cluster/frame.go"
+	pinGo     = "internal/journal/filejournal/image.go"
 )
 
 // sayNow makes append say those answers at once for which cond holds, instead of when they are true.
 func sayNow(cond string) string {
 	return "\tlater := w.answers[:0:0]\n\tfor _, a := range w.answers {\n\t\tif " + cond + " {\n\t\t\tg.answer([]*raftpb.Message{a})\n\t\t} else {\n\t\t\tlater = append(later, a)\n\t\t}\n\t}\n\tw.answers = later\n\tg.write(w)\n}\n\n// mark adds"
 }
+
+const roleLine = "\tif !leading {\n"
 
 const writeLine = "\tg.write(w)\n}\n\n// mark adds"
 
@@ -46,15 +52,24 @@ var groupMutants = []mutant{
 	{name: "a batch is confirmed though another has taken its place", file: groupGo,
 		old: "\t\tif o.index == index && o.term == e.GetTerm() {\n", new: "\t\tif o.index == index {\n"},
 	{name: "who loses the lead refuses what may still be committed", file: groupGo,
-		old: "\tif !leading {\n", new: "\tif !leading {\n\t\tfor _, o := range g.own {\n\t\t\tg.refuse(o.batches, journal.ErrOverruled)\n\t\t}\n\t\tg.own = nil\n"},
+		old: roleLine, new: roleLine + "\t\tfor _, o := range g.own {\n\t\t\tg.refuse(o.batches, journal.ErrOverruled)\n\t\t}\n\t\tg.own = nil\n"},
 	{name: "a leader serves before it has all of its predecessors", file: groupGo,
-		old: "\tif !leading {\n", new: "\tif leading {\n\t\tg.give(item{role: &journal.Role{Leading: true, Leader: g.host.cfg.ID, Term: g.term}})\n\t}\n\tif !leading {\n"},
-	{name: "a snapshot lets go of what a member lacks", file: groupGo,
-		old: "\tst.needed = min(needed, st.trailFrom)\n", new: "\tst.needed = st.trailFrom\n"},
+		old: roleLine, new: "\tif leading {\n\t\tg.give(item{role: &journal.Role{Leading: true, Leader: g.host.cfg.ID, Term: g.term}})\n\t}\n" + roleLine},
 	{name: "a snapshot says that it has more of the log than it has", file: raftLogGo,
 		old: "\tcase idle && told && st.last() == j.applied:\n", new: "\tcase end > 0 || idle && told:\n"},
 	{name: "changes of members are forgotten at a restart", file: replayGo, old: "p.confs = append(p.confs, confEntry{p.applied, cc})", new: "_ = cc"},
-	{name: "a snapshot tells the members without the last change", file: raftLogGo, old: "proto.Marshal(st.conf(j.applied))", new: "proto.Marshal(st.confs[max(0, len(st.confs)-2)].state)"},
+	{name: "a snapshot tells the members without the last change", file: raftLogGo, old: "marshalConf(st.conf(j.applied))", new: "marshalConf(st.confs[max(0, len(st.confs)-2)].state)"},
+	{name: "an image leaves out a live body", file: makeGo,
+		old: "\treturn &frame{kind: frameRecords,", new: "\tgot[len(got)-1] = nil\n\treturn &frame{kind: frameRecords,"},
+	{name: "an image tells the members without the last change", file: makeGo,
+		old: "m.index, m.conf = h.applied, h.conf\n", new: "m.index, m.conf = h.applied, marshalConf(m.g.storage.confs[max(0, len(m.g.storage.confs)-2)].state)\n"},
+	{name: "an image counts before it is kept", file: raftLogGo,
+		old: "return j.log.SnapshotAt(pos, h.append(nil), func(kept bool) { j.kept(t, kept) })", new: "j.kept(t, true)\n\t\treturn j.log.SnapshotAt(pos, h.append(nil), nil)"},
+	{name: "what an image refers to is given back", file: pinGo, old: "\t\tnumber = max(number, p.before)\n", new: "\t\t_ = p.before\n"},
+	{name: "the log before an image counts after a restart", file: installGo, old: "max(end, j.floor)", new: "max(end*0, j.floor)"},
+	{name: "the old log goes on while an image takes its place", file: installGo, old: "\tif g.installing == nil {\n\t\treturn true\n\t}\n\tswitch m.GetType()", new: "\tif g.installing == nil || !g.frozen {\n\t\treturn true\n\t}\n\tswitch m.GetType()"},
+	{name: "an image forgets a vote", file: installGo, old: "\t\th.vote = st.hard.GetVote()\n", new: "\t\th.vote = 0\n"},
+	{name: "a changed bit of an image is not seen", file: frameGo, old: "crc32.Checksum(b[frameHeader:], castagnoli) != binary.LittleEndian.Uint32(b[1:])", new: "false"},
 	{name: "found: who is to go and leads keeps waiting for an heir that votes", file: confGo, old: "slices.ContainsFunc(c.voters, w.wants)\n", new: "true\n"},
 	{name: "found: entries that others have replaced stop a restart", file: replayGo,
 		old: "m.index <= p.applied && m.index > p.taken {\n", new: "m.index <= p.applied {\n"},

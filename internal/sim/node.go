@@ -49,11 +49,12 @@ type life struct {
 	tasks   []*task
 	conns   []*conn
 
-	host     *cluster.Host // in a cluster
-	hostWake chan struct{}
-	leaving  bool
-	arrivals []arrival     // of what other nodes' brokers have said
-	left     chan struct{} // closed when the host has ended
+	host      *cluster.Host // in a cluster
+	hostWake  chan struct{}
+	imageWake chan struct{}
+	leaving   bool
+	arrivals  []arrival     // of what other nodes' brokers have said
+	left      chan struct{} // closed when the host has ended
 
 	ready  bool   // clients may come
 	failed uint64 // the step in which it said that nothing can be promised any more; 0: it has not

@@ -26,12 +26,24 @@ const tickTime = 10 * time.Millisecond
 // join makes the process one of a cluster's, before its broker is started.
 func (l *life) join() (err error) {
 	n, w := l.n, l.n.w
-	l.hostWake = make(chan struct{}, 1)
+	l.hostWake, l.imageWake = make(chan struct{}, 1), make(chan struct{}, 1)
 	l.host, err = cluster.New(cluster.Config{
 		ID: n.id, Groups: broker.Shards, CacheBytes: 16 << 10, TrailBytes: 32 << 10, UncommittedBytes: 256 << 10,
 		Wake: func() { ring(l.hostWake) },
-		Logf: func(format string, args ...any) { w.note(n.name, "cluster: "+format, args...) },
-		Send: func(to uint64, packet []byte) { l.send(to, packet) },
+		Logf: func(format string, args ...any) {
+			w.note(n.name, "cluster: "+format, args...)
+			if strings.Contains(format, "is installed") {
+				w.stats.Images++
+			}
+		},
+		Send: func(to uint64, packet []byte) {
+			l.send(to, packet, func(h *cluster.Host, b []byte) { h.Deliver(n.id, b) })
+		},
+		// So little that nodes lack what is not there any more.
+		KeepBytes: 48 << 10, ImageRate: 16 << 10, WakeImages: func() { ring(l.imageWake) },
+		SendImage: func(to uint64, frame []byte) {
+			l.send(to, frame, func(h *cluster.Host, b []byte) { h.Images().Deliver(n.id, b) })
+		},
 	})
 	return err
 }
@@ -59,6 +71,12 @@ func (l *life) takePart() error {
 		}
 		close(l.left)
 	})
+	scheduler{l.n}.Go(func() {
+		for !l.leaving {
+			w.await(l.imageWake, -1)
+			l.host.Images().Turn()
+		}
+	})
 	var voters []uint64
 	for _, o := range w.nodes {
 		voters = append(voters, o.id)
@@ -72,6 +90,7 @@ func (l *life) tick() {
 	w.after(time.Duration(float64(tickTime)*l.n.pace), func() {
 		if l.n.life == l && l.n.dying == nil {
 			l.host.Tick()
+			l.host.Images().Tick()
 			l.tick()
 		}
 	})
@@ -96,7 +115,7 @@ func (l *life) leave() error {
 }
 
 // send loses, delays and doubles.
-func (l *life) send(to uint64, packet []byte) {
+func (l *life) send(to uint64, packet []byte, take func(*cluster.Host, []byte)) {
 	w := l.n.w
 	if w.net.cut[[2]uint64{l.n.id, to}] || !w.peace && w.chance(100) {
 		w.stats.LostPackets++
@@ -108,7 +127,7 @@ func (l *life) send(to uint64, packet []byte) {
 	}
 	deliver := func() {
 		if t := w.nodes[to-1]; t.life != nil && t.life.host != nil && t.dying == nil {
-			t.life.host.Deliver(l.n.id, append([]byte(nil), packet...))
+			take(t.life.host, append([]byte(nil), packet...))
 		}
 	}
 	w.after(delay, deliver)

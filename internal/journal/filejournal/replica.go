@@ -125,6 +125,9 @@ func (l *Log) trail() uint32 {
 	return first
 }
 
+// Full is the outcome of what is refused then.
+func (r *Replica) Full() error { return journal.ErrDiskFull }
+
 // Unsure reports that half of a segment is full and that it is not known yet whether there will be another one: what could be
 // refused for want of space had better wait. It is soon known.
 func (r *Replica) Unsure() bool {
