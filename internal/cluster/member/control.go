@@ -109,7 +109,7 @@ func (m *Manager) answerControl(c net.Conn, from uint64) {
 	if err := readLine(c, &ask); err != nil {
 		return // it has nothing to ask
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	ctx, cancel := context.WithTimeout(m.ctx, askTimeout)
 	defer cancel()
 	reply(c, m.carryOut(ctx, from, &ask))
 }
@@ -179,7 +179,7 @@ func (m *Manager) atLeader(ctx context.Context, q *message) *answer {
 
 // Put keeps a document, on whichever node that is done. The error is a *wire.Error.
 func (m *Manager) Put(name string, data []byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	ctx, cancel := context.WithTimeout(m.ctx, askTimeout)
 	defer cancel()
 	if err := m.atLeader(ctx, &message{Op: askPut, Name: name, Data: data}).err(); err != nil {
 		return err
