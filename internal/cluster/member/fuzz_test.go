@@ -62,13 +62,17 @@ func FuzzDocument(f *testing.F) {
 	})
 }
 
-func FuzzIdentity(f *testing.F) {
-	f.Add([]byte(`{"version":1,"id":"0000000000000007","nodes":[{"id":"0000000000000008","name":"n2","address":"a:1"}]}`))
-	f.Add([]byte(`{"version":1,"id":"0000000000000007","member":true}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		i, err := parseIdentity(data)
-		if err == nil && (i.id == 0 || i.member && (i.ca == nil || i.key == nil)) {
-			t.Errorf("%s is taken for %+v", data, i)
+func TestBadIdentities(t *testing.T) {
+	for _, text := range []string{
+		``, `{}`, `{"version":2,"id":"0000000000000007"}`, `{"version":1,"id":"7"}`, `{"version":1,"id":"0000000000000000"}`, `{"version":1,"id":"ffffffffffffffff"}`,
+		`{"version":1,"id":"0000000000000007","member":true}`, `{"version":1,"id":"0000000000000007","key":"AAAA"}`, `{"version":1,"id":"0000000000000007","ca":"AAAA"}`,
+		`{"version":1,"id":"0000000000000007","nodes":[{"id":"x"}]}`,
+	} {
+		if i, err := parseIdentity([]byte(text)); err == nil {
+			t.Errorf("%s is taken for %+v", text, i)
 		}
-	})
+	}
+	if i, err := parseIdentity([]byte(`{"version":1,"id":"0000000000000007","nodes":[{"id":"0000000000000008","name":"n2","address":"a:1"}]}`)); err != nil || i.id != 7 || len(i.nodes) != 1 {
+		t.Errorf("%+v, %v", i, err)
+	}
 }
