@@ -87,9 +87,13 @@ func (sh *shard) beginImage(st *store, t *taking) error {
 		return err
 	}
 	retain := func(spans []queue.Span) { st.journal.Retain(sh.convert(spans)) }
-	next.Adopt(st.state, retain)
+	if t.img.Alike() {
+		next.Adopt(st.state, retain)
+	}
 	if old := st.partial; old != nil {
-		next.Adopt(old, retain)
+		if t.img.Alike() {
+			next.Adopt(old, retain)
+		}
 		st.partial = nil
 		sh.forgo(st, old)
 	}
@@ -217,7 +221,7 @@ func (sh *shard) applyTaken(st *store, t *taking) error {
 		return nil
 	}
 	for _, m := range t.moved {
-		if err := sh.alsoMoved(st, &t.batch, m[0]); err != nil {
+		if err := sh.moveTaken(st, t, &t.batch, m[0]); err != nil {
 			return err
 		}
 	}
@@ -226,10 +230,14 @@ func (sh *shard) applyTaken(st *store, t *taking) error {
 
 // alsoMoved lets the state that is to come refer to a place as well to which the state of now does.
 func (sh *shard) alsoMoved(st *store, b *journal.Batch, off int) error {
-	t := st.taking
-	if t == nil || t.next == nil {
-		return nil
+	if t := st.taking; t != nil && t.next != nil && t.img.Alike() {
+		return sh.moveTaken(st, t, b, off)
 	}
+	return nil
+}
+
+// moveTaken lets the state that is to come refer to a place.
+func (sh *shard) moveTaken(st *store, t *taking, b *journal.Batch, off int) error {
 	payload, next := journal.NextRecord(b.Data, off)
 	if _, err := t.next.Apply(queue.Span{Ref: queue.Ref(b.Base) + queue.Ref(off), Size: uint32(next - off)}, payload); err != nil {
 		return err
