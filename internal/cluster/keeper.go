@@ -44,7 +44,8 @@ type Keeper struct {
 	now   uint64     // ticks
 	heard map[uint64]*account
 	lives map[uint64]uint64 // nodes, by the ids of their lives
-	asked uint64            // the tick in which something was decided last, plus one
+	asked uint64            // the tick in which something was decided last
+	known uint64            // the epoch that was decided last
 }
 
 // An account is what a node has said of itself last.
@@ -202,6 +203,9 @@ func (k *Keeper) decide(nodes []uint64) {
 		return
 	}
 	epoch, lost := k.cfg.Host.Epoch(), false
+	if epoch < k.known {
+		return // it has been decided
+	}
 	groups := len(k.cfg.Host.groups)
 	for _, n := range nodes {
 		a := k.heard[n]
@@ -263,7 +267,11 @@ func (k *Keeper) Decided(decision []byte) error {
 	if err != nil {
 		return err
 	}
-	if d.epoch > k.cfg.Host.Epoch() {
+	k.mu.Lock()
+	news := d.epoch > max(k.known, 1)
+	k.known = max(k.known, d.epoch)
+	k.mu.Unlock()
+	if news {
 		k.cfg.Host.Renew(d.epoch, d.founders)
 	}
 	return nil
