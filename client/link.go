@@ -19,6 +19,7 @@ import (
 type link struct {
 	c    *Client
 	conn net.Conn
+	addr string
 	no   uint64 // which connection of the client it is
 	in   lineReader
 	wake chan struct{} // tells the writer that there is something to write
@@ -218,7 +219,7 @@ func (l *link) handle(f *wire.Frame) {
 			l.c.dropSubscription(s, fmt.Errorf("%w: %s", ErrUnsubscribed, f.Reason))
 		}
 	case f.Op == "closing":
-		l.c.cfg.log.Info("gmq: the server is closing", "server", l.c.addr, "reason", string(f.Reason))
+		l.c.cfg.log.Info("gmq: the server is closing", "server", l.addr, "reason", string(f.Reason))
 		l.c.mu.Lock()
 		l.draining = true
 		l.c.mu.Unlock()
@@ -229,7 +230,7 @@ func (l *link) handle(f *wire.Frame) {
 func (l *link) reply(f *wire.Frame) {
 	id, ok := parseID(f.ID)
 	if !ok {
-		l.c.cfg.log.Warn("gmq: a reply to no request", "server", l.c.addr, "reply", string(f.Raw))
+		l.c.cfg.log.Warn("gmq: a reply to no request", "server", l.addr, "reply", string(f.Raw))
 		return
 	}
 	c := l.c
@@ -241,6 +242,11 @@ func (l *link) reply(f *wire.Frame) {
 	}
 	if !f.OK && f.Err != nil && f.Err.Code == wire.CodeShuttingDown && cl.tail != nil {
 		// It will be asked again over the next connection.
+		c.mu.Unlock()
+		return
+	}
+	if !f.OK && f.Err != nil && cl.tail != nil && leaderless(f.Err.Code) {
+		c.askLater(cl, l)
 		c.mu.Unlock()
 		return
 	}

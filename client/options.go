@@ -29,6 +29,7 @@ type config struct {
 	heartbeat      time.Duration
 	maxInFlight    int
 	lazy           bool
+	onlyGiven      bool
 }
 
 // refusedMax bounds the wait before another login where the last one was refused.
@@ -109,3 +110,6 @@ func MaxInFlight(n int) Option { return func(c *config) { c.maxInFlight = max(n,
 // Lazy lets Dial return at once and connect in the background. Requests wait
 // for the connection within their contexts.
 func Lazy() Option { return func(c *config) { c.lazy = true } }
+
+// OnlyGiven connects to the given addresses only, and not to those of the other nodes that a cluster tells of.
+func OnlyGiven() Option { return func(c *config) { c.onlyGiven = true } }

@@ -70,7 +70,7 @@ func newRoot() *cobra.Command {
 		newServe(),
 		newPub(g), newSub(g), newPeek(g), newQueue(g), newPing(g), newBench(g),
 		newUser(g), newToken(g), newAuth(g),
-		newContext(g), newDevCert(), newCheck(g),
+		newContext(g), newDevCert(), newCheck(g), newCluster(g),
 		newConfig(g), newJournal(g), newBackup(g), newRestore(g), newVersion(g),
 	)
 	root.InitDefaultHelpCmd()

@@ -35,10 +35,13 @@ var serveFlags = []struct{ flag, key, help string }{
 	{"listen", "listen", "address for clients"},
 	{"admin", "admin", "address for health and metrics over HTTP, or off"},
 	{"storage", "queue_defaults.storage", "storage of new queues: file, memory or mysql"},
+	{"node", "cluster.node", "name of this node in its cluster"},
+	{"cluster-listen", "cluster.listen", "address for other nodes, two ports above that for clients if not said"},
+	{"advertise", "cluster.advertise", "address at which other nodes reach this one"},
 }
 
 func newServe() *cobra.Command {
-	var file string
+	var file, join string
 	var insecure bool
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -58,7 +61,7 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(cfg, func() (config.Config, error) {
+			return serve(cfg, join, func() (config.Config, error) {
 				if file == "-" || file == "/dev/stdin" {
 					return cfg, errors.New("the configuration came from standard input, which cannot be read again")
 				}
@@ -67,6 +70,7 @@ func newServe() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file (YAML)")
+	cmd.Flags().StringVar(&join, "join", "", "token of the cluster to join (gmq cluster token); counts for nothing where this node is a member")
 	cmd.Flags().BoolVar(&insecure, "insecure", false, "allow clients beyond this machine without TLS and authentication")
 	for _, f := range serveFlags {
 		cmd.Flags().String(f.flag, "", f.help)
@@ -89,6 +93,10 @@ type instance struct {
 	tls    *tlsSettings // nil without TLS
 	failed chan error
 
+	join    string // the token of a cluster to join
+	node    *node
+	signals chan os.Signal
+
 	auth      *auth.Service
 	audit     *audit.Log // nil where log.audit is off
 	auditFile *logFile   // nil where it is no file
@@ -96,11 +104,11 @@ type instance struct {
 	stopOutbox func() // nil: nothing is moved
 }
 
-func serve(cfg config.Config, load func() (config.Config, error)) error {
+func serve(cfg config.Config, join string, load func() (config.Config, error)) error {
 	paceGarbage()
-	in := &instance{cfg: cfg, load: load, failed: make(chan error, 2)}
+	in := &instance{cfg: cfg, load: load, join: join, failed: make(chan error, 2), signals: make(chan os.Signal, 4)}
 	in.log, in.level = newLogger(cfg.Log)
-	signals := make(chan os.Signal, 4)
+	signals := in.signals
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	if err := in.openTLS(); err != nil {
 		return err
@@ -165,6 +173,9 @@ func (in *instance) open(signals chan os.Signal) error {
 	if err := in.openAudit(); err != nil {
 		return err
 	}
+	if err := in.openNode(data); err != nil {
+		return err
+	}
 	started := time.Now()
 	always := in.cfg.Storage.File.Sync == "always"
 	in.wal, err = filejournal.Open(vfs.OS(), data, filejournal.Options{
@@ -185,16 +196,19 @@ func (in *instance) open(signals chan os.Signal) error {
 	var seed [12]byte
 	rand.Read(seed[:])
 	in.broker, err = broker.Start(broker.Options{
-		Version: version, Node: "n1", Limits: limits(&in.cfg),
+		Version: version, Node: in.node.member.Name(), ID: in.node.member.ID(), Peers: in.node, Addresses: in.node.addresses, Limits: limits(&in.cfg),
 		Boot: binary.LittleEndian.Uint32(seed[8:]), Seed: binary.LittleEndian.Uint64(seed[:]),
 		Storages: append([]broker.Storage{
-			{Name: "file", Stored: stored, Shared: true, Spread: in.wal.Spread, Open: func(i int, wake func()) journal.Journal { return in.wal.Shard(i, wake) }},
+			{Name: "file", Stored: stored, Shared: true, Replicated: true, Spread: in.wal.Spread, Open: in.journal},
 			{Name: "memory", Stored: "memory", Room: in.budget.Room, Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(in.budget, wake) }},
 		}, in.mysqlStorages()...),
 		Fail: func(err error) { in.failed <- err },
 	})
 	if err != nil {
 		return errors.Join(err, in.closeJournals())
+	}
+	if err := in.takePart(stored); err != nil {
+		return errors.Join(err, in.close())
 	}
 	if err := in.openAuth(); err != nil {
 		return errors.Join(err, in.close())
@@ -236,12 +250,16 @@ func (in *instance) listen() error {
 	}
 	opt := server.Options{
 		Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic,
-		Auth: in.auth, TLS: in.tls.forServer(),
+		Auth: in.auth, TLS: in.tls.forServer(), Cluster: in.node.member,
 	}
 	if in.audit != nil {
 		opt.Audit = in.audit
 	}
 	in.server = server.New(opt)
+	in.node.member.SetClient(clientAddress(&in.cfg, l.Addr()))
+	if err := in.node.member.Start(); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	adminAddr := in.cfg.Admin
 	if adminAddr != config.AdminOff {
 		al, err := net.Listen("tcp", in.cfg.Admin)
@@ -275,6 +293,7 @@ func (in *instance) drain() error {
 	if in.stopOutbox != nil {
 		in.stopOutbox()
 	}
+	in.handOver(ctx)
 	err := in.server.Drain(ctx)
 	if in.admin != nil {
 		err = errors.Join(err, in.admin.Shutdown(ctx))
@@ -287,7 +306,7 @@ func (in *instance) drain() error {
 }
 
 func (in *instance) close() error {
-	return errors.Join(in.broker.Close(), in.closeJournals())
+	return errors.Join(in.node.closeRelay(), in.broker.Close(), in.node.leave(), in.closeJournals())
 }
 
 // reload takes over what a running server can take over, all of it or nothing.

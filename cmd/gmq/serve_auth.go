@@ -30,12 +30,15 @@ const adminPasswordFile = "admin-password"
 
 // openAuth restores who the users are, and makes the first one where there is none.
 func (in *instance) openAuth() error {
-	in.auth = auth.New(auth.Options{Required: in.cfg.Auth.Required, Limits: authLimits(&in.cfg), Put: in.broker.PutDocument})
+	in.auth = auth.New(auth.Options{Required: in.cfg.Auth.Required, Limits: authLimits(&in.cfg), Put: in.node.member.Put})
 	in.broker.WatchDocuments(auth.Prefix, func(name string, data []byte) {
 		if err := in.auth.Changed(name, data); err != nil {
 			in.log.Error("users", "err", err)
 		}
 	})
+	if in.node.member.Member() {
+		return nil // the cluster has its users
+	}
 	file := filepath.Join(in.cfg.Data, adminPasswordFile)
 	written := false
 	began, err := in.auth.Begin(func() ([]byte, error) {

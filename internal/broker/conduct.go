@@ -54,9 +54,9 @@ type part struct {
 	number uint64
 	fan    *fanout // of this node
 
-	claimed, launched, over, lostIt bool
-	leads                           uint32
-	units                           []partial
+	claimed, going, launched, over, lostIt bool
+	leads                                  uint32
+	units                                  []partial
 }
 
 // A partial is what has become of a unit at one node.
@@ -236,7 +236,7 @@ func (p *part) hasClaimed(leads uint32, units []partial) {
 func (p *part) hasLaunched() {
 	c := p.c
 	c.mu.Lock()
-	if !p.launched && c.going {
+	if p.going && !p.launched {
 		p.launched = true
 		if c.launches--; c.launches == 0 {
 			c.s.launched()
@@ -250,7 +250,7 @@ func (p *part) hasPublished(units []partial) {
 	p.hasLaunched()
 	c := p.c
 	c.mu.Lock()
-	if p.over || !c.going {
+	if p.over || !p.going {
 		c.mu.Unlock()
 		return
 	}
@@ -278,6 +278,10 @@ func (p *part) lost() {
 		}
 		p.claimed, p.leads = true, 0
 		c.decide()
+		return
+	}
+	if !p.going {
+		c.mu.Unlock()
 		return
 	}
 	p.over = true
@@ -312,11 +316,12 @@ func (c *conduct) decide() {
 	for _, p := range c.parts {
 		goals := 0
 		for i := range c.units {
-			if c.units[i].refusal == nil {
+			if c.units[i].refusal == nil && !p.lostIt { // a lost one led nothing: what its own clients have subscribed to misses this
 				goals += p.units[i].goals
 			}
 		}
 		if goals > 0 {
+			p.going = true
 			going = append(going, p)
 		} else {
 			idle = append(idle, p)

@@ -74,7 +74,7 @@ func (u *unit) refuse(err *wire.Error) { u.refusal.CompareAndSwap(nil, err) }
 
 // publishTopic takes in a publish to a topic.
 func (in *Intake) publishTopic(r *wire.Request) {
-	if in.s.b.forward != nil {
+	if in.s.b.forward != nil && in.s.b.grouped.Load() {
 		in.publishAll(r)
 		return
 	}

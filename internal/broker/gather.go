@@ -58,7 +58,7 @@ func (f *forwarder) ask(m []byte) map[uint64][]byte {
 }
 
 // ask sends a question. It is false where the line has broken.
-func (c *Caller) ask(q *question, m []byte) bool {
+func (c *Caller) ask(q asker, m []byte) bool {
 	c.mu.Lock()
 	if c.broken {
 		c.mu.Unlock()
@@ -87,11 +87,24 @@ func (b *Broker) awaitFor(c <-chan struct{}, d time.Duration) {
 }
 
 // What can be asked.
-const askQueues = 1 // prefix: the queues of the shards that the node leads
+const (
+	askQueues = iota + 1 // prefix: the queues of the shards that the node leads
+	askSettle            // queue, messages: to be published there (abroad.go)
+)
+
+// An asker is told what another node answers; nil when the line to it has broken.
+type asker interface {
+	answer(node uint64, b []byte)
+}
 
 // answer answers a question, beside everything else: shards are waited for.
 func (g *Guest) answer(number uint64, r *reader) {
-	subject, prefix := r.byte(), string(r.textOf())
+	subject := r.byte()
+	if subject == askSettle {
+		g.takeIn(number, r)
+		return
+	}
+	prefix := string(r.textOf())
 	if r.bad || subject != askQueues {
 		return
 	}

@@ -75,13 +75,12 @@ type Caller struct {
 	node uint64
 	line Line
 
-	mu       sync.Mutex // guards the following; no other lock is taken while it is held
-	links    map[uint64]*link
-	asked    map[uint64]*question
-	parts    map[uint64]*part
-	next     uint64
-	broken   bool
-	question uint64
+	mu     sync.Mutex // guards the following; no other lock is taken while it is held
+	links  map[uint64]*link
+	asked  map[uint64]asker
+	parts  map[uint64]*part
+	next   uint64
+	broken bool
 }
 
 func newForwarder(b *Broker) *forwarder {
@@ -101,7 +100,7 @@ func (f *forwarder) roleChanged(shard int) {
 // LineUp is told that there is a line to a node. What the node says on it is for the Caller.
 func (b *Broker) LineUp(node uint64, l Line) *Caller {
 	f := b.forward
-	c := &Caller{f: f, node: node, line: l, links: map[uint64]*link{}, asked: map[uint64]*question{}, parts: map[uint64]*part{}}
+	c := &Caller{f: f, node: node, line: l, links: map[uint64]*link{}, asked: map[uint64]asker{}, parts: map[uint64]*part{}}
 	f.mu.Lock()
 	f.callers[node] = c
 	for rt := range f.routes {
@@ -125,14 +124,14 @@ func (c *Caller) Close() {
 	links, asked, parts := c.links, c.asked, c.parts
 	c.links, c.asked, c.parts = nil, nil, nil
 	c.mu.Unlock()
-	for _, lk := range links {
-		lk.rt.broken(lk)
+	for _, n := range slices.Sorted(maps.Keys(links)) {
+		links[n].rt.broken(links[n])
 	}
-	for _, q := range asked {
-		q.answer(c.node, nil)
+	for _, n := range slices.Sorted(maps.Keys(asked)) {
+		asked[n].answer(c.node, nil)
 	}
-	for _, p := range parts {
-		p.lost()
+	for _, n := range slices.Sorted(maps.Keys(parts)) {
+		parts[n].lost()
 	}
 }
 
@@ -312,7 +311,7 @@ func inOrder(routes iter.Seq[*route]) []*route {
 // watch looks after a publish to a topic until it has been made, or refused.
 func (f *forwarder) watch(c *conduct) {
 	f.mu.Lock()
-	first := len(f.topical) == 0
+	first := len(f.topical) == 0 && !c.watched // else it is being looked after, and tried again in a while
 	if !c.watched {
 		c.watched = true
 		f.topical = append(f.topical, c)

@@ -125,7 +125,7 @@ func FuzzMessages(f *testing.F) {
 		c := b.LineUp(2, nowhere{})
 		s := b.NewSession("test")
 		s.route.mu.Lock()
-		s.route.links[2] = c.open(s.route)
+		s.route.links = append(s.route.links, c.open(s.route))
 		s.route.mu.Unlock()
 		c.Receive(first)
 		c.Receive(append([]byte{sayOutput, 1}, second...))

@@ -396,3 +396,34 @@ func TestWhatIsGathered(t *testing.T) {
 		}
 	})
 }
+
+// TestRedriveToAnotherLeader: what is stored there is taken away here.
+func TestRedriveToAnotherLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ns := newNodes(t, 3, nil)
+		defer ns.close()
+		ns.spread(1)
+		p, from, to := ns.peer(0), ns.queueAt(1, 1), ns.queueAt(2, 2)
+		for i := range 5 {
+			p.want(fmt.Sprintf(`{"op":"publish","id":1,"queue":"%s","body":%d}`, from, i), "ok", true)
+			p.want(fmt.Sprintf(`{"op":"receive","id":1,"queue":"%s"}`, from), "ok", true)
+			p.want(fmt.Sprintf(`{"op":"nack","id":1,"queue":"%s","seq":%d,"dead":true}`, from, i+1), "settled", 1.0)
+		}
+		p.want(fmt.Sprintf(`{"op":"queue.redrive","id":2,"queue":"%s.dlq","to":"%s"}`, from, to), "error.code", "not_found")
+		p.want(fmt.Sprintf(`{"op":"queue.create","id":1,"queue":"%s","max_messages":3}`, to), "ok", true)
+		p.want(fmt.Sprintf(`{"op":"queue.redrive","id":2,"queue":"%s.dlq","to":"%s"}`, from, to), "moved", 3.0)
+		p.want(fmt.Sprintf(`{"op":"queue.info","queue":"%s"}`, to), "counts.ready", 3.0)
+		p.want(fmt.Sprintf(`{"op":"queue.info","queue":"%s.dlq"}`, from), "counts.ready", 2.0)
+		p.want(fmt.Sprintf(`{"op":"queue.update","id":1,"queue":"%s","max_messages":10}`, to), "ok", true)
+		ns.cables[[2]int{1, 2}].back.hold(true)
+		p.send(fmt.Sprintf(`{"op":"queue.redrive","id":3,"queue":"%s.dlq","to":"%s"}`, from, to))
+		synctest.Wait()
+		ns.disconnect(1, 2)
+		if got := p.take(); len(got) != 1 || !strings.Contains(got[0], "unknown_outcome") {
+			t.Fatal(got)
+		}
+		p.want(fmt.Sprintf(`{"op":"queue.info","queue":"%s"}`, to), "counts.ready", 5.0) // in both
+		p.want(fmt.Sprintf(`{"op":"queue.info","queue":"%s.dlq"}`, from), "counts.ready", 2.0)
+		p.s.Close()
+	})
+}

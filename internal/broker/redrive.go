@@ -71,6 +71,7 @@ type journey struct {
 	begun   bool // the destination has been asked
 	failure *wire.Error
 	over    bool    // answered
+	reply   func()  // at the destination of a journey from another node: tells it what has become of the part
 	parked  []*work // what would change the messages under way: it goes on behind the part
 
 	// Of the part under way. The batch is a new one each, as the journal may still look at the last.
@@ -134,6 +135,9 @@ func (sh *shard) emigrate(j *journey) {
 		return
 	}
 	j.begun = true
+	if sh.sendAbroad(j) {
+		return
+	}
 	w := sh.newWork()
 	w.call = func(dest *shard) { dest.immigrate(j) }
 	sh.b.shards[shardOf(j.control.to)].post(w)
@@ -195,7 +199,7 @@ func (sh *shard) immigrate(j *journey) {
 		queue.Address(payload, t.id, sh.now)
 		off = next
 	}
-	if t.store.Name != j.store.Name || !sh.b.joint(&t.store.Storage) {
+	if j.reply != nil || t.store.Name != j.store.Name || !sh.b.joint(&t.store.Storage) {
 		t.store.send(j.batch)
 		return
 	}
@@ -240,6 +244,10 @@ func (sh *shard) applyJourney(st *store, j *journey, b *journal.Batch) error {
 }
 
 func (sh *shard) sendHome(j *journey) {
+	if j.reply != nil {
+		j.reply()
+		return
+	}
 	w := sh.newWork()
 	w.call = func(home *shard) { home.arrived(j) }
 	j.home.post(w)

@@ -287,6 +287,7 @@ func (sh *shard) abandon(st *store) {
 
 // setLeader stands in for a group's decision where there is none: for tests.
 func (b *Broker) setLeader(index int, node, term uint64, here bool) {
+	b.grouped.Store(true)
 	b.shards[index].call(func(sh *shard) {
 		if sh.leads {
 			sh.resign(sh.stores[0], nil)
@@ -305,6 +306,9 @@ func (b *Broker) Begin(voters []uint64) error {
 		return nil
 	})
 }
+
+// Grouped reports whether shards have groups, or are about to.
+func (b *Broker) Grouped() bool { return b.grouped.Load() }
 
 // Await makes each shard that has nothing yet wait for what its group has. What has a group already is let be.
 func (b *Broker) Await() error {

@@ -27,7 +27,7 @@ type route struct {
 
 	mu      sync.Mutex // guards the following. A line's lock, or one of forwarder's or Caller's, may be taken while it is held, and no other
 	lanes   [Shards]*lane
-	links   map[uint64]*link
+	links   []*link          // one at most for each node
 	flying  map[uint64]*work // sent and not answered
 	last    *work            // the one of flying that was answered last
 	subs    map[uint64]*subscribed
@@ -66,7 +66,7 @@ type subscribed struct {
 }
 
 func newRoute(f *forwarder, s *Session) *route {
-	return &route{f: f, s: s, links: map[uint64]*link{}, flying: map[uint64]*work{}, subs: map[uint64]*subscribed{}}
+	return &route{f: f, s: s, flying: map[uint64]*work{}, subs: map[uint64]*subscribed{}}
 }
 
 // post takes a work to where its shard is led. It is called by the session's reader.
@@ -214,13 +214,27 @@ func (rt *route) linkTo(node uint64) *link {
 	if c == nil {
 		return nil
 	}
-	lk := rt.links[node]
+	lk := rt.linkAt(node)
 	if lk == nil || lk.caller != c || lk.detached {
+		rt.drop(lk)
 		if lk = c.open(rt); lk != nil {
-			rt.links[node] = lk
+			rt.links = append(rt.links, lk)
 		}
 	}
 	return lk
+}
+
+func (rt *route) linkAt(node uint64) *link {
+	for _, lk := range rt.links {
+		if lk.caller.node == node {
+			return lk
+		}
+	}
+	return nil
+}
+
+func (rt *route) drop(lk *link) {
+	rt.links = slices.DeleteFunc(rt.links, func(o *link) bool { return o == lk })
 }
 
 // send sends a work. One that its client waits for no longer ends here.
@@ -240,10 +254,14 @@ func (rt *route) send(ln *lane, lk *link, w *work, now int64, say *answers) {
 	if w.answered > 0 {
 		w.trim()
 	}
+	draining := rt.f.b.draining.Load()
+	if w.until != 0 && draining { // what is there, and no more
+		w.until = now
+	}
 	if w.until != 0 {
 		w.control.wait = time.Duration(max(w.until-now, 0))
 	}
-	if w.control == nil && rt.f.b.draining.Load() && len(w.pubs) > 0 {
+	if w.control == nil && draining && len(w.pubs) > 0 {
 		for i := range w.pubs {
 			say.fail(rt.s, w.str(w.pubs[i].id), errShuttingDown)
 			w.pubs[i].done = true
@@ -262,6 +280,9 @@ func (rt *route) send(ln *lane, lk *link, w *work, now int64, say *answers) {
 	m = append(appendUvarint(m, ln.term), byte(ln.shard))
 	m = appendWork(appendUvarint(m, w.number), w)
 	lk.caller.line.Send(nil, m)
+	if draining && w.begins() {
+		lk.caller.line.Send(nil, appendUvarint([]byte{sayHush}, lk.number))
+	}
 	if rt.scratch = m; cap(m) > spareBytes {
 		rt.scratch = nil
 	}
@@ -419,9 +440,7 @@ func (rt *route) lose(ln *lane, lk *link, say *answers) {
 func (rt *route) broken(lk *link) {
 	say, shards := newAnswers(), uint32(0)
 	rt.mu.Lock()
-	if rt.links[lk.caller.node] == lk {
-		delete(rt.links, lk.caller.node)
-	}
+	rt.drop(lk)
 	for i, ln := range rt.lanes {
 		if ln != nil {
 			rt.lose(ln, lk, say)
@@ -486,8 +505,8 @@ func (rt *route) close() {
 	rt.gone = true
 	clear(rt.subs)
 	shards := uint32(0)
-	for _, node := range slices.Sorted(maps.Keys(rt.links)) {
-		rt.detachAt(rt.links[node])
+	for _, lk := range rt.links {
+		rt.detachAt(lk)
 	}
 	for i, ln := range rt.lanes {
 		if ln != nil && len(ln.back)+len(ln.wait) > 0 {
@@ -511,8 +530,8 @@ func (rt *route) detachAt(lk *link) {
 func (rt *route) over() {
 	rt.mu.Lock()
 	rt.closed = true
-	links := slices.Collect(maps.Values(rt.links))
-	clear(rt.links)
+	links := rt.links
+	rt.links = nil
 	rt.mu.Unlock()
 	for _, lk := range links {
 		lk.caller.drop(lk)
@@ -529,8 +548,7 @@ func sortWorks(works []*work) {
 func (f *forwarder) hush() {
 	for _, rt := range f.all() {
 		rt.mu.Lock()
-		for _, node := range slices.Sorted(maps.Keys(rt.links)) {
-			lk := rt.links[node]
+		for _, lk := range rt.links {
 			lk.caller.line.Send(nil, appendUvarint(append(rt.scratch[:0], sayHush), lk.number))
 		}
 		rt.mu.Unlock()
@@ -557,7 +575,7 @@ func (rt *route) recheck(g *guarded) {
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	revoke := func(node uint64, shard int, name []byte) {
-		lk := rt.links[node]
+		lk := rt.linkAt(node)
 		if lk == nil || g.Known() && g.May(wire.VerbConsume, name) {
 			return
 		}

@@ -25,6 +25,10 @@ const (
 	//
 	//	kind | term | vote | commit
 	markState = 3
+	// markEnd ends a group for good: its entries up to an index count, whatever else was said of them, and what follows counts as it is.
+	//
+	//	kind | index
+	markEnd = 4
 )
 
 // Numbers are varints but for the kind and the type. A term, an index and a vote are never above 2^63, so that damage shows.
@@ -56,6 +60,8 @@ func (m *mark) append(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, m.term)
 		dst = binary.AppendUvarint(dst, m.vote)
 		dst = binary.AppendUvarint(dst, m.commit)
+	case markEnd:
+		dst = binary.AppendUvarint(dst, m.index)
 	}
 	return dst
 }
@@ -87,6 +93,9 @@ func parseMark(b []byte) (m mark, err error) {
 		}
 	case markState:
 		m.term, m.vote, m.commit = r.number(), r.number(), r.number()
+		r.bad = r.bad || len(r.b) > 0
+	case markEnd:
+		m.index = r.number()
 		r.bad = r.bad || len(r.b) > 0
 	default:
 		return m, fmt.Errorf("a mark of the unknown kind %d: it needs a newer program", m.kind)

@@ -127,8 +127,24 @@ func (p *replayer) mark(ref journal.Ref, m mark, size int) error {
 	case m.kind == markState:
 		p.state(&m)
 		return p.handOn()
+	case m.kind == markEnd:
+		return p.over(ref+journal.Ref(size), m.index)
 	}
 	return p.entry(ref, m, size)
+}
+
+// over ends the group: all of its entries count, and it is as if there had never been one.
+func (p *replayer) over(end journal.Ref, last uint64) error {
+	if last != p.st.last() {
+		return fmt.Errorf("a group ends at entry %d, and its last one is %d", last, p.st.last())
+	}
+	p.commit = last
+	if err := p.handOn(); err != nil {
+		return err
+	}
+	p.founded, p.end, p.taken, p.applied, p.commit, p.confs = false, end, 0, 0, 0, nil
+	p.st.reset()
+	return nil
 }
 
 // state takes over a term and a vote, if they are not older than what is known.

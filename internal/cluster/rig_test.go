@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ const rigTick = 10 * time.Millisecond
 type rig struct {
 	tb     testing.TB
 	nodes  []*rigNode
+	cut    atomic.Bool     // nobody hears anybody
 	memory *journal.Budget // the shards are kept in memory; nil: on disk
 }
 
@@ -57,7 +59,7 @@ func openRig(tb testing.TB, fs func(i int) (vfs.FS, string), nodes, shards int, 
 			ticks = 500
 		}
 		n.host, err = New(Config{ID: n.id, Groups: shards, ElectionTicks: ticks, Wake: func() { signal(n.wake) }, Logf: opt.Logf, Send: func(to uint64, packet []byte) {
-			if to := int(to) - 1; to < len(r.nodes) && r.nodes[to] != nil {
+			if to := int(to) - 1; to < len(r.nodes) && r.nodes[to] != nil && !r.cut.Load() {
 				r.nodes[to].host.Deliver(n.id, packet)
 			}
 		}})

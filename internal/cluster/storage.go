@@ -81,6 +81,13 @@ func (s *storage) append(e *raftpb.Entry, at slot) {
 	}
 }
 
+// reset makes it as it was before there was a group. Called with mu held.
+func (s *storage) reset() {
+	s.base, s.baseTerm, s.slots, s.confs, s.needed, s.held = 0, 0, nil, nil, 0, 0
+	s.hard.Term, s.hard.Vote, s.hard.Commit = nil, nil, nil
+	s.cached, s.evicted, s.trailFrom, s.trailed = 0, 0, 0, 0
+}
+
 // slotBytes is what an entry costs besides its records.
 const slotBytes = 64
 

@@ -30,6 +30,7 @@ func (c *Config) problems() []problem {
 	all = append(all, c.notOneOf()...)
 	all = append(all, c.contradictions()...)
 	all = append(all, c.TLS.problems()...)
+	all = append(all, c.clusterProblems()...)
 	return append(all, c.addresses()...)
 }
 

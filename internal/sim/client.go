@@ -117,9 +117,7 @@ func (c *Client) doSomething() {
 	case n < 30:
 		c.publish(w.pick(nil))
 	case n < 36:
-		if !w.cfg.Cluster {
-			c.publishTopic()
-		}
+		c.publishTopic()
 	case n < 52:
 		c.receive(w.pick(nil))
 	case n < 57:
@@ -140,7 +138,7 @@ func (c *Client) doSomething() {
 		q := w.pick(nil)
 		k.ask(&request{op: "queue.info", q: q, queue: q.name}, fmt.Sprintf(`"queue":"%s"`, q.name))
 	case n < 98:
-		k.stuck = !k.stuck && !w.cfg.alone()
+		k.stuck = !k.stuck && !w.cfg.alone() && !w.cfg.Cluster // then nobody here could say when a leader had said something
 	case w.chance(3):
 		k.close()
 	}

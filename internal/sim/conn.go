@@ -119,6 +119,7 @@ func (k *conn) write() {
 			lo = k.writer.woken
 			lo.ahead = k.life.n.ahead
 		}
+		lo = k.life.atLeader(lo)
 		var text []byte
 		for _, b := range broker.Bytes(nil, chunks) {
 			text = append(text, b...)

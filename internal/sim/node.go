@@ -53,6 +53,7 @@ type life struct {
 	hostWake  chan struct{}
 	imageWake chan struct{}
 	leaving   bool
+	arrivals  []arrival     // of what other nodes' brokers have said
 	left      chan struct{} // closed when the host has ended
 
 	ready  bool   // clients may come
@@ -157,7 +158,7 @@ func (l *life) start() (err error) {
 		}
 	}
 	budget := journal.NewBudget(16 << 20)
-	b, err := broker.Start(broker.Options{
+	opt := broker.Options{
 		Version: "sim", Node: n.name, ID: n.id, Boot: boot, Seed: n.w.rng.Uint64(), Now: n.time, Scheduler: scheduler{n},
 		Fail: l.fail,
 		Limits: broker.Limits{MaxQueues: 200, MaxMessageBytes: 1 << 20, MaxInFlight: 500, AutoCreate: true, Defaults: queue.Settings{
@@ -173,7 +174,11 @@ func (l *life) start() (err error) {
 			}},
 			{Name: "memory", Stored: "memory", Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(budget, wake) }, Room: budget.Room},
 		},
-	})
+	}
+	if n.w.cfg.Cluster {
+		opt.Peers = l
+	}
+	b, err := broker.Start(opt)
 	if err != nil {
 		return err
 	}

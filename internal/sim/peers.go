@@ -16,7 +16,8 @@ import (
 
 // network is what lies between the nodes.
 type network struct {
-	cut map[[2]uint64]bool // packets from one to the other are lost
+	cut    map[[2]uint64]bool // packets from one to the other are lost
+	cables []*cable
 }
 
 // tickTime is a host's tick.

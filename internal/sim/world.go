@@ -25,6 +25,7 @@ type World struct {
 	graves  []func() // what is to be done with whoever has died in this step
 	nodes   []*Node
 	net     network
+	marks   []timeMark
 	made    map[[2]string]bool // in a cluster: the queues and bindings that some leader has made
 	clients []*Client
 	log     *History
@@ -95,6 +96,9 @@ func (w *World) step(limit time.Duration) bool {
 	}
 	t := w.ready[w.rng.IntN(len(w.ready))]
 	w.steps++
+	if n := len(w.marks); w.cfg.Cluster && (n == 0 || w.now >= w.marks[n-1].at+time.Millisecond) {
+		w.marks = append(w.marks, timeMark{w.now, w.steps})
+	}
 	w.now += time.Duration(w.rng.IntN(20_000)) // what the work takes, ns
 	t.resume()
 	w.reap()

@@ -30,6 +30,7 @@ var rooms = []struct {
 	{dir: "internal/journal/journaltest", ours: []string{"internal/journal"}, because: "the same suite is for every storage"},
 	{dir: "internal/cluster", ours: []string{"internal/journal"}, foreign: []string{"go.etcd.io/raft/v3", "google.golang.org/protobuf/proto"}, because: "it makes a journal of Raft and of a node's log, whichever that is"},
 	{dir: "internal/cluster/transport", because: "it carries bytes between machines, whatever they say"},
+	{dir: "internal/cluster/member", ours: []string{"internal/cluster", "internal/vfs", "wire"}, because: "who belongs to a cluster is decided from documents and certificates; the broker that keeps the documents is behind functions that it is given"},
 	{dir: "internal/relay", because: "it carries messages between nodes, whatever they say, and whoever says who the nodes are"},
 	{dir: "internal/broker", ours: []string{"internal/queue", "internal/journal", "wire"}, because: "it works with any journal, so it names none of the storages"},
 	{dir: "internal/outbox", ours: []string{"internal/broker", "wire"}, because: "it is a client of the broker within the process, and knows neither the database nor what a publish means"},

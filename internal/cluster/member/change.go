@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"maps"
 	"slices"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 	mostTokenLife = 7 * 24 * time.Hour
 	// idleTime is how long a node leads nothing that was asked to hand over.
 	idleTime = 10 * time.Minute
+	// yieldTime is the same of one that stops.
+	yieldTime = time.Minute
 	// mostGone is how many nodes that were taken out are remembered.
 	mostGone = 100
 )
@@ -30,21 +33,22 @@ type tokenAnswer struct {
 // found makes a cluster of a node alone: an authority, a certificate, the listener, and the documents that say so. It is called with
 // changing held. What was made before an interruption stays.
 func (m *Manager) found() error {
-	m.mu.Lock()
-	ca, member := m.ca, m.self.member
-	m.mu.Unlock()
-	if ca == nil {
-		var err error
-		if ca, err = newAuthority(m.opt.Now()); err != nil {
-			return err
-		}
+	if m.opt.Unfit != "" {
+		return wire.Errorf(wire.CodeBadRequest, "this node can be part of no cluster: %s", m.opt.Unfit)
 	}
-	if !member {
+	if !m.Member() {
 		// The listener first: what is wrong with its address is found out before anything is made.
 		if err := m.bind(); err != nil {
 			return err
 		}
 		if _, err := m.address(); err != nil {
+			return err
+		}
+		if err := m.forget(); err != nil {
+			return err
+		}
+		ca, err := newAuthority(m.opt.Now())
+		if err != nil {
 			return err
 		}
 		doc, err := ca.document()
@@ -59,10 +63,7 @@ func (m *Manager) found() error {
 		}
 	}
 	m.mu.Lock()
-	ca, replicas, n := m.ca, m.replicas, m.nodes[m.self.id]
-	if m.ca == nil {
-		m.ca = ca
-	}
+	replicas, n := m.replicas, m.nodes[m.id]
 	m.mu.Unlock()
 	m.serve()
 	if replicas == 0 {
@@ -81,7 +82,33 @@ func (m *Manager) found() error {
 	if err != nil {
 		return err
 	}
-	return m.putNode(Node{ID: m.self.id, Name: m.Name(), Address: address, Client: m.opt.Client, Joined: m.opt.Now().UTC()}, func(*Node) {})
+	return m.putNode(Node{ID: m.id, Name: m.Name(), Address: address, Client: m.clients(), Joined: m.opt.Now().UTC()}, func(*Node) {})
+}
+
+// forget takes back what is left of a cluster that this node was of once, or that was never finished.
+func (m *Manager) forget() error {
+	m.mu.Lock()
+	names := slices.Collect(maps.Keys(m.tokens))
+	for id := range m.nodes {
+		names = append(names, nodePrefix+IDText(id))
+	}
+	for id := range m.gone {
+		names = append(names, gonePrefix+IDText(id))
+	}
+	if m.ca != nil {
+		names = append(names, caName)
+	}
+	if m.replicas != 0 {
+		names = append(names, settingsName)
+	}
+	m.ca, m.replicas = nil, 0
+	m.mu.Unlock()
+	for _, name := range names {
+		if err := m.opt.Put(name, nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // certify gives this node a certificate for a new key.
@@ -90,7 +117,7 @@ func (m *Manager) certify(ca *authority) error {
 	if err != nil {
 		return err
 	}
-	cert, err := ca.sign(m.self.id, &key.PublicKey, m.opt.Now())
+	cert, err := ca.sign(m.id, &key.PublicKey, m.opt.Now())
 	if err != nil {
 		return err
 	}
@@ -142,7 +169,7 @@ func (m *Manager) makeToken(life string) *answer {
 	m.mu.Lock()
 	out := Token{Secret: secret, Fingerprint: m.ca.fingerprint()}
 	for _, n := range m.roster() {
-		if n.ID == m.self.id {
+		if n.ID == m.id {
 			out.Addresses = slices.Insert(out.Addresses, 0, n.Address)
 		} else if len(out.Addresses) < 5 && !n.Leaving {
 			out.Addresses = append(out.Addresses, n.Address)
@@ -190,12 +217,16 @@ func (m *Manager) takeOut(ctx context.Context, name string) *answer {
 }
 
 // makeIdle has a node lead nothing for a while.
-func (m *Manager) makeIdle(name string) *answer {
+func (m *Manager) makeIdle(name, life string) *answer {
+	lasts, err := time.ParseDuration(life)
+	if err != nil || lasts <= 0 || lasts > idleTime {
+		lasts = idleTime
+	}
 	m.changing.Lock()
 	defer m.changing.Unlock()
-	n, err := m.find(name)
-	if err != nil {
-		return failed(err)
+	n, refusal := m.find(name)
+	if refusal != nil {
+		return failed(refusal)
 	}
 	others := 0
 	for _, other := range m.Nodes() {
@@ -206,7 +237,7 @@ func (m *Manager) makeIdle(name string) *answer {
 	if others == 0 {
 		return failed(wire.Errorf(wire.CodeBadRequest, "there is no other node than %s that could lead", n.Name))
 	}
-	if err := m.putNode(n, func(n *Node) { n.idle = m.opt.Now().UTC().Add(idleTime) }); err != nil {
+	if err := m.putNode(n, func(n *Node) { n.idle = m.opt.Now().UTC().Add(lasts) }); err != nil {
 		return failure(err)
 	}
 	return &answer{Name: n.Name}
@@ -228,7 +259,8 @@ func (m *Manager) work(ctx context.Context) {
 	m.tidy()
 }
 
-// announce tells the others what this node is, where they do not know that, or where nobody leads here: then it may have been taken out.
+// announce tells the others what this node is, where they do not know that, or where nobody leads here, or it is to go: then it may have
+// been taken out, which nobody may have told it.
 func (m *Manager) announce(ctx context.Context) {
 	address, err := m.address()
 	if err != nil {
@@ -237,20 +269,41 @@ func (m *Manager) announce(ctx context.Context) {
 	}
 	name := m.Name()
 	m.mu.Lock()
-	n := m.nodes[m.self.id]
-	right := n != nil && n.Name == name && n.Address == address && n.Client == m.opt.Client && m.replicas >= m.opt.Replicas
+	n := m.nodes[m.id]
+	begins := !m.begun
+	right := !begins && n != nil && !n.Leaving && n.Name == name && n.Address == address && n.Client == m.client && m.replicas >= m.opt.Replicas
 	m.mu.Unlock()
 	if right && m.opt.Leader() != 0 {
 		return
 	}
-	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.self.id), Name: name, Address: address, Client: m.opt.Client, Replicas: m.opt.Replicas}}
+	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.id), Name: name, Address: address, Client: m.clients(), Replicas: m.opt.Replicas, Begins: begins}}
 	if m.leads() {
-		if err := m.carryOut(ctx, m.self.id, q).err(); err != nil {
+		if err := m.carryOut(ctx, m.id, q).err(); err != nil {
 			m.opt.Logf("what this node is now is not kept: %v", err)
+			return
 		}
+		m.begin()
 		return
 	}
-	m.everybody(ctx, q)
+	for _, a := range m.everybody(ctx, q) {
+		if !a.Other && a.Code == "" {
+			m.begin()
+		}
+	}
+}
+
+// begin notes that the others know that this process has begun.
+func (m *Manager) begin() {
+	m.mu.Lock()
+	m.begun = true
+	m.mu.Unlock()
+}
+
+// Yield has this node lead nothing for a minute: it is about to stop. Where nobody can be told nothing is done.
+func (m *Manager) Yield(ctx context.Context) {
+	if m.Member() {
+		m.atLeader(ctx, &message{Op: askIdle, Name: IDText(m.id), Life: yieldTime.String()})
+	}
 }
 
 // announced keeps what a node says of itself.
@@ -277,10 +330,14 @@ func (m *Manager) announced(s *selfMessage) *answer {
 			return failure(err)
 		}
 	}
-	if n.Name == name && n.Address == s.Address && n.Client == s.Client {
+	idle := n.idle
+	if s.Begins {
+		idle = time.Time{}
+	}
+	if n.Name == name && n.Address == s.Address && n.Client == s.Client && n.idle.Equal(idle) {
 		return &answer{}
 	}
-	if err := m.putNode(n, func(n *Node) { n.Name, n.Address, n.Client = name, s.Address, s.Client }); err != nil {
+	if err := m.putNode(n, func(n *Node) { n.Name, n.Address, n.Client, n.idle = name, s.Address, s.Client, idle }); err != nil {
 		return failure(err)
 	}
 	m.opt.Logf("node %s is at %s now, for clients at %s", name, s.Address, s.Client)

@@ -32,7 +32,7 @@ type message struct {
 	Data []byte       `json:"data,omitempty"`
 	Join *joinRequest `json:"join,omitempty"`
 	Self *selfMessage `json:"self,omitempty"`
-	Life string       `json:"life,omitempty"` // of a token
+	Life string       `json:"life,omitempty"` // of a token; of a node that leads nothing
 }
 
 // The operations between nodes.
@@ -53,6 +53,7 @@ type selfMessage struct {
 	Address  string `json:"address"`
 	Client   string `json:"client"`
 	Replicas int    `json:"replicas,omitempty"` // that its configuration asks for
+	Begins   bool   `json:"begins,omitempty"`   // its process has: it may lead again
 }
 
 // An answer is what came of it.
@@ -71,9 +72,12 @@ type answer struct {
 
 func failed(err *wire.Error) *answer { return &answer{Code: err.Code, Error: err.Message} }
 
+// failure is the answer where something was not kept. That this node does not lead any more is no reason to give up.
 func failure(err error) *answer {
 	if coded, ok := errors.AsType[*wire.Error](err); ok {
-		return failed(coded)
+		a := failed(coded)
+		a.Other = coded.Code == wire.CodeNoQuorum
+		return a
 	}
 	return failed(wire.Errorf(wire.CodeOverloaded, "%s", err.Error()))
 }
@@ -147,7 +151,7 @@ func (m *Manager) atLeader(ctx context.Context, q *message) *answer {
 		if node == 0 {
 			node = hint
 		}
-		if node == m.self.id {
+		if node == m.id {
 			if a := m.carryOut(ctx, node, q); !a.Other {
 				return a
 			}
@@ -175,9 +179,6 @@ func (m *Manager) atLeader(ctx context.Context, q *message) *answer {
 
 // Put keeps a document, on whichever node that is done. The error is a *wire.Error.
 func (m *Manager) Put(name string, data []byte) error {
-	if m.leads() {
-		return m.opt.Put(name, data)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
 	if err := m.atLeader(ctx, &message{Op: askPut, Name: name, Data: data}).err(); err != nil {
@@ -197,7 +198,7 @@ func (m *Manager) carryOut(ctx context.Context, from uint64, q *message) *answer
 		}
 		m.hear(from, q.Self)
 	}
-	if leader := m.opt.Leader(); leader != m.self.id {
+	if leader := m.opt.Leader(); leader != m.id {
 		a := &answer{Other: true}
 		if leader != 0 {
 			a.Leader = IDText(leader)
@@ -219,7 +220,7 @@ func (m *Manager) carryOut(ctx context.Context, from uint64, q *message) *answer
 	case askRemove:
 		return m.takeOut(ctx, q.Name)
 	case askIdle:
-		return m.makeIdle(q.Name)
+		return m.makeIdle(q.Name, q.Life)
 	}
 	return failed(wire.Errorf(wire.CodeUnknownOp, "nodes do not ask each other to %q", q.Op))
 }
@@ -230,7 +231,7 @@ func (m *Manager) everybody(ctx context.Context, q *message) map[uint64]*answer 
 	all := map[uint64]*answer{}
 	var wg sync.WaitGroup
 	for _, n := range m.Nodes() {
-		if n.ID == m.self.id {
+		if n.ID == m.id {
 			continue
 		}
 		wg.Go(func() {
@@ -252,7 +253,7 @@ func (m *Manager) statuses(ctx context.Context) map[uint64]*answer {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	all := m.everybody(ctx, &message{Op: askStatus})
-	all[m.self.id] = m.carryOut(ctx, m.self.id, &message{Op: askStatus})
+	all[m.id] = m.carryOut(ctx, m.id, &message{Op: askStatus})
 	return all
 }
 

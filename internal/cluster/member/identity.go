@@ -23,6 +23,8 @@ type identity struct {
 	id       uint64
 	name     string
 	member   bool // of a cluster, maybe one of which it is the only node
+	joined   bool // that others had begun
+	joining  bool // it wants to: what is in the data directory is nobody's yet
 	removed  bool // it was taken out
 	replicas int
 	ca       *x509.Certificate
@@ -36,6 +38,8 @@ type identityFile struct {
 	ID       string         `json:"id"`
 	Name     string         `json:"name,omitempty"`
 	Member   bool           `json:"member,omitempty"`
+	Joined   bool           `json:"joined,omitempty"`
+	Joining  bool           `json:"joining,omitempty"`
 	Removed  bool           `json:"removed,omitempty"`
 	Replicas int            `json:"replicas,omitempty"`
 	CA       []byte         `json:"ca,omitempty"`
@@ -98,7 +102,7 @@ func parseIdentity(data []byte) (*identity, error) {
 	if d.Version != documentVersion {
 		return nil, fmt.Errorf("it has version %d, and this program knows %d", d.Version, documentVersion)
 	}
-	i := &identity{name: d.Name, member: d.Member, removed: d.Removed, replicas: d.Replicas, cert: d.Cert}
+	i := &identity{name: d.Name, member: d.Member, joined: d.Joined, joining: d.Joining, removed: d.Removed, replicas: d.Replicas, cert: d.Cert}
 	var err error
 	if i.id, err = parseID(d.ID); err != nil {
 		return nil, err
@@ -131,7 +135,7 @@ func parseIdentity(data []byte) (*identity, error) {
 
 // write keeps it, so that it is there whole after a power cut, as it was or as it is now.
 func (i *identity) write(fsys vfs.FS, dir string) error {
-	d := identityFile{Version: documentVersion, ID: IDText(i.id), Name: i.name, Member: i.member, Removed: i.removed, Replicas: i.replicas, Cert: i.cert}
+	d := identityFile{Version: documentVersion, ID: IDText(i.id), Name: i.name, Member: i.member, Joined: i.joined, Joining: i.joining, Removed: i.removed, Replicas: i.replicas, Cert: i.cert}
 	if i.ca != nil {
 		d.CA = i.ca.Raw
 	}
@@ -162,6 +166,47 @@ func (i *identity) write(fsys vfs.FS, dir string) error {
 		return err
 	}
 	if err := fsys.Rename(name+".tmp", name); err != nil {
+		return err
+	}
+	return fsys.SyncDir(dir)
+}
+
+// An Info is what a data directory says of the node that it is of.
+type Info struct {
+	Name    string
+	ID      uint64
+	Member  bool
+	Removed bool
+	Nodes   []Node
+}
+
+// Read is what a data directory says of its node, which does not run. There is nothing of it in a directory that never had one, or was
+// restored from a backup.
+func Read(fsys vfs.FS, dir string) (Info, error) {
+	i, isNew, err := readIdentity(fsys, dir)
+	if err != nil || isNew {
+		return Info{}, err
+	}
+	return Info{Name: i.name, ID: i.id, Member: i.member, Removed: i.removed, Nodes: i.nodes}, nil
+}
+
+// Retire sees to it that a data directory's node does not start any more as the member that it was.
+func Retire(fsys vfs.FS, dir string) error {
+	i, isNew, err := readIdentity(fsys, dir)
+	if err != nil || isNew || i.removed {
+		return err
+	}
+	i.removed = true
+	return i.write(fsys, dir)
+}
+
+// Forget makes a data directory that of a new node: it has another id, and knows no other nodes.
+func Forget(fsys vfs.FS, dir string) error {
+	err := fsys.Remove(filepath.Join(dir, FileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	return fsys.SyncDir(dir)

@@ -53,7 +53,25 @@ func (t *Token) verify(st tls.ConnectionState, now time.Time) error {
 		_, err := leaf.Verify(x509.VerifyOptions{Roots: (&authority{cert: c}).pool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 		return err
 	}
-	return errors.New("who answers there is not of the cluster that the join token is of")
+	return errOther
+}
+
+var errOther = errors.New("who answers there is not of the cluster that the join token is of")
+
+// Wants notes that this node is to join, before anything is made in its data directory. Used says that something is there already, which
+// would be lost if another cluster's took its place: then it is refused. A member needs no such thing.
+func (m *Manager) Wants(used bool) error {
+	m.mu.Lock()
+	member, joining := m.self.member, m.self.joining
+	m.mu.Unlock()
+	switch {
+	case member || joining:
+		return nil
+	case used:
+		return errors.New("the data directory is a server's that is no member, and joining would take the place of what is in it; " +
+			"join with an empty directory, or make this server the first node: gmq cluster token")
+	}
+	return m.save(func(i *identity) { i.joining = true })
 }
 
 // Join makes this node a member of the cluster that the token is of. Where it is a member already nothing is done. It goes on trying while the
@@ -61,6 +79,9 @@ func (t *Token) verify(st tls.ConnectionState, now time.Time) error {
 func (m *Manager) Join(ctx context.Context, token string) error {
 	if m.Member() {
 		return nil
+	}
+	if m.opt.Unfit != "" {
+		return fmt.Errorf("this node can be part of no cluster: %s", m.opt.Unfit)
 	}
 	t, err := ParseToken(token)
 	if err != nil {
@@ -82,8 +103,9 @@ func (m *Manager) Join(ctx context.Context, token string) error {
 		return err
 	}
 	q := &message{Op: askJoin, Join: &joinRequest{
-		Secret: t.Secret, ID: IDText(m.self.id), Name: m.opt.Name, Address: address, Client: m.opt.Client, CSR: csr, Groups: m.opt.Groups, Version: m.opt.Version,
+		Secret: t.Secret, ID: IDText(m.id), Name: m.opt.Name, Address: address, Client: m.clients(), CSR: csr, Groups: m.opt.Groups, Version: m.opt.Version,
 	}}
+	var last error
 	for {
 		a, err := m.knock(ctx, t, q)
 		switch {
@@ -93,11 +115,16 @@ func (m *Manager) Join(ctx context.Context, token string) error {
 			return fmt.Errorf("the cluster does not let this node in: %s", a.Error)
 		case err == nil:
 			err = errors.New(a.Error)
+		case errors.Is(err, errOther):
+			return err
 		}
-		m.opt.Logf("not joined yet: %v", err)
+		if last == nil || ctx.Err() == nil { // what the end of time breaks off says nothing about why
+			last = err
+			m.opt.Logf("not joined yet: %v", err)
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("not joined: %w", err)
+			return fmt.Errorf("not joined: %w", last)
 		case <-time.After(m.opt.Every):
 		}
 	}
@@ -144,7 +171,9 @@ func (m *Manager) joined(t *Token, key *ecdsa.PrivateKey, j *joinAnswer) error {
 	}
 	m.changed = true
 	m.mu.Unlock()
-	return m.save(func(i *identity) { i.name, i.member, i.ca, i.cert, i.key = j.Name, true, ca, j.Cert, key })
+	return m.save(func(i *identity) {
+		i.name, i.member, i.joined, i.joining, i.ca, i.cert, i.key = j.Name, true, true, false, ca, j.Cert, key
+	})
 }
 
 // welcomeJoin lets somebody in who has a token, or says why not. Whoever leads decides.

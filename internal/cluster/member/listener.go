@@ -216,7 +216,7 @@ func (m *Manager) admit(node uint64) error {
 	switch {
 	case m.gone[node].Version > 0:
 		return errGone
-	case node == m.self.id:
+	case node == m.id:
 		return errors.New("it says that it is this node")
 	case m.nodes[node] == nil:
 		return fmt.Errorf("node %s is not known here, yet", IDText(node))

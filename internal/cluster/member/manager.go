@@ -25,9 +25,10 @@ type Options struct {
 	Name      string // "": the cluster gives one
 	Listen    string // host:port for other nodes
 	Advertise string // where they reach it; "": where it listens
-	Client    string // where clients reach it
+	Client    string // where clients reach it; SetClient, where that is known later
 	Replicas  int    // how many nodes there may be: 1, 3 or 5; 0: nothing was said, which is 3 for a new cluster
 	Groups    int    // how many groups each node has: the same on all
+	Unfit     string // why this node can be no member; "": it can
 	Version   string // the program's
 
 	// Put keeps a document. It is called only where this node leads the group that has them.
@@ -89,6 +90,7 @@ type Node struct {
 // A Manager is this node's part in membership.
 type Manager struct {
 	opt   Options
+	id    uint64
 	cert  atomic.Pointer[tls.Certificate]
 	again chan struct{} // something has changed
 	done  chan struct{}
@@ -100,6 +102,8 @@ type Manager struct {
 	saving sync.Mutex
 
 	mu       sync.Mutex // guards the following; nothing is waited for and no lock taken under it
+	client   string
+	begun    bool // the others know that this process is there
 	self     identity
 	ca       *authority // with its key once the document is there
 	replicas int
@@ -137,7 +141,7 @@ func Open(opt Options) (*Manager, error) {
 		return nil, errors.New("this node was taken out of its cluster, and what it has is out of date; join again with an empty data directory, " +
 			"or make a cluster of one of it: gmq cluster recover")
 	}
-	m.self = *self
+	m.self, m.id, m.client = *self, self.id, m.opt.Client
 	m.replicas = self.replicas
 	if self.member {
 		m.ca = &authority{cert: self.ca}
@@ -150,7 +154,7 @@ func Open(opt Options) (*Manager, error) {
 }
 
 // ID is this node's number.
-func (m *Manager) ID() uint64 { return m.self.id } // never changed
+func (m *Manager) ID() uint64 { return m.id }
 
 // Name is what this node is called.
 func (m *Manager) Name() string {
@@ -170,6 +174,27 @@ func (m *Manager) Member() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.self.member
+}
+
+// SetClient says where clients reach this node, once that is known.
+func (m *Manager) SetClient(address string) {
+	m.mu.Lock()
+	m.client = address
+	m.mu.Unlock()
+	m.poke()
+}
+
+func (m *Manager) clients() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.client
+}
+
+// Joined reports whether this node has become a member of a cluster that others had begun: what its groups hold comes from them.
+func (m *Manager) Joined() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.self.joined
 }
 
 // Nodes are all that are known, in the order of their names.
@@ -318,6 +343,9 @@ func (m *Manager) look() {
 // wished is who the groups' members shall be. It is called with mu held.
 func (m *Manager) wished() (w cluster.Wish) {
 	now := m.opt.Now()
+	if !m.self.member {
+		return w // what there is of documents is of a cluster of long ago
+	}
 	for id, n := range m.nodes {
 		if n.Leaving {
 			continue
@@ -333,7 +361,7 @@ func (m *Manager) wished() (w cluster.Wish) {
 }
 
 // leads reports whether this node keeps the documents.
-func (m *Manager) leads() bool { return m.opt.Leader() == m.self.id }
+func (m *Manager) leads() bool { return m.opt.Leader() == m.id }
 
 func hash(secret []byte) [sha256.Size]byte { return sha256.Sum256(secret) }
 

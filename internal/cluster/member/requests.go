@@ -35,7 +35,7 @@ func (m *Manager) Do(r *wire.Request, dst []byte) ([]byte, *wire.Error) {
 			q.Op = askIdle
 		}
 		if q.Name == "" {
-			q.Name = IDText(m.self.id)
+			q.Name = IDText(m.id)
 		}
 		if !m.Member() {
 			return dst, wire.Errorf(wire.CodeBadRequest, "this node is alone; gmq cluster token makes a cluster of it")
@@ -92,7 +92,7 @@ func (m *Manager) report(ctx context.Context) *report {
 	out := &report{Node: m.Name(), Nodes: []nodeStatus{}, Groups: []groupReport{}}
 	if !m.Member() {
 		out.Replicas = 1
-		out.Nodes = append(out.Nodes, nodeStatus{Name: m.Name(), ID: IDText(m.self.id), Client: m.opt.Client, State: "alone", Here: true, Version: m.opt.Version})
+		out.Nodes = append(out.Nodes, nodeStatus{Name: m.Name(), ID: IDText(m.id), Client: m.clients(), State: "alone", Here: true, Version: m.opt.Version})
 		return out
 	}
 	there := m.statuses(ctx)
