@@ -53,21 +53,22 @@ func (sh *shard) takeImage(st *store) {
 		sh.dropImage(st, t)
 	case t.img.Installed():
 		sh.replaceState(st, t)
-	case t.busy || t.whole || t.retry > sh.now:
+	case t.whole || t.retry > sh.now:
+	case t.next == nil && t.busy:
 	case t.next == nil:
 		if err := sh.beginImage(st, t); err != nil {
 			sh.b.fail(fmt.Errorf("storage %s, shard %d: an image of another node's state: %w", st.Name, sh.index, err))
 			return
 		}
 		sh.signal()
-	case t.asked != nil:
-		if records, ok := t.img.Fetched(); ok {
-			sh.writeFetched(st, t, records)
-		}
-	default:
-		if t.ask(); t.asked == nil {
+	case t.asked == nil: // while those before are on their way into the journal
+		if t.ask(); t.asked == nil && !t.busy {
 			t.whole = true
 			t.img.Install()
+		}
+	case !t.busy:
+		if records, ok := t.img.Fetched(); ok {
+			sh.writeFetched(st, t, records)
 		}
 	}
 }
