@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"runtime"
 	"sync"
 	"time"
 
@@ -347,13 +348,19 @@ func (sh *shard) turn() {
 	}
 	sh.flush()
 	sh.giveBack()
+	behind := false
 	for _, st := range sh.stores { // nobody waits for these
 		if st.state.Owes() {
 			sh.account(st)
 			sh.signal()
+			behind = true
 		}
 		sh.compact(st)
 		sh.rebase(st)
+		behind = behind || st.compaction != nil
+	}
+	if behind {
+		runtime.Gosched() // somebody may be waiting for this processor, who is on the way of a request
 	}
 }
 
