@@ -157,7 +157,7 @@ func (st *State) expire(q *Queue, r *reader) (n int) {
 			continue
 		}
 		q.Counts.Expired++
-		st.happened(q, seq, m, "expired", "its ttl is over")
+		st.happened(q, seq, m, hasExpired, "its ttl is over")
 		st.end(q, seq, c, m)
 	}
 	return n
@@ -170,7 +170,7 @@ func (st *State) cancel(q *Queue, r *reader) int {
 		return 0
 	}
 	q.Counts.Cancelled++
-	st.happened(q, seq, m, "cancelled", "")
+	st.happened(q, seq, m, wasCancelled, "")
 	st.end(q, seq, c, m)
 	return 1
 }

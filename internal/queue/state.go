@@ -107,7 +107,7 @@ type State struct {
 	dirty     []*Queue // may have something to deliver
 	turn      int
 	removed   []*Consumer
-	spare     []*leases
+	leases    leasePool
 	pool      pool
 	discarded *chunk // what a purge has taken out of its queue, whose records are still to be given up
 	retained  []Span
