@@ -17,6 +17,7 @@ type store struct {
 	journal    journal.Journal
 	owed       []owed               // settles of what was delivered with ack auto, that could not be recorded
 	tasks      *tasks               // being collected; proposed at the latest at the end of a turn
+	spare      []*tasks             // to be used again
 	compaction *compaction          // nil where there is none
 	gathering  *gathering           // shard 0's; nil where there is none
 	gathered   []*gathering         // shard 0's, those that are whole
