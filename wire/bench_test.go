@@ -99,6 +99,26 @@ func BenchmarkDecodePublishUnicode1K(b *testing.B) {
 	benchDecode(b, []byte(`{"op":"publish","queue":"orders","id":17,"body":"`+strings.Repeat("日本語é", 93)+`"}`))
 }
 
+// BenchmarkDecodeMany reads publishes and acks that each name another queue, in turn by 64.
+func BenchmarkDecodeMany(b *testing.B) {
+	var lines [][]byte
+	for i := range 128 {
+		line := fmt.Appendf(nil, `{"op":"publish","queue":"orders-%d","id":%d,"body":"%s"}`, i%64, i, strings.Repeat("x", 98))
+		if i >= 64 {
+			line = fmt.Appendf(nil, `{"op":"ack","queue":"orders-%d","seq":[%d],"receipt":["1.%d.1"]}`, i%64, i, i)
+		}
+		lines = append(lines, line)
+	}
+	d, r, n := NewDecoder(16<<20), &Request{}, 0
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := d.Decode(lines[n&127], r); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
+}
+
 func BenchmarkDecodeBatch100(b *testing.B) {
 	benchDecode(b, []byte(someBatch+`[`+strings.TrimSuffix(strings.Repeat(`{"body":"`+strings.Repeat("x", 98)+`"},`, 100), ",")+`]}`))
 }
