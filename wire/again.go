@@ -48,7 +48,7 @@ func (d *Decoder) keep() {
 	default:
 		return
 	}
-	if r.Set&^plain != 0 || !d.modest() {
+	if r.Set&^plain != 0 || r.Op == OpPublish && !d.modest() {
 		return
 	}
 	p.op = OpNone
@@ -129,6 +129,9 @@ func (d *Decoder) again(line []byte, r *Request) bool {
 			p.folded = false // it was of no use
 		} else {
 			d.reset(line, r)
+			if p.op == OpPublish && !d.modest() {
+				return false
+			}
 			r.Op, r.Set, r.Quiet, r.Create = p.op, p.set, p.quiet, p.create
 			if p.op == OpPublish {
 				r.Messages = append(r.Messages, Message{Set: FieldBody, Priority: DefaultPriority})
@@ -148,7 +151,7 @@ func (d *Decoder) values(p *last, s *shape) bool {
 	line, r := d.line, d.r
 	if p.op == OpAck {
 		d.arrays, d.buf = 0, d.buf[:0]
-		r.SeqArray, r.Seqs, r.Receipts = false, r.Seqs[:0], r.Receipts[:0]
+		r.SeqArray, r.Seqs, r.Receipts = false, kept(r.Seqs, keepSeqs)[:0], kept(r.Receipts, keepItems)[:0]
 	}
 	if !bytes.HasPrefix(line, s.texts[0]) {
 		return false
@@ -189,7 +192,7 @@ func (d *Decoder) values(p *last, s *shape) bool {
 		}
 		i += len(t)
 	}
-	if p.op == OpAck && (d.form != nil || d.value != nil || d.checkReceipts() != nil || !d.modest()) {
+	if p.op == OpAck && (d.form != nil || d.value != nil || d.checkReceipts() != nil) {
 		return false
 	}
 	return i == len(line)

@@ -66,13 +66,21 @@ func TestAllocs(t *testing.T) {
 func TestKept(t *testing.T) {
 	d, r := NewDecoder(0), &Request{}
 	big := []byte(someBatch + `[` + strings.Repeat(`{"body":1},`, MaxBatch-1) + `{"body":1}]}`)
-	for _, line := range [][]byte{big, publishLine(100), publishLine(100)} {
+	for _, line := range [][]byte{publishLine(100), big, publishLine(100), publishLine(100)} {
 		if err := d.Decode(line, r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if cap(r.Messages) > keepItems {
 		t.Errorf("%d messages are kept", cap(r.Messages))
+	}
+	for _, line := range [][]byte{ackLine(2), ackLine(MaxSeqs), ackLine(2), ackLine(2)} {
+		if err := d.Decode(line, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cap(r.Seqs) > keepSeqs || cap(r.Receipts) > keepItems {
+		t.Errorf("%d seqs and %d receipts are kept", cap(r.Seqs), cap(r.Receipts))
 	}
 }
 
