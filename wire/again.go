@@ -125,9 +125,7 @@ func (d *Decoder) again(line []byte, r *Request) bool {
 		if p.op == OpNone || !bytes.HasPrefix(line, p.any.texts[0]) {
 			continue
 		}
-		if d.filled == p && d.r == r {
-			p.folded = false // it was of no use
-		} else {
+		if d.filled != p || d.r != r {
 			d.reset(line, r)
 			if p.op == OpPublish && !d.modest() {
 				return false
@@ -215,7 +213,7 @@ func (d *Decoder) nameAgain(p *last, i int, kind Field) int {
 		p.same.fold(&p.any, name)
 		p.folded = true
 	} else {
-		p.name = append(p.name[:0], name...)
+		p.name, p.folded = append(p.name[:0], name...), false
 	}
 	d.r.setName(kind, p.name)
 	return end + 1
