@@ -345,15 +345,6 @@ func (sh *shard) resolve(name []byte, create bool) (target, *wire.Error) {
 	return target{store: m.store, id: m.id}, nil
 }
 
-func (sh *shard) find(name []byte) (target, bool) {
-	for _, st := range sh.stores {
-		if q := st.state.Find(name); q != nil && !q.Deleting {
-			return target{st, q.ID, q}, true
-		}
-	}
-	return target{}, false
-}
-
 // relative is the storage of the queue that shares its messages with name: source
 // and dead-letter queue are in one storage. It is def where there is none yet.
 func (sh *shard) relative(name, def string) string {

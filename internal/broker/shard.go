@@ -72,6 +72,7 @@ type shard struct {
 
 	stores    []*store
 	byName    map[string]*store
+	near      near
 	making    map[string]*making
 	updates   map[*queue.Queue]*update // proposed and not all kept yet
 	members   map[*Session]*member
@@ -437,12 +438,15 @@ func (sh *shard) reportLeases() {
 
 // countQueues brings Broker.counted up to date after queues have come or gone.
 func (sh *shard) countQueues() {
+	n := 0
 	for _, st := range sh.stores {
 		counted, all := st.state.Counted()
 		sh.b.counted.Add(int64(counted - st.counted))
 		sh.b.queues.Add(int64(all - st.all))
 		st.counted, st.all = counted, all
+		n += all
 	}
+	sh.near.forget(n)
 }
 
 // random is the next of a sequence that Options.Seed decides (splitmix64).

@@ -239,8 +239,10 @@ func (q *Queue) nextReady() (seq uint64, c *chunk, m *msg, heap *seqHeap) {
 			return seq, c, m, &q.returned[p]
 		}
 	}
-	if seq, c, m = q.top(DefaultPriority); m != nil { // the cursor is behind all that was returned
-		return seq, c, m, &q.returned[DefaultPriority]
+	if q.heaps&(1<<DefaultPriority) != 0 {
+		if seq, c, m = q.top(DefaultPriority); m != nil { // the cursor is behind all that was returned
+			return seq, c, m, &q.returned[DefaultPriority]
+		}
 	}
 	if seq, c, m = q.atCursor(); m != nil {
 		return seq, c, m, nil
@@ -316,7 +318,7 @@ func (st *State) endAt(at int64, seq uint64, q *Queue) {
 
 // leaseOf is the lease that a timer is about; nil where it has been settled, returned or extended since.
 func (st *State) leaseOf(t timer) (*Queue, *lease) {
-	q := st.ids[t.queue]
+	q := st.byID(t.queue)
 	if q == nil {
 		return nil, nil
 	}
@@ -369,7 +371,7 @@ func (st *State) Due(now int64) {
 	for t := st.delays.next(); t != 0 && t <= now; t = st.delays.next() {
 		e := st.delays.pop()
 		if st.isDelayed(e) {
-			q := st.ids[e.queue]
+			q := st.byID(e.queue)
 			c, m := q.find(e.seq)
 			st.changes(q, c)
 			st.leaveState(q, e.seq, c, m)

@@ -63,7 +63,7 @@ const endsNow = 1 // in timer.about: the message is kept from consumers already
 
 // outlived is the message that a timer of ends is about, nil where it is no more or may live longer.
 func (st *State) outlived(t timer) (*Queue, *msg) {
-	q := st.ids[t.queue]
+	q := st.byID(t.queue)
 	if q == nil {
 		return nil, nil
 	}

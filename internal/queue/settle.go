@@ -84,7 +84,7 @@ func (st *State) wait(q *Queue, seq uint64, c *chunk, m *msg, at int64) {
 
 // isDelayed reports whether a message waits for the time of t: it may have been moved, or have come back, since.
 func (st *State) isDelayed(t timer) bool {
-	q := st.ids[t.queue]
+	q := st.byID(t.queue)
 	if q == nil {
 		return false
 	}
