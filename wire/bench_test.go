@@ -171,3 +171,5 @@ func BenchmarkDecodeFrameDelivery(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkDecodePublish1M(b *testing.B) { benchDecode(b, publishLine(1<<20)) }
