@@ -6,6 +6,7 @@ import (
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/internal/spare"
 	"github.com/gmq/gmq/wire"
 )
 
@@ -195,6 +196,10 @@ func (sh *shard) giveBack() {
 
 // reuse keeps a work to be used again, if it is not too large for that.
 func (sh *shard) reuse(w *work) {
+	if w.batch.Lent && w.batch.Data != nil {
+		spare.Put(w.batch.Data)
+		w.batch.Data = nil
+	}
 	if cap(w.batch.Data) > spareBytes || cap(w.text) > spareBytes || cap(w.seqs) > spareBytes/8 {
 		return
 	}
@@ -368,12 +373,30 @@ func (sh *shard) reply(s *Session) *chunk {
 		s.open[sh.index] = c
 		sh.touched = append(sh.touched, s)
 	case len(c.b) >= fullChunk:
-		next := chunkPool.Get().(*chunk)
-		next.before, next.ahead, next.promised = c, c.ahead+len(c.b), c.promised
-		c.promised = 0
-		s.open[sh.index] = next
-		return next
+		return sh.behind(s, c)
 	}
+	return c
+}
+
+// behind is a new chunk behind the open one of s.
+func (sh *shard) behind(s *Session, c *chunk) *chunk {
+	next := chunkPool.Get().(*chunk)
+	next.before, next.ahead, next.promised = c, c.ahead+len(c.b), c.promised
+	c.promised = 0
+	s.open[sh.index] = next
+	return next
+}
+
+// replyOf is reply for about n bytes, which do not fit into most chunks.
+func (sh *shard) replyOf(s *Session, n int) *chunk {
+	c := sh.reply(s)
+	if n <= spare.Least || cap(c.b)-len(c.b) >= n {
+		return c
+	}
+	if len(c.b) > 0 {
+		c = sh.behind(s, c)
+	}
+	c.small, c.b = c.b, spare.Get(n)
 	return c
 }
 
