@@ -89,6 +89,10 @@ type Batch struct {
 	// answers for its part of the memory. 0 is 1. No bytes of Data may be changed before all of them return it.
 	Sharers int
 
+	// Lent says that Data is a buffer of package spare that nobody but the batch has: whoever needs it last gives it back there.
+	// A journal that keeps Data is that.
+	Lent bool
+
 	// Owner is the proposer's; no journal looks at it.
 	Owner any
 }

@@ -91,7 +91,7 @@ func (st *State) purge(q *Queue, flags byte, r *reader) (n int) {
 		return 0
 	}
 	end := func(seq uint64, c *chunk, m *msg) {
-		st.happened(q, seq, m, "purged", "")
+		st.happened(q, seq, m, wasPurged, "")
 		st.end(q, seq, c, m)
 		n++
 	}
