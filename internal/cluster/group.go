@@ -33,6 +33,8 @@ type group struct {
 	offered    map[uint64]uint64 // as leader: members that need an image, and the tick in which they have last been heard of
 	installing *image            // takes the place of the log
 	frozen     bool              // the owner has been told to change states
+	alien      bool              // the state is of an epoch that is over: what it has under a seq may be something else
+	life       atomic.Int64      // how often the group has begun anew
 	lingers    uint64            // the first entry behind an image that somebody has got lately
 	lingerTill uint64            // the tick
 	confEntry  uint64            // as leader: the last change of members that was appended
@@ -67,6 +69,7 @@ type write struct {
 	entries  []*raftpb.Entry
 	slots    []slot            // ref and mark are offsets in the batch
 	answers  []*raftpb.Message // to be said when it is kept
+	void     bool              // it is of a group that has begun anew since
 	origin   bool              // it begins the group, at this index
 	index    uint64
 	answered bool   // the log has told its outcome
@@ -408,6 +411,9 @@ func (g *group) kept() {
 			items = append(items, item{batch: b})
 			continue
 		}
+		if w.void {
+			continue
+		}
 		w.answered = true
 		if b.Err != nil || g.stuck {
 			g.stuck = true
@@ -487,7 +493,7 @@ func (g *group) apply(m *raftpb.Message) {
 	full := g.queued > maxQueued
 	g.mu.Unlock()
 	if full { // raft hands over no more until the shard has taken this
-		items = append(items, item{acks: m.GetResponses()})
+		items = append(items, item{acks: m.GetResponses(), life: g.life.Load()})
 	} else {
 		defer g.stepAll(m.GetResponses())
 	}
