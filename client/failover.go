@@ -119,3 +119,19 @@ func waitFor(ctx context.Context, d time.Duration) bool {
 		return false
 	}
 }
+
+// hurry is how long a node of a cluster may be silent while something waits for it, before it is asked whether it is there, and then again
+// before another one is tried.
+const hurry = 2 * time.Second
+
+// beat is how often it is looked whether the server has said something, and how often it may have said nothing where nobody waits for it.
+func (l *link) beat() (every time.Duration, patience int) {
+	every = l.c.cfg.heartbeat
+	l.c.mu.Lock()
+	others := len(l.c.hello.Nodes) > 1 || len(l.c.given) > 1
+	l.c.mu.Unlock()
+	if !others || every <= hurry {
+		return every, 1
+	}
+	return hurry, int(every / hurry)
+}

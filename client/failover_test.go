@@ -164,3 +164,37 @@ func TestNobodyLeads(t *testing.T) {
 		}
 	})
 }
+
+// TestPausedNode: a node that says nothing while something waits for it is left for another one; an idle connection is let be.
+func TestPausedNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, "a:1", "b:1")
+		first := make(chan *fakeConn, 1)
+		go func() { first <- w.accept("a:1", `,"nodes":["a:1","b:1"]`) }()
+		c, err := Dial(t.Context(), "a:1", DialWith(w.dial))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := <-first
+		<-time.After(15 * time.Second) // virtual
+		if len(w.tried) != 1 {
+			t.Fatalf("tried %v", w.tried)
+		}
+		go func() { first <- w.accept("b:1", `,"nodes":["b:1","a:1"]`) }()
+		began := time.Now()
+		sent := going(func() (Published, error) { return c.Queue("q").Send(t.Context(), 1, DedupID("x")) })
+		s.expect("publish")
+		s.expect("ping")
+		other := <-first
+		other.ok(other.expect("publish"), `"seq":1,"stored":"quorum"`)
+		if got := <-sent; got.err != nil {
+			t.Error(got.err)
+		}
+		if took := time.Since(began); took > 3*hurry { // virtual
+			t.Errorf("it took %v", took)
+		}
+		_ = c.Close()
+		_ = s.Close()
+		_ = other.Close()
+	})
+}

@@ -86,13 +86,14 @@ func (l *link) start() {
 // tells why.
 func (l *link) serve(ctx context.Context) error {
 	var tick <-chan time.Time
-	if d := l.c.cfg.heartbeat; d > 0 {
-		t := time.NewTicker(d)
+	every, patience := l.beat()
+	if every > 0 {
+		t := time.NewTicker(every)
 		defer t.Stop()
 		tick = t.C
 	}
 	var heard uint64
-	silent := 0
+	silent, asked := 0, false
 	for alive := true; alive; {
 		select {
 		case <-l.dead:
@@ -101,15 +102,19 @@ func (l *link) serve(ctx context.Context) error {
 			l.fail(ErrClosed)
 		case <-tick:
 			if now := l.heard.Load(); now != heard {
-				heard, silent = now, 0
+				heard, silent, asked = now, 0, false
 				continue
 			}
-			if silent++; silent > 1 {
-				l.fail(fmt.Errorf("no sign of life within %v", 2*l.c.cfg.heartbeat))
+			silent++
+			if asked {
+				l.fail(fmt.Errorf("no sign of life within %v", time.Duration(silent)*every))
 				continue
 			}
 			l.c.mu.Lock()
-			l.c.enqueue(&call{kind: callPing}, []byte(",\"op\":\"ping\"}\n"))
+			if silent >= patience || l.c.pending.busy() > 0 {
+				l.c.enqueue(&call{kind: callPing}, []byte(",\"op\":\"ping\"}\n"))
+				asked = true
+			}
 			l.c.mu.Unlock()
 		}
 	}

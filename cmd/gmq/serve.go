@@ -61,6 +61,9 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("join") && join == "" {
+				return usage("--join: there is no token; gmq cluster token prints one")
+			}
 			return serve(cfg, join, func() (config.Config, error) {
 				if file == "-" || file == "/dev/stdin" {
 					return cfg, errors.New("the configuration came from standard input, which cannot be read again")
@@ -242,14 +245,21 @@ func limits(c *config.Config) broker.Limits {
 	}
 }
 
+// clientsAt is the broker to which clients talk; tests have them talk to another node's (front.go).
+var clientsAt = func(in *instance) (*broker.Broker, error) { return in.broker, nil }
+
 // listen starts taking connections.
 func (in *instance) listen() error {
 	l, err := net.Listen("tcp", in.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("%w (another address: --listen)", err)
 	}
+	clients, err := clientsAt(in)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	opt := server.Options{
-		Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic,
+		Broker: clients, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic,
 		Auth: in.auth, TLS: in.tls.forServer(), Cluster: in.node.member,
 	}
 	if in.audit != nil {

@@ -87,6 +87,8 @@ type Broker struct {
 	spreading atomic.Int64 // batches of several shards that are on their way
 
 	topics    topics
+	guestsMu  sync.Mutex // guards the following
+	guests    map[uint64]*Guest
 	forward   *forwarder    // nil where there are no other nodes
 	order     []int         // the storages, those first that can refuse what is proposed
 	sessions  atomic.Uint64 // there have been so far

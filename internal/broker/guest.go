@@ -14,8 +14,10 @@ type Guest struct {
 	node uint64
 	line Line
 
-	proxies map[uint64]*Session // the goroutine's that calls Receive
-	fans    map[uint64]*fanout  // likewise: publishes to topics for which room has been asked
+	mu      sync.Mutex // guards the following
+	proxies map[uint64]*Session
+	fans    map[uint64]*fanout // publishes to topics for which room has been asked
+	over    bool
 }
 
 // proxyLimit is how many bytes may be on their way to a client by way of another node: there they count again.
@@ -32,11 +34,28 @@ type proxy struct {
 
 // Accept is told that another node has made a line to this one. What it says on it is for the Guest.
 func (b *Broker) Accept(node uint64, l Line) *Guest {
-	return &Guest{b: b, node: node, line: l, proxies: map[uint64]*Session{}, fans: map[uint64]*fanout{}}
+	g := &Guest{b: b, node: node, line: l, proxies: map[uint64]*Session{}, fans: map[uint64]*fanout{}}
+	b.guestsMu.Lock()
+	before := b.guests[node]
+	if b.guests == nil {
+		b.guests = map[uint64]*Guest{}
+	}
+	b.guests[node] = g
+	b.guestsMu.Unlock()
+	if before != nil { // that node has given it up: what still comes there must not come behind what comes here
+		before.Close()
+	}
+	return g
 }
 
-// Close is told that the line is broken. Receive is not called any more.
+// Close is told that the line is broken.
 func (g *Guest) Close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.over {
+		return
+	}
+	g.over = true
 	for _, number := range slices.Sorted(maps.Keys(g.proxies)) {
 		g.end(number, g.proxies[number])
 	}
@@ -49,7 +68,9 @@ func (g *Guest) Close() {
 func (g *Guest) Receive(message []byte) {
 	r := reader{b: message}
 	kind, number := r.byte(), r.uvarint()
-	if r.bad {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r.bad || g.over {
 		return
 	}
 	switch kind {
@@ -115,7 +136,7 @@ func (g *Guest) open(number uint64, r *reader) {
 
 // work hands a work to its shard. One that cannot be read ends the session.
 func (g *Guest) work(s *Session, session uint64, r *reader) {
-	term, shard, number := r.uvarint(), r.count(Shards-1), r.uvarint()
+	term, volley, shard, number := r.uvarint(), max(r.uvarint(), 1), r.count(Shards-1), r.uvarint()
 	if r.bad {
 		g.end(session, s)
 		return
@@ -127,7 +148,7 @@ func (g *Guest) work(s *Session, session uint64, r *reader) {
 		g.end(session, s)
 		return
 	}
-	w.s, w.term = s, term
+	w.s, w.term, w.volley = s, term, volley
 	s.working.Add(int64(w.cost))
 	g.b.working.Add(int64(w.requests))
 	s.Intake.touched.Or(1 << shard)

@@ -70,11 +70,12 @@ type work struct {
 	// Of one that is at another node, or may have to go there (route.go).
 	number   uint64
 	lk       *link
-	since    int64 // when it came, unix ns
-	until    int64 // of a receive that waits, unix ns
-	left     int   // requests that have not been answered or refused there
-	answered int   // requests that have been answered
-	back     bool  // some have been refused
+	volley   uint64 // of what was sent before anything came back; 0: it is a work of this node
+	since    int64  // when it came, unix ns
+	until    int64  // of a receive that waits, unix ns
+	left     int    // requests that have not been answered or refused there
+	answered int    // requests that have been answered
+	back     bool   // some have been refused
 }
 
 func (w *work) str(s span) []byte { return w.text[s.from:s.to] }

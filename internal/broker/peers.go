@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/gmq/gmq/wire"
 )
 
 // Any node of a cluster serves any queue. What a session wants of a shard that another node leads goes there as works, through
@@ -333,4 +335,58 @@ func (f *forwarder) lookAt(cs []*conduct) time.Duration {
 	f.topical = append(cs, f.topical...)
 	f.mu.Unlock()
 	return restless
+}
+
+// hush tells other nodes that nothing more is to be delivered to this node's clients.
+func (f *forwarder) hush() {
+	for _, rt := range f.all() {
+		rt.mu.Lock()
+		for _, lk := range rt.links {
+			lk.caller.line.Send(nil, appendUvarint(append(rt.scratch[:0], sayHush), lk.number))
+		}
+		rt.mu.Unlock()
+	}
+}
+
+// all are the routes, in the order of their sessions.
+func (f *forwarder) all() []*route {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return inOrder(maps.Keys(f.routes))
+}
+
+// recheck ends what users consume at other nodes and may no longer consume.
+func (f *forwarder) recheck() {
+	for _, rt := range f.all() {
+		if g := rt.s.guard.Load(); g != nil {
+			rt.recheck(g)
+		}
+	}
+}
+
+func (rt *route) recheck(g *guarded) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	revoke := func(node uint64, shard int, name []byte) {
+		lk := rt.linkAt(node)
+		if lk == nil || g.Known() && g.May(wire.VerbConsume, name) {
+			return
+		}
+		m := append(appendUvarint(append([]byte(nil), sayRevoke), lk.number), byte(shard))
+		lk.caller.line.Send(nil, appendTextOf(m, name))
+	}
+	for _, n := range slices.Sorted(maps.Keys(rt.subs)) {
+		sub := rt.subs[n]
+		revoke(sub.node, sub.shard, sub.control.name)
+	}
+	for _, ln := range rt.lanes {
+		if ln == nil {
+			continue
+		}
+		for _, w := range ln.out {
+			if w.begins() {
+				revoke(ln.node, ln.shard, w.control.name)
+			}
+		}
+	}
 }

@@ -100,7 +100,7 @@ func (nowhere) Send(_, _ []byte) {}
 func FuzzMessages(f *testing.F) {
 	open := appendTextOf(appendTextOf(appendUvarint([]byte{sayOpen}, 1), "there"), "me")
 	f.Add([]byte{sayTaken, 1, 5}, open, true)
-	f.Add(append(append([]byte{sayWork, 1, 0, 3, 1}, appendWork(nil, works(f)[0])...), 0), open, true)
+	f.Add(append(append([]byte{sayWork, 1, 0, 1, 3, 1}, appendWork(nil, works(f)[0])...), 0), open, true)
 	f.Add([]byte{sayClaim, 1, 1, 1, 'a', 1, 0, 0}, []byte{sayGo, 1, 0}, true)
 	f.Add([]byte{sayOutput, 1}, []byte(`{"id":12,"ok":true}`), false)
 	f.Add([]byte{sayClaimed, 1, 3, 0}, []byte{sayPublished, 1}, false)

@@ -61,8 +61,14 @@ var errNotLeading = wire.Errorf(wire.CodeNoQuorum, "this node does not lead the 
 // strange is the refusal of a request about a queue that this node does not lead; nil where it may go on. Ephemeral queues are their session's
 // node's own, whoever leads.
 func (sh *shard) strange(w *work, name []byte) *wire.Error {
-	if len(name) > 0 && name[0] == '.' || sh.leads && (w.term == 0 || w.term == sh.term) {
+	if len(name) > 0 && name[0] == '.' {
 		return nil
+	}
+	if sh.leads && (w.term == 0 || w.term == sh.term) && (w.volley == 0 || w.volley > w.s.fences[sh.index]) {
+		return nil
+	}
+	if w.volley != 0 { // what was sent behind it must not be taken before it
+		w.s.fences[sh.index] = max(w.s.fences[sh.index], w.volley)
 	}
 	return errNotLeading
 }

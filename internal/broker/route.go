@@ -2,7 +2,6 @@ package broker
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,8 +14,9 @@ import (
 // subscriptions that are to be made again where another node comes to lead.
 //
 // All that is under way in a lane is at one node, in one term of its leadership. What the leader certainly did not take comes back, and goes
-// before everything that was asked for later; so publishes keep their order over any change of leaders. A leader refuses what
-// was sent in another term than its own: what it refuses first it refuses all behind it.
+// before everything that was asked for later; so publishes keep their order over any change of leaders. For that a leader
+// refuses what was sent in another term than its own, and all that was sent in one volley with what it has refused, as it may have
+// come to lead in between.
 type route struct {
 	f *forwarder
 	s *Session
@@ -44,6 +44,7 @@ type lane struct {
 	home, homeTerm  uint64 // of the subscriptions, but for those that are astray
 	stray           bool   // there may be such
 	since           int64  // when it was found that somebody else leads; 0: not yet
+	volley          uint64 // of out: a leader who has refused something of it takes nothing more of it
 	pause           int64  // until when nothing is sent to that leader again, which has refused something
 	out, back, wait []*work
 }
@@ -179,6 +180,9 @@ func (rt *route) advance(ln *lane, now int64, say *answers) (again bool) {
 		return true
 	}
 	rt.arrive(ln, node, term)
+	if len(ln.out) == 0 {
+		ln.volley++
+	}
 	for _, n := range homeless {
 		rt.resubscribe(ln, lk, n, say)
 	}
@@ -277,7 +281,7 @@ func (rt *route) send(ln *lane, lk *link, w *work, now int64, say *answers) {
 	w.number, w.lk, w.back = rt.number, lk, false
 	rt.flying[w.number] = w
 	m := appendUvarint(append(rt.scratch[:0], sayWork), lk.number)
-	m = append(appendUvarint(m, ln.term), byte(ln.shard))
+	m = append(appendUvarint(appendUvarint(m, ln.term), ln.volley), byte(ln.shard))
 	m = appendWork(appendUvarint(m, w.number), w)
 	lk.caller.line.Send(nil, m)
 	if draining && w.begins() {
@@ -542,58 +546,4 @@ func (rt *route) over() {
 // sortWorks brings works into the order in which they were sent.
 func sortWorks(works []*work) {
 	slices.SortFunc(works, func(a, b *work) int { return cmp.Compare(a.number, b.number) })
-}
-
-// hush tells other nodes that nothing more is to be delivered to this node's clients.
-func (f *forwarder) hush() {
-	for _, rt := range f.all() {
-		rt.mu.Lock()
-		for _, lk := range rt.links {
-			lk.caller.line.Send(nil, appendUvarint(append(rt.scratch[:0], sayHush), lk.number))
-		}
-		rt.mu.Unlock()
-	}
-}
-
-// all are the routes, in the order of their sessions.
-func (f *forwarder) all() []*route {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return inOrder(maps.Keys(f.routes))
-}
-
-// recheck ends what users consume at other nodes and may no longer consume.
-func (f *forwarder) recheck() {
-	for _, rt := range f.all() {
-		if g := rt.s.guard.Load(); g != nil {
-			rt.recheck(g)
-		}
-	}
-}
-
-func (rt *route) recheck(g *guarded) {
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
-	revoke := func(node uint64, shard int, name []byte) {
-		lk := rt.linkAt(node)
-		if lk == nil || g.Known() && g.May(wire.VerbConsume, name) {
-			return
-		}
-		m := append(appendUvarint(append([]byte(nil), sayRevoke), lk.number), byte(shard))
-		lk.caller.line.Send(nil, appendTextOf(m, name))
-	}
-	for _, n := range slices.Sorted(maps.Keys(rt.subs)) {
-		sub := rt.subs[n]
-		revoke(sub.node, sub.shard, sub.control.name)
-	}
-	for _, ln := range rt.lanes {
-		if ln == nil {
-			continue
-		}
-		for _, w := range ln.out {
-			if w.begins() {
-				revoke(ln.node, ln.shard, w.control.name)
-			}
-		}
-	}
 }

@@ -72,7 +72,8 @@ type Session struct {
 	proxy *proxy // of a client at another node
 	route *route // what the session has at other nodes; nil where there can be none
 
-	open [Shards]*chunk // [i] is owned by shard i, between two flushes
+	fences [Shards]uint64 // [i] is owned by shard i: the latest volley of another node of which something was refused
+	open   [Shards]*chunk // [i] is owned by shard i, between two flushes
 }
 
 // NewSession starts a session with the client at that address.

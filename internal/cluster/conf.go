@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -196,6 +197,18 @@ func inStep(pr tracker.Progress, before uint64) bool {
 	return before > 0 && pr.RecentActive && pr.State == tracker.StateReplicate && pr.Match >= before
 }
 
+// describe is the changes in words.
+func describe(changes []*raftpb.ConfChangeSingle) string {
+	words := map[raftpb.ConfChangeType]string{
+		raftpb.ConfChangeAddNode: "votes", raftpb.ConfChangeAddLearnerNode: "learns", raftpb.ConfChangeRemoveNode: "goes",
+	}
+	var all []string
+	for _, c := range changes {
+		all = append(all, fmt.Sprintf("node %016x %s", c.GetNodeId(), words[c.GetType()]))
+	}
+	return strings.Join(all, ", ")
+}
+
 // change proposes one. More than one step at once goes by a joint configuration, which raft leaves by itself.
 func (g *group) change(changes []*raftpb.ConfChangeSingle) {
 	data, err := proto.Marshal(&raftpb.ConfChangeV2{Changes: changes})
@@ -208,6 +221,6 @@ func (g *group) change(changes []*raftpb.ConfChangeSingle) {
 	}
 	if g.raw.Step(m) == nil { // else too much is under way; it comes again
 		g.sent = append(g.sent, own{})
-		g.host.cfg.Logf("group %d: members change: %s", g.number, raftpb.ConfChangesToString(changes))
+		g.host.cfg.Logf("group %d: members change: %s", g.number, describe(changes))
 	}
 }

@@ -210,8 +210,10 @@ func (g *group) admit() {
 		m := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(g.host.cfg.ID), Entries: []*raftpb.Entry{{Data: data}}}
 		if err := g.raw.Step(m); err == nil {
 			g.sent = append(g.sent, own{batches: g.waiting[:n:n]})
-		} else if st := g.raw.BasicStatus(); st.RaftState == raft.StateLeader && st.LeadTransferee == 0 && len(g.sent)+len(g.own) > 0 {
-			return // too much is under way; it goes on when some of that is committed
+		} else if st := g.raw.BasicStatus(); st.RaftState == raft.StateLeader && (st.LeadTransferee != 0 || len(g.sent)+len(g.own) > 0) {
+			// Too much is under way, or another node is to lead: it goes on when that is over. What was proposed before it in the same term must
+			// not be refused while what comes later is not.
+			return
 		} else {
 			n = len(g.waiting)
 			g.refuse(g.waiting, journal.ErrNotLeading)

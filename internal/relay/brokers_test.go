@@ -24,6 +24,10 @@ type lone struct {
 
 func (l *lone) Role() journal.Role { return l.role }
 
+func (l *lone) Image() journal.Image { return nil }
+
+var _ journal.Replicated = &lone{}
+
 // A node is a broker with its relay.
 type node struct {
 	b *broker.Broker
@@ -143,6 +147,9 @@ func (c *client) end() {
 // TestThroughARealLine: publishers and consumers at a node that leads nothing, over sockets.
 func TestThroughARealLine(t *testing.T) {
 	front, _ := twoNodes(t)
+	if node, here := front.b.Leader(3); node != 2 || here {
+		t.Fatal("the front leads")
+	}
 	const publishers, each = 4, 500
 	var confirmed, delivered atomic.Int64
 	all := make(chan struct{})

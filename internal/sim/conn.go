@@ -119,7 +119,7 @@ func (k *conn) write() {
 			lo = k.writer.woken
 			lo.ahead = k.life.n.ahead
 		}
-		lo = k.life.atLeader(lo)
+		lo = k.life.atLeader(lo, from.step)
 		var text []byte
 		for _, b := range broker.Bytes(nil, chunks) {
 			text = append(text, b...)

@@ -63,7 +63,7 @@ func (k *Checker) again(ch *chain, d *delivery) {
 // ended reports whether something may have ended the delivery before the next one left.
 func (d *delivery) ended(next *delivery) bool {
 	n := d.k.life.n
-	return d.returned || d.auto || d.k.closed || d.sub != nil && d.sub.ended || n.wall >= d.leaseEnd || d.chain.q.scratch
+	return n.w.cfg.Cluster && d.k.life.broke >= d.lo || d.returned || d.auto || d.k.closed || d.sub != nil && d.sub.ended || n.wall >= d.leaseEnd || d.chain.q.scratch
 }
 
 // moved: a message has one number in its queue, and another one only in the queue of dead letters, or back from there.

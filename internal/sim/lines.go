@@ -42,13 +42,14 @@ type arrival struct {
 // lag is how long a leader may have had something before it was sent to the node of the client.
 const lag = 5 * time.Millisecond
 
-// atLeader is the moment when what left for a client since lo may have been said by a leader, wherever that is.
-func (l *life) atLeader(lo moment) moment {
+// atLeader is the moment when what has come for a client since the step before, and left since lo, may have been said by a leader, wherever
+// that is.
+func (l *life) atLeader(lo moment, before uint64) moment {
 	sent := lo.at
 	for len(l.arrivals) > 20_000 {
 		l.arrivals = l.arrivals[10_000:]
 	}
-	for i := len(l.arrivals) - 1; i >= 0 && l.arrivals[i].step >= lo.step; i-- {
+	for i := len(l.arrivals) - 1; i >= 0 && l.arrivals[i].step >= before; i-- {
 		sent = min(sent, l.arrivals[i].sent-lag)
 	}
 	if sent < lo.at {
@@ -118,6 +119,7 @@ func (c *cable) cut() {
 		return
 	}
 	c.broken = true
+	c.from.broke = c.w.steps // what its clients had from the other node may be given to others
 	c.w.net.cables = slices.DeleteFunc(c.w.net.cables, func(o *cable) bool { return o == c })
 	if alive(c.from) {
 		c.back.end()

@@ -53,6 +53,7 @@ type life struct {
 	hostWake  chan struct{}
 	imageWake chan struct{}
 	leaving   bool
+	broke     uint64        // the step in which a line to another node has broken last
 	arrivals  []arrival     // of what other nodes' brokers have said
 	left      chan struct{} // closed when the host has ended
 

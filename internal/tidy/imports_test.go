@@ -29,6 +29,7 @@ var rooms = []struct {
 	{dir: "internal/journal/mysqljournal/rows", ours: []string{"internal/journal", "internal/journal/mysqljournal", "internal/queue"}, because: "it says to a storage what records mean for its tables, so that neither the storage nor the core has to know"},
 	{dir: "internal/journal/journaltest", ours: []string{"internal/journal"}, because: "the same suite is for every storage"},
 	{dir: "internal/cluster", ours: []string{"internal/journal"}, foreign: []string{"go.etcd.io/raft/v3", "google.golang.org/protobuf/proto"}, because: "it makes a journal of Raft and of a node's log, whichever that is"},
+	{dir: "internal/cluster/member", ours: []string{"internal/cluster", "internal/vfs", "wire"}, because: "it says who the members are, and asks for what has to be kept or done through functions that it is given"},
 	{dir: "internal/cluster/transport", because: "it carries bytes between machines, whatever they say"},
 	{dir: "internal/cluster/member", ours: []string{"internal/cluster", "internal/vfs", "wire"}, because: "who belongs to a cluster is decided from documents and certificates; the broker that keeps the documents is behind functions that it is given"},
 	{dir: "internal/relay", because: "it carries messages between nodes, whatever they say, and whoever says who the nodes are"},

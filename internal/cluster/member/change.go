@@ -34,7 +34,7 @@ type tokenAnswer struct {
 // changing held. What was made before an interruption stays.
 func (m *Manager) found() error {
 	if m.opt.Unfit != "" {
-		return wire.Errorf(wire.CodeBadRequest, "this node can be part of no cluster: %s", m.opt.Unfit)
+		return &wire.Error{Code: wire.CodeBadRequest, Message: "this node can be part of no cluster: " + m.opt.Unfit}
 	}
 	if !m.Member() {
 		// The listener first: what is wrong with its address is found out before anything is made.
@@ -259,7 +259,7 @@ func (m *Manager) work(ctx context.Context) {
 	m.tidy()
 }
 
-// announce tells the others what this node is, where they do not know that, or where nobody leads here, or it is to go: then it may have
+// announce tells the others what this node is: once it has begun, and where they do not know that, or where nobody leads here, or it is to go: then it may have
 // been taken out, which nobody may have told it.
 func (m *Manager) announce(ctx context.Context) {
 	address, err := m.address()
@@ -271,7 +271,7 @@ func (m *Manager) announce(ctx context.Context) {
 	m.mu.Lock()
 	n := m.nodes[m.id]
 	begins := !m.begun
-	right := !begins && n != nil && !n.Leaving && n.Name == name && n.Address == address && n.Client == m.client && m.replicas >= m.opt.Replicas
+	right := !begins && n != nil && !n.Leaving && n.Address == address && n.Client == m.client && m.replicas >= m.opt.Replicas
 	m.mu.Unlock()
 	if right && m.opt.Leader() != 0 {
 		return
@@ -319,8 +319,8 @@ func (m *Manager) announced(s *selfMessage) *answer {
 		m.opt.Logf("node %s wants to be called %q, which it cannot be: another one is, or it is no name", n.Name, name)
 		name = n.Name
 	}
-	if err := checkAddress(s.Address); err != nil {
-		return failed(wire.Errorf(wire.CodeBadRequest, "cluster.advertise: %s", err.Error()))
+	if err := checkAddresses(s.Address, s.Client); err != nil {
+		return failed(err)
 	}
 	m.mu.Lock()
 	replicas := m.replicas

@@ -79,7 +79,7 @@ func failure(err error) *answer {
 		a.Other = coded.Code == wire.CodeNoQuorum
 		return a
 	}
-	return failed(wire.Errorf(wire.CodeOverloaded, "%s", err.Error()))
+	return failed(&wire.Error{Code: wire.CodeOverloaded, Message: err.Error()})
 }
 
 // err is the answer's, or nil.
@@ -87,7 +87,7 @@ func (a *answer) err() *wire.Error {
 	if a.Code == "" {
 		return nil
 	}
-	return wire.Errorf(a.Code, "%s", a.Error)
+	return &wire.Error{Code: a.Code, Message: a.Error}
 }
 
 func reply(c net.Conn, a *answer) {
@@ -109,7 +109,7 @@ func (m *Manager) answerControl(c net.Conn, from uint64) {
 	if err := readLine(c, &ask); err != nil {
 		return // it has nothing to ask
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	ctx, cancel := context.WithTimeout(m.ctx, askTimeout)
 	defer cancel()
 	reply(c, m.carryOut(ctx, from, &ask))
 }
@@ -179,7 +179,7 @@ func (m *Manager) atLeader(ctx context.Context, q *message) *answer {
 
 // Put keeps a document, on whichever node that is done. The error is a *wire.Error.
 func (m *Manager) Put(name string, data []byte) error {
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	ctx, cancel := context.WithTimeout(m.ctx, askTimeout)
 	defer cancel()
 	if err := m.atLeader(ctx, &message{Op: askPut, Name: name, Data: data}).err(); err != nil {
 		return err
