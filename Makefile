@@ -12,7 +12,7 @@ DIR      ?=
 
 # Where goroutines meet. The rest has none, and the race detector is slow.
 RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/cluster/... ./internal/journal/... ./internal/loadgen/... ./internal/outbox/... \
-	./internal/server/... ./internal/wal/...
+	./internal/relay ./internal/server/... ./internal/wal/...
 
 # What make bench measures, from the protocol to the sockets.
 LAYERS    := ./wire ./internal/queue ./internal/wal ./internal/journal/... ./internal/broker ./internal/server ./client ./internal/loadgen
@@ -24,7 +24,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit mysql race fuzz kill sim groups cut soak deep bench scale budget demo lint clean
+.PHONY: help build test fmt vet unit front mysql race fuzz kill sim groups cut soak deep bench scale budget demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ vet: ## go vet
 
 unit: ## the tests, but for those that are parts of their own below
 	go test $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$ -e /mysqljournal$$ -e /test/mariadb$$ -e /test/mysql$$ -e /test/outbox$$ -e /test/mysqlbench$$)
+
+front: ## the tests of the protocol, with the clients at a node that leads nothing (usage is told of the node that is asked, so one is left out)
+	@dir=$$(mktemp -d) && CGO_ENABLED=0 go build -tags front -o $$dir/gmq ./cmd/gmq && \
+		GMQ_EXE=$$dir/gmq go test -count=1 -timeout 10m ./test/wire ./test/auth ./test/limits -skip TestBodiesAreKeptOnce; \
+		bad=$$?; rm -rf $$dir; exit $$bad
 
 mysql: ## what needs a MariaDB (installed if root may, or that of GMQ_TEST_MYSQL_DSN): journal, wire, tables, outbox, MYSQLKILLS (20) kills of each
 	go test -count=1 -timeout 10m ./internal/journal/mysqljournal ./test/mariadb ./test/mysql ./test/outbox

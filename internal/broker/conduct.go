@@ -491,7 +491,7 @@ func (c *conduct) sum(i int) (sum partial, err *wire.Error) {
 		if p.lostIt {
 			return sum, errUnknownOutcome
 		}
-		if u.refusal != nil && err == nil {
+		if u.refusal != nil && (err == nil || u.refusal.Code == wire.CodeUnknownOutcome) {
 			err = u.refusal
 		}
 		sum.took += u.took
@@ -500,7 +500,7 @@ func (c *conduct) sum(i int) (sum partial, err *wire.Error) {
 			sum.stored = u.stored
 		}
 	}
-	if err != nil && sum.took > 0 { // some have it, and some do not
+	if err != nil && err.Code != wire.CodeUnknownOutcome && sum.took > 0 { // some have it, and some do not
 		err = wire.Errorf(wire.CodeUnknownOutcome, "%d queues have it, and others could not take it any more: %s", sum.took, err.Message)
 	}
 	return sum, err

@@ -429,7 +429,10 @@ func (sh *shard) applyStage(st *store, g *stage, b *journal.Batch) error {
 		}
 		u := &f.units[goal.unit]
 		if b.Err != nil {
-			u.refuse(st.full(b.Err))
+			err := st.full(b.Err)
+			if u.refuse(err); err.Code == wire.CodeUnknownOutcome { // which outweighs that another shard has certainly not taken it
+				u.refusal.Store(err)
+			}
 		}
 		off := int(goal.at)
 		for n := u.n; n > 0 && b.Err == nil; n-- {

@@ -33,6 +33,9 @@ func (s *Session) Hello(r *wire.Request, more func(dst []byte) []byte) {
 	if len(r.Client) > 0 {
 		client := string(r.Client)
 		s.client.Store(&client)
+		if s.route != nil {
+			s.route.rename(client)
+		}
 	}
 	if r.Quiet {
 		return

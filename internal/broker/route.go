@@ -547,3 +547,12 @@ func (rt *route) over() {
 func sortWorks(works []*work) {
 	slices.SortFunc(works, func(a, b *work) int { return cmp.Compare(a.number, b.number) })
 }
+
+// rename tells other nodes what the client calls itself now.
+func (rt *route) rename(name string) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	for _, lk := range rt.links {
+		lk.caller.line.Send(nil, appendTextOf(appendUvarint([]byte{sayName}, lk.number), name))
+	}
+}
