@@ -27,8 +27,6 @@ var clusterMutants = []mutant{
 		old: "(w.term == 0 || w.term == sh.term) && (w.volley == 0 || w.volley > w.s.fences[sh.index]) {", new: "(w.term == 0 || w.term > 0) {"},
 	{name: "followers leave out what others have proposed, now and then", file: followGo,
 		old: "	if b.Err != nil {\n		return nil\n	}\n", new: "	if b.Err != nil || len(b.Data)%64 == 0 {\n		return nil\n	}\n"},
-	{name: "what a node moves for itself moves its clock", file: stateGo,
-		old: "	if kind != kindRelocate && kind != kindRebase {", new: "	if kind != kindRelocate {"},
 	{name: "what has lapsed is not applied when it comes after all", file: followGo,
 		old: "	if b.Err != nil {\n		return nil\n	}\n", new: "	if b.Err != nil || b.Essential || b.Sharers == -1 {\n		return nil\n	}\n"},
 	{name: "found: what is proposed during a transfer is refused", file: groupGo,
