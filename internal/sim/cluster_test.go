@@ -52,3 +52,14 @@ func TestCluster(t *testing.T) {
 	}
 	t.Logf("%d worlds in %s: %s", n, time.Since(begin).Round(time.Millisecond), all)
 }
+
+// TestSameCluster: a seed stands for one history, byte for byte.
+func TestSameCluster(t *testing.T) {
+	var reports [2]Report
+	for i := range reports {
+		t.Run(fmt.Sprint(i), func(t *testing.T) { reports[i] = clusterWorld(t, 7) })
+	}
+	if a, b := reports[0], reports[1]; a.Sum != b.Sum || a.Steps != b.Steps || a.Stats != b.Stats {
+		t.Errorf("the first time %d steps, sum %x, the second time %d steps, sum %x", a.Steps, a.Sum, b.Steps, b.Sum)
+	}
+}
