@@ -61,6 +61,9 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if cmd.Flags().Changed("join") && join == "" {
+				return usage("--join: there is no token; gmq cluster token prints one")
+			}
 			return serve(cfg, join, func() (config.Config, error) {
 				if file == "-" || file == "/dev/stdin" {
 					return cfg, errors.New("the configuration came from standard input, which cannot be read again")

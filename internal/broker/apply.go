@@ -46,11 +46,17 @@ func (sh *shard) collect(st *store) bool {
 		sh.account(st)
 	}
 	for _, b := range batches {
-		if w, ok := b.Owner.(*work); ok {
+		switch owner := b.Owner.(type) {
+		case *work:
 			if !st.journal.Recycle(b) {
-				w.batch.Data = nil
+				owner.batch.Data = nil
 			}
-			sh.finish(w)
+			sh.finish(owner)
+		case *tasks:
+			if !st.journal.Recycle(b) {
+				owner.batch.Data = nil
+			}
+			st.reuse(owner)
 		}
 	}
 	some := len(batches) > 0 || changed

@@ -221,7 +221,7 @@ func (sh *shard) control(w *work, c *control, t target) bool {
 		}
 		if c.state != "" && c.settled == nil { // what was published before is to be there when the messages are chosen
 			c.settled = t.queue
-			t.store.record(task{barrier: w}).write(queue.AppendNoop)
+			t.store.record(task{aside: &aside{barrier: w}}).write(queue.AppendNoop)
 			t.store.propose()
 			return false
 		}
@@ -289,7 +289,7 @@ func (sh *shard) changeQueue(w *work, c *control, st *store, id uint32, name str
 			updated = q
 		}
 	}
-	t := task{op: c.op, s: w.s, control: c, updated: updated}
+	t := task{op: c.op, s: w.s, control: c, aside: &aside{updated: updated}}
 	if c.op == wire.OpQueueDelete { // from here on, the name is free for a new queue
 		if delete(sh.making, name); st.state.Queue(name) != nil {
 			t.deleted = st.state.Queue(name)

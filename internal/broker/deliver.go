@@ -127,7 +127,7 @@ func (sh *shard) encodeBatch(st *store) error {
 	for i := range sh.batch {
 		d := &sh.batch[i]
 		t := d.C.Tag.(*tag)
-		c := sh.reply(t.s)
+		c := sh.replyOf(t.s, int(d.Span.Size)+1024)
 		if err := sh.describe(st, d, sh.bodies[i]); err != nil {
 			return err
 		}

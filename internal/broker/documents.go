@@ -34,7 +34,7 @@ func (b *Broker) PutDocument(name string, data []byte) error {
 	var refused error // written before done is closed
 	if !b.shards[0].call(func(sh *shard) {
 		st := sh.documents()
-		st.record(task{document: &kept{name: name, done: func(err error) { refused = err; close(done) }}}).write(func(dst []byte) []byte {
+		st.record(task{aside: &aside{document: &kept{name: name, done: func(err error) { refused = err; close(done) }}}}).write(func(dst []byte) []byte {
 			return queue.AppendDocument(dst, sh.now, name, data)
 		})
 	}) {

@@ -53,21 +53,22 @@ func (sh *shard) takeImage(st *store) {
 		sh.dropImage(st, t)
 	case t.img.Installed():
 		sh.replaceState(st, t)
-	case t.busy || t.whole || t.retry > sh.now:
+	case t.whole || t.retry > sh.now:
+	case t.next == nil && t.busy:
 	case t.next == nil:
 		if err := sh.beginImage(st, t); err != nil {
 			sh.b.fail(fmt.Errorf("storage %s, shard %d: an image of another node's state: %w", st.Name, sh.index, err))
 			return
 		}
 		sh.signal()
-	case t.asked != nil:
-		if records, ok := t.img.Fetched(); ok {
-			sh.writeFetched(st, t, records)
-		}
-	default:
-		if t.ask(); t.asked == nil {
+	case t.asked == nil: // while those before are on their way into the journal
+		if t.ask(); t.asked == nil && !t.busy {
 			t.whole = true
 			t.img.Install()
+		}
+	case !t.busy:
+		if records, ok := t.img.Fetched(); ok {
+			sh.writeFetched(st, t, records)
 		}
 	}
 }
@@ -87,9 +88,13 @@ func (sh *shard) beginImage(st *store, t *taking) error {
 		return err
 	}
 	retain := func(spans []queue.Span) { st.journal.Retain(sh.convert(spans)) }
-	next.Adopt(st.state, retain)
+	if t.img.Alike() {
+		next.Adopt(st.state, retain)
+	}
 	if old := st.partial; old != nil {
-		next.Adopt(old, retain)
+		if t.img.Alike() {
+			next.Adopt(old, retain)
+		}
 		st.partial = nil
 		sh.forgo(st, old)
 	}
@@ -217,7 +222,7 @@ func (sh *shard) applyTaken(st *store, t *taking) error {
 		return nil
 	}
 	for _, m := range t.moved {
-		if err := sh.alsoMoved(st, &t.batch, m[0]); err != nil {
+		if err := sh.moveTaken(st, t, &t.batch, m[0]); err != nil {
 			return err
 		}
 	}
@@ -226,10 +231,14 @@ func (sh *shard) applyTaken(st *store, t *taking) error {
 
 // alsoMoved lets the state that is to come refer to a place as well to which the state of now does.
 func (sh *shard) alsoMoved(st *store, b *journal.Batch, off int) error {
-	t := st.taking
-	if t == nil || t.next == nil {
-		return nil
+	if t := st.taking; t != nil && t.next != nil && t.img.Alike() {
+		return sh.moveTaken(st, t, b, off)
 	}
+	return nil
+}
+
+// moveTaken lets the state that is to come refer to a place.
+func (sh *shard) moveTaken(st *store, t *taking, b *journal.Batch, off int) error {
 	payload, next := journal.NextRecord(b.Data, off)
 	if _, err := t.next.Apply(queue.Span{Ref: queue.Ref(b.Base) + queue.Ref(off), Size: uint32(next - off)}, payload); err != nil {
 		return err

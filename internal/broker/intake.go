@@ -7,6 +7,7 @@ import (
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/internal/spare"
 	"github.com/gmq/gmq/wire"
 )
 
@@ -201,6 +202,9 @@ func (in *Intake) publish(r *wire.Request) {
 	in.postFan()
 	shard := in.shardOf(r.Queue)
 	w := in.work(shard)
+	if n := roomFor(r.Messages); n > spare.Least {
+		w = in.enlarge(shard, n)
+	}
 	data := w.batch.Data
 	p := pub{id: w.put(r.ID), at: int32(len(data)), n: int32(len(r.Messages)), quiet: r.Quiet, create: r.Create, array: r.Batch}
 	if n := len(w.pubs); n > 0 && bytes.Equal(w.str(w.pubs[n-1].name), r.Queue) {
@@ -219,6 +223,25 @@ func (in *Intake) publish(r *wire.Request) {
 	if len(data) >= workBytes {
 		in.post(shard)
 	}
+}
+
+// roomFor is about how many bytes the records of messages take, rather more.
+func roomFor(ms []wire.Message) (n int) {
+	for i := range ms {
+		n += len(ms[i].Body) + len(ms[i].Headers) + 1024
+	}
+	return n
+}
+
+// enlarge is work for large records: they are written into a buffer that has room for them from the beginning.
+func (in *Intake) enlarge(shard, n int) *work {
+	w := in.work(shard)
+	if len(w.batch.Data) > 0 {
+		in.post(shard)
+		w = in.work(shard)
+	}
+	w.batch.Data, w.batch.Lent = spare.Get(n), true
+	return w
 }
 
 // appendMessage appends the record of a message to be published, to a topic where one is given.

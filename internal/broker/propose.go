@@ -9,27 +9,33 @@ import (
 	"github.com/gmq/gmq/wire"
 )
 
-// A task is one record that a shard has proposed, and whom to tell.
+// A task is one record that a shard has proposed, and whom to tell. Most are acks, and there are many of those.
 type task struct {
 	op      wire.Op // OpNone: nobody is told
-	s       *Session
-	id      span // in tasks.text; of an ack or nack: a control has its own
 	quiet   bool
+	id      span // in tasks.text; of an ack or nack: a control has its own
+	s       *Session
 	queue   *queue.Queue // whose messages are held or on their way back until the record is kept
 	settled uint64       // the message that a delivery with ack auto settles
-	deleted *queue.Queue // queue.delete
-	updated *queue.Queue // queue.update
-	frozen  *queue.Queue // queue.purge: Purgeable's, until it is decided
-	barrier *work        // that goes on when all that was proposed before has been decided
-	journey *journey     // whose messages the record takes away
-	stale   []uint64
-	held    []uint64 // of a nack: what was delivered by an earlier life, and is kept from consumers until the record is
-	work    *work    // of an ack or nack
+	work    *work        // of an ack or nack
 	control *control
-	made    *making // queue.create
+	*aside  // in a list never nil
+}
 
+// An aside is what few tasks have. Nothing is written to it once its task is in a list.
+type aside struct {
+	deleted  *queue.Queue // queue.delete
+	updated  *queue.Queue // queue.update
+	frozen   *queue.Queue // queue.purge: Purgeable's, until it is decided
+	barrier  *work        // that goes on when all that was proposed before has been decided
+	journey  *journey     // whose messages the record takes away
+	stale    []uint64     // of an ack or nack
+	held     []uint64     // of a nack: what was delivered by an earlier life, and is kept from consumers until the record is
+	made     *making      // queue.create
 	document *kept
 }
+
+var nothingAside aside
 
 // tasks is a batch of records that a shard itself wrote: everything but publishes.
 type tasks struct {
@@ -55,11 +61,36 @@ func (st *store) record(t task) *tasks {
 		st.propose()
 	}
 	if st.tasks == nil {
-		st.tasks = &tasks{batch: journal.Batch{Essential: true}}
-		st.tasks.batch.Owner = st.tasks
+		st.tasks = st.newTasks()
+	}
+	if t.aside == nil {
+		t.aside = &nothingAside
 	}
 	st.tasks.list = append(st.tasks.list, t)
 	return st.tasks
+}
+
+// spareTasks is how many batches of tasks are kept to be used again.
+const spareTasks = 8
+
+func (st *store) newTasks() *tasks {
+	ts := &tasks{}
+	if n := len(st.spare); n > 0 {
+		ts = st.spare[n-1]
+		st.spare = st.spare[:n-1]
+	}
+	ts.batch = journal.Batch{Essential: true, Owner: ts, Data: ts.batch.Data}
+	return ts
+}
+
+// reuse keeps a batch that has been dealt with, if it is not too large for that.
+func (st *store) reuse(ts *tasks) {
+	if len(st.spare) == spareTasks || cap(ts.batch.Data)+cap(ts.text) > spareBytes || cap(ts.list) > spareBytes/64 {
+		return
+	}
+	clear(ts.list)
+	ts.list, ts.text, ts.batch.Data = ts.list[:0], ts.text[:0], ts.batch.Data[:0]
+	st.spare = append(st.spare, ts)
 }
 
 func (ts *tasks) write(f func(dst []byte) []byte) {
@@ -317,15 +348,6 @@ func (sh *shard) resolve(name []byte, create bool) (target, *wire.Error) {
 	return target{store: m.store, id: m.id}, nil
 }
 
-func (sh *shard) find(name []byte) (target, bool) {
-	for _, st := range sh.stores {
-		if q := st.state.Find(name); q != nil && !q.Deleting {
-			return target{st, q.ID, q}, true
-		}
-	}
-	return target{}, false
-}
-
 // relative is the storage of the queue that shares its messages with name: source
 // and dead-letter queue are in one storage. It is def where there is none yet.
 func (sh *shard) relative(name, def string) string {
@@ -381,6 +403,9 @@ func (sh *shard) create(name string, settings queue.Settings, t task) (*making, 
 	m.id = st.state.NewID()
 	sh.making[name] = m
 	st.propose()
+	if t.aside == nil {
+		t.aside = new(aside)
+	}
 	t.made = m
 	st.record(t).write(func(dst []byte) []byte { return queue.AppendCreate(dst, m.id, sh.now, name, &settings) })
 	st.tasks.batch.Essential = false
@@ -432,7 +457,10 @@ func (sh *shard) admitAck(w *work, a *ack) {
 		sh.answerAck(w.s, w.str(a.id), a.op, a.quiet, 0, stale, sh.now+a.delay)
 		return
 	}
-	tk := task{op: a.op, s: w.s, quiet: a.quiet, queue: q, stale: stale, held: held, work: w}
+	tk := task{op: a.op, s: w.s, quiet: a.quiet, queue: q, work: w}
+	if stale != nil || held != nil {
+		tk.aside = &aside{stale: stale, held: held}
+	}
 	w.acking++
 	ts := t.store.record(tk)
 	ts.list[len(ts.list)-1].id = ts.put(w.str(a.id))

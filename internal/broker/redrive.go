@@ -270,7 +270,7 @@ func (sh *shard) arrived(j *journey) {
 		j.left -= n
 	}
 	if n > 0 && !j.joint {
-		j.store.record(task{queue: j.queue, journey: j}).write(func(dst []byte) []byte {
+		j.store.record(task{queue: j.queue, aside: &aside{journey: j}}).write(func(dst []byte) []byte {
 			return queue.AppendRedriven(dst, j.queue.ID, sh.now, j.kept)
 		})
 		return

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/gmq/gmq/internal/spare"
 	"github.com/gmq/gmq/wire"
 )
 
@@ -24,7 +25,8 @@ const fullChunk = 48 << 10
 // A chunk is bytes on their way to one session.
 type chunk struct {
 	b        []byte
-	promised int // bytes of deliveries that were taken for it and are not in b yet
+	small    []byte // where b is a large buffer of package spare: the chunk's own
+	promised int    // bytes of deliveries that were taken for it and are not in b yet
 
 	// What a shard has for a session in one turn is a row of chunks: before is the one that was full, ahead
 	// the bytes of all before this one.
@@ -35,6 +37,10 @@ type chunk struct {
 var chunkPool = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, 8<<10)} }}
 
 func (c *chunk) free() {
+	if c.small != nil {
+		spare.Put(c.b)
+		c.b, c.small = c.small, nil
+	}
 	if cap(c.b) <= 128<<10 {
 		c.b, c.promised, c.before, c.ahead = c.b[:0], 0, nil, 0
 		chunkPool.Put(c)

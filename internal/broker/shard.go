@@ -1,11 +1,13 @@
 package broker
 
 import (
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/internal/spare"
 	"github.com/gmq/gmq/wire"
 )
 
@@ -17,6 +19,7 @@ type store struct {
 	journal    journal.Journal
 	owed       []owed               // settles of what was delivered with ack auto, that could not be recorded
 	tasks      *tasks               // being collected; proposed at the latest at the end of a turn
+	spare      []*tasks             // to be used again
 	compaction *compaction          // nil where there is none
 	gathering  *gathering           // shard 0's; nil where there is none
 	gathered   []*gathering         // shard 0's, those that are whole
@@ -78,6 +81,7 @@ type shard struct {
 
 	stores    []*store
 	byName    map[string]*store
+	near      near
 	making    map[string]*making
 	updates   map[*queue.Queue]*update // proposed and not all kept yet
 	members   map[*Session]*member
@@ -212,7 +216,14 @@ func (sh *shard) giveBack() {
 
 // reuse keeps a work to be used again, if it is not too large for that.
 func (sh *shard) reuse(w *work) {
-	if w.lapsed || cap(w.batch.Data) > spareBytes || cap(w.text) > spareBytes || cap(w.seqs) > spareBytes/8 {
+	if w.lapsed {
+		return // the journal may still keep its bytes
+	}
+	if w.batch.Lent && w.batch.Data != nil {
+		spare.Put(w.batch.Data)
+		w.batch.Data = nil
+	}
+	if cap(w.batch.Data) > spareBytes || cap(w.text) > spareBytes || cap(w.seqs) > spareBytes/8 {
 		return
 	}
 	*w = work{pubs: w.pubs[:0], acks: w.acks[:0], seqs: w.seqs[:0], receipts: w.receipts[:0], text: w.text[:0], batch: journal.Batch{Data: w.batch.Data[:0]}}
@@ -375,14 +386,20 @@ func (sh *shard) turn() {
 	}
 	sh.flush()
 	sh.giveBack()
+	behind := false
 	for _, st := range sh.stores { // nobody waits for these
 		if st.state.Owes() {
 			sh.account(st)
 			sh.signal()
+			behind = true
 		}
 		sh.takeImage(st)
 		sh.compact(st)
 		sh.rebase(st)
+		behind = behind || st.compaction != nil
+	}
+	if behind {
+		runtime.Gosched() // somebody may be waiting for this processor, who is on the way of a request
 	}
 }
 
@@ -395,12 +412,30 @@ func (sh *shard) reply(s *Session) *chunk {
 		s.open[sh.index] = c
 		sh.touched = append(sh.touched, s)
 	case len(c.b) >= fullChunk:
-		next := chunkPool.Get().(*chunk)
-		next.before, next.ahead, next.promised = c, c.ahead+len(c.b), c.promised
-		c.promised = 0
-		s.open[sh.index] = next
-		return next
+		return sh.behind(s, c)
 	}
+	return c
+}
+
+// behind is a new chunk behind the open one of s.
+func (sh *shard) behind(s *Session, c *chunk) *chunk {
+	next := chunkPool.Get().(*chunk)
+	next.before, next.ahead, next.promised = c, c.ahead+len(c.b), c.promised
+	c.promised = 0
+	s.open[sh.index] = next
+	return next
+}
+
+// replyOf is reply for about n bytes, which do not fit into most chunks.
+func (sh *shard) replyOf(s *Session, n int) *chunk {
+	c := sh.reply(s)
+	if n <= spare.Least || cap(c.b)-len(c.b) >= n {
+		return c
+	}
+	if len(c.b) > 0 {
+		c = sh.behind(s, c)
+	}
+	c.small, c.b = c.b, spare.Get(n)
 	return c
 }
 
@@ -465,12 +500,15 @@ func (sh *shard) reportLeases() {
 
 // countQueues brings Broker.counted up to date after queues have come or gone.
 func (sh *shard) countQueues() {
+	n := 0
 	for _, st := range sh.stores {
 		counted, all := st.state.Counted()
 		sh.b.counted.Add(int64(counted - st.counted))
 		sh.b.queues.Add(int64(all - st.all))
 		st.counted, st.all = counted, all
+		n += all
 	}
+	sh.near.forget(n)
 }
 
 // random is the next of a sequence that Options.Seed decides (splitmix64).

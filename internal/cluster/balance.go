@@ -37,7 +37,7 @@ func (h *Host) balance() {
 		if to == 0 || !leaves && leads[h.cfg.ID]-leads[to] < 2 {
 			continue
 		}
-		h.cfg.Logf("group %d: node %d is to lead", g.number, to)
+		h.cfg.Logf("group %d: node %016x is to lead", g.number, to)
 		g.raw.TransferLeader(to)
 		if !leaves {
 			return

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -88,6 +89,7 @@ type census struct {
 func (g *group) census() census {
 	c := census{progress: map[uint64]tracker.Progress{}}
 	g.raw.WithProgress(func(id uint64, kind raft.ProgressType, pr tracker.Progress) {
+		pr.RecentActive = g.active(id)
 		c.progress[id] = pr
 		if kind == raft.ProgressTypeLearner {
 			c.learners = append(c.learners, id)
@@ -98,6 +100,13 @@ func (g *group) census() census {
 	slices.Sort(c.voters)
 	slices.Sort(c.learners)
 	return c
+}
+
+// active reports whether a member was heard from within an election's time. Raft's own word for it is taken back once in that time, and
+// who looks at the wrong moments never sees it.
+func (g *group) active(node uint64) bool {
+	at, ever := g.heard[node]
+	return ever && g.host.now-at <= uint64(g.host.cfg.ElectionTicks)
 }
 
 // looks reports whether it is time to look at the group's members: twice in an election's time, and not for all groups at once.
@@ -196,6 +205,18 @@ func inStep(pr tracker.Progress, before uint64) bool {
 	return before > 0 && pr.RecentActive && pr.State == tracker.StateReplicate && pr.Match >= before
 }
 
+// describe is the changes in words.
+func describe(changes []*raftpb.ConfChangeSingle) string {
+	words := map[raftpb.ConfChangeType]string{
+		raftpb.ConfChangeAddNode: "votes", raftpb.ConfChangeAddLearnerNode: "learns", raftpb.ConfChangeRemoveNode: "goes",
+	}
+	var all []string
+	for _, c := range changes {
+		all = append(all, fmt.Sprintf("node %016x %s", c.GetNodeId(), words[c.GetType()]))
+	}
+	return strings.Join(all, ", ")
+}
+
 // change proposes one. More than one step at once goes by a joint configuration, which raft leaves by itself.
 func (g *group) change(changes []*raftpb.ConfChangeSingle) {
 	data, err := proto.Marshal(&raftpb.ConfChangeV2{Changes: changes})
@@ -208,6 +229,6 @@ func (g *group) change(changes []*raftpb.ConfChangeSingle) {
 	}
 	if g.raw.Step(m) == nil { // else too much is under way; it comes again
 		g.sent = append(g.sent, own{})
-		g.host.cfg.Logf("group %d: members change: %s", g.number, raftpb.ConfChangesToString(changes))
+		g.host.cfg.Logf("group %d: members change: %s", g.number, describe(changes))
 	}
 }

@@ -33,10 +33,13 @@ type group struct {
 	offered    map[uint64]uint64 // as leader: members that need an image, and the tick in which they have last been heard of
 	installing *image            // takes the place of the log
 	frozen     bool              // the owner has been told to change states
+	alien      bool              // the state is of an epoch that is over: what it has under a seq may be something else
+	life       atomic.Int64      // how often the group has begun anew
 	lingers    uint64            // the first entry behind an image that somebody has got lately
 	lingerTill uint64            // the tick
 	confEntry  uint64            // as leader: the last change of members that was appended
 	looked     uint64            // as leader: the last index when members were looked at last; 0: they were not
+	heard      map[uint64]uint64 // as leader: the tick at which a member was heard of last
 
 	lacking uint64 // as leader: the first index that some member lacks; 0 where it is not known
 	told    uint64 // as follower: what a leader has said of that last
@@ -66,6 +69,7 @@ type write struct {
 	entries  []*raftpb.Entry
 	slots    []slot            // ref and mark are offsets in the batch
 	answers  []*raftpb.Message // to be said when it is kept
+	void     bool              // it is of a group that has begun anew since
 	origin   bool              // it begins the group, at this index
 	index    uint64
 	answered bool   // the log has told its outcome
@@ -286,7 +290,10 @@ func (g *group) changeRole(s *raft.SoftState) {
 	if g.leading && leading && s.Lead == g.leader {
 		return
 	}
-	g.leading, g.leader, g.lacking, g.looked, g.offered = leading, s.Lead, 0, 0, nil
+	g.leading, g.leader, g.lacking, g.looked, g.offered, g.heard = leading, s.Lead, 0, 0, nil, nil
+	if leading {
+		g.heard = map[uint64]uint64{}
+	}
 	g.leads.Store(leading)
 	if g.solo = g.solo && !leading; g.solo {
 		return
@@ -404,6 +411,9 @@ func (g *group) kept() {
 			items = append(items, item{batch: b})
 			continue
 		}
+		if w.void {
+			continue
+		}
 		w.answered = true
 		if b.Err != nil || g.stuck {
 			g.stuck = true
@@ -483,7 +493,7 @@ func (g *group) apply(m *raftpb.Message) {
 	full := g.queued > maxQueued
 	g.mu.Unlock()
 	if full { // raft hands over no more until the shard has taken this
-		items = append(items, item{acks: m.GetResponses()})
+		items = append(items, item{acks: m.GetResponses(), life: g.life.Load()})
 	} else {
 		defer g.stepAll(m.GetResponses())
 	}
@@ -539,7 +549,10 @@ func (g *group) note() {
 	if !g.leading {
 		needed = g.told
 	} else {
-		g.raw.WithProgress(func(_ uint64, _ raft.ProgressType, pr tracker.Progress) {
+		g.raw.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+			if pr.RecentActive {
+				g.heard[id] = g.host.now
+			}
 			if n := g.lacks(pr.Match + 1); n > 0 && (needed == 0 || n < needed) {
 				needed = n
 			}

@@ -54,6 +54,8 @@ type Config struct {
 	WakeImages func()
 	// ImageRate is how many bytes of images this node sends in a tick, 4 MiB.
 	ImageRate int64
+	// Memory says that the groups' logs are in memory: the id is that of one life of a node (MemberID).
+	Memory bool
 	// Logf is told what an operator should know; nil tells nobody.
 	Logf func(format string, args ...any)
 }
@@ -98,6 +100,8 @@ type Host struct {
 	status  atomic.Pointer[[]GroupStatus] // as of the last tick; anybody's
 	failure atomic.Pointer[error]
 	images  *Images
+	renewal *renewal // decided, and not done yet
+	epoch   atomic.Uint64
 
 	mu     sync.Mutex
 	inputs inputs
@@ -277,7 +281,10 @@ func (h *Host) tick() {
 			g.reconcile()
 		}
 	}
-	h.balance()
+	h.renew()
+	if !h.cfg.Memory { // those in memory are led from where the others are
+		h.balance()
+	}
 	h.report()
 }
 

@@ -62,7 +62,7 @@ func (j *Journal) wish() (journal.Compaction, bool) {
 
 // install begins to put an image in the place of the log.
 func (g *group) install(t *image) {
-	if g.raw == nil || t.over.Load() || g.installing != nil {
+	if g.raw == nil || t.over.Load() || g.installing != nil || t.life != g.life.Load() {
 		t.end()
 		return
 	}
@@ -153,7 +153,7 @@ func (g *group) installed(t *image) {
 	if g.installing != t {
 		return // told twice
 	}
-	g.installing, g.frozen = nil, false
+	g.installing, g.frozen, g.alien = nil, false, false
 	s := g.raw.BasicStatus()
 	if s.GetTerm() < t.term {
 		s.Lead = raft.None

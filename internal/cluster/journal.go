@@ -40,6 +40,8 @@ type item struct {
 	installed bool   // the one that did is kept
 	role      *journal.Role
 	acks      []*raftpb.Message
+	life      int64 // of the group that wants them
+	renewed   bool  // with a role: the group has begun anew
 }
 
 // Replay implements journal.Journal. Where the log holds a group it takes part in it from here on.
@@ -75,6 +77,9 @@ func (j *Journal) Replay(snapshot func(data []byte) error, record func(ref journ
 func (j *Journal) Begin(voters []uint64) error {
 	if j.replicated.Load() {
 		return nil
+	}
+	if j.g.host.cfg.Memory { // it is another member in each of its lives
+		voters = []uint64{j.g.host.cfg.ID}
 	}
 	conf, err := proto.Marshal(&raftpb.ConfState{Voters: voters})
 	if err != nil {
@@ -124,7 +129,7 @@ func (j *Journal) Committed(into []*journal.Batch) []*journal.Batch {
 	j.log.Settle()
 	items := j.g.taken()
 	var acks []*raftpb.Message
-	returned := false
+	returned, life := false, int64(0)
 	for n, it := range items {
 		switch {
 		case it.role != nil:
@@ -134,6 +139,9 @@ func (j *Journal) Committed(into []*journal.Batch) []*journal.Batch {
 				j.wake()
 			} else {
 				j.role = *it.role
+				if it.renewed {
+					j.installing, j.applied = nil, 0
+				}
 			}
 			if j.role.Leading { // so all is applied that this node has ever applied
 				j.log.Whole()
@@ -143,6 +151,7 @@ func (j *Journal) Committed(into []*journal.Batch) []*journal.Batch {
 			if !j.founded { // from before the group began
 				j.passed(into[len(into)-1:])
 			}
+		case it.image != nil && it.image.over.Load(): // the group has begun anew
 		case it.image != nil:
 			if returned {
 				j.g.putBack(items[n:])
@@ -159,10 +168,17 @@ func (j *Journal) Committed(into []*journal.Batch) []*journal.Batch {
 		if n >= len(items) {
 			break
 		}
+		if len(it.acks) > 0 && it.life != life {
+			acks, life = nil, it.life
+		}
 		acks = append(acks, it.acks...)
 	}
 	if len(acks) > 0 {
-		j.g.post(func(g *group) { g.stepAll(acks) })
+		j.g.post(func(g *group) {
+			if g.life.Load() == life {
+				g.stepAll(acks)
+			}
+		})
 	}
 	return into
 }

@@ -96,6 +96,14 @@ func (i *Images) kept(m *making, kept bool) {
 	}
 	if !kept || !i.open(m) {
 		i.forget(m)
+		return
+	}
+	for _, to := range sortedKeys(m.members) { // they wait for it
+		if m.knows(to) {
+			f := i.part(m, 0)
+			f.group = uint64(m.g.number)
+			i.send(to, f)
+		}
 	}
 }
 

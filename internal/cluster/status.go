@@ -16,6 +16,7 @@ type GroupStatus struct {
 	Term      uint64
 	Last      uint64 // the last entry in the log of this node
 	Committed uint64
+	Changed   uint64 // the entry that has made the members what they are
 	// The members by what is applied here. Where there are outgoing ones two configurations count at the same time.
 	Voters, Outgoing, Learners []uint64
 	// Progress is what the leader knows of each member.
@@ -62,6 +63,9 @@ func (g *group) report() GroupStatus {
 	g.storage.mu.Lock()
 	s.Last = g.storage.last()
 	conf := g.storage.members()
+	if n := len(g.storage.confs); n > 0 {
+		s.Changed = g.storage.confs[n-1].index
+	}
 	g.storage.mu.Unlock()
 	s.Voters, s.Outgoing = conf.GetVoters(), conf.GetVotersOutgoing()
 	s.Learners = slices.Concat(conf.GetLearners(), conf.GetLearnersNext())
@@ -70,6 +74,7 @@ func (g *group) report() GroupStatus {
 	}
 	g.raw.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
 		self := id == g.host.cfg.ID
+		pr.RecentActive = g.active(id)
 		s.Progress = append(s.Progress, MemberStatus{Node: id, Active: self || pr.RecentActive, Match: pr.Match, InStep: self || inStep(pr, g.looked)})
 	})
 	return s

@@ -34,6 +34,8 @@ type image struct {
 	serial      uint64 // of the latest question for records
 
 	over      atomic.Bool // it is of no use any more
+	life      int64       // of the group, when it was begun
+	alike     atomic.Bool // what the owner has under a seq is what the image has under it
 	installed atomic.Bool // the shard's owner is to put the new state in the place of the old one
 
 	mu    sync.Mutex
@@ -74,6 +76,7 @@ func (i *Images) take() {
 		}
 		o := i.offers[0]
 		t = &image{i: i, g: i.h.groups[o.group], from: o.from, heard: i.now}
+		t.life = t.g.life.Load()
 		i.taking = t
 		i.question(t)
 		return
@@ -168,9 +171,15 @@ func (i *Images) addState(t *image, f *frame) {
 		return
 	}
 	t.whole = true
-	t.g.journal.image.Store(t)
-	t.g.journal.wake()
+	t.g.post(func(g *group) {
+		t.alike.Store(!g.alien)
+		g.journal.image.Store(t)
+		g.journal.wake()
+	})
 }
+
+// Alike implements journal.Image.
+func (t *image) Alike() bool { return t.alike.Load() }
 
 // addRecords takes the records that were asked for last.
 func (i *Images) addRecords(t *image, f *frame) {

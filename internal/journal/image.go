@@ -12,6 +12,9 @@ var ErrUnknown = errors.New("whether it is kept is not known: this node has fall
 type Image interface {
 	// State is what that node's owner has handed over for a snapshot, all pieces together. It refers to that node's records.
 	State() []byte
+	// Alike reports whether what the owner's state has under some queue and seq is what the image has under them, so that its record will do. It is not where
+	// this node's past is not the image's.
+	Alike() bool
 	// Fetch asks for records of that node, refs in rising order, FetchBytes together if they are several and FetchRefs at most. One call at a time:
 	// the next when Fetched has returned what was asked for.
 	Fetch(refs []Ref)

@@ -94,6 +94,10 @@ type Batch struct {
 	// proposed earlier. Journals without replicas need not look at it.
 	Local bool
 
+	// Lent says that Data is a buffer of package spare that nobody but the batch has: whoever needs it last gives it back there.
+	// A journal that keeps Data is that.
+	Lent bool
+
 	// Owner is the proposer's; no journal looks at it. It is nil in a batch that another node has proposed.
 	Owner any
 }

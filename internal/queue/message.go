@@ -87,17 +87,6 @@ func saturate(v *uint16) {
 	}
 }
 
-// A lease is the owner's promise to one consumer. prev and next link the
-// leases of one consumer, as seqs; 0 ends the list.
-type lease struct {
-	at         int64 // ends at, unix ns
-	c          *Consumer
-	prev, next uint64
-	returning  bool // its end has been proposed
-}
-
-type leases [chunkLen]lease
-
 const chunkBits, chunkLen = 6, 64
 
 // A chunk holds the messages whose seqs differ in the last chunkBits only.
@@ -107,9 +96,10 @@ type chunk struct {
 	base       int64  // time of the first publish since it was empty, unix ns
 	live       int    // messages not gone
 	leased     int
-	leases     *leases // there while leased > 0
-	dues       []due   // of those that are delayed, in no order
-	epoch      uint32  // of the latest snapshot that has the chunk, or needs it not; see Snapshot
+	few        *fewLeases // there while leased > 0 and all is not
+	all        *allLeases
+	dues       []due  // of those that are delayed, in no order
+	epoch      uint32 // of the latest snapshot that has the chunk, or needs it not; see Snapshot
 	prev, next *chunk
 	m          *[chunkLen]msg // nil while they are packed
 	packed     []byte

@@ -76,8 +76,12 @@ func (o *groupOwner) beginImage() *groupTaking {
 	if p := o.partial; p != nil {
 		t.fetched = p.fetched
 	}
+	old := o.state.things
+	if !img.Alike() {
+		old, o.partial = nil, nil
+	}
 	for id, span := range t.next.things {
-		if own, there := o.state.things[id]; there {
+		if own, there := old[id]; there {
 			t.next.things[id] = own
 			o.l.m.c.stats.Spared++
 			continue
@@ -147,6 +151,11 @@ func (o *groupOwner) keep(t *groupTaking, b *journal.Batch) {
 // swap puts the new state in the place of the old one.
 func (o *groupOwner) swap(t *groupTaking) {
 	o.l.m.c.stats.Images++
+	if o.l.m.c.cfg.Memory {
+		if e := epochOf(o.j.Role().Term); e > o.era {
+			o.era, o.state.count = e, 0
+		}
+	}
 	o.l.m.c.ledger.taken(o, &t.next)
 	old := o.state.things
 	o.state, o.taking = t.next, nil
@@ -167,8 +176,8 @@ func (o *groupOwner) swap(t *groupTaking) {
 
 // taken: a process has taken over the state after some batch.
 func (k *ledger) taken(o *groupOwner, s *groupState) {
-	g := o.group
-	if s.count > len(k.order[g]) || s.count > 0 && k.sums[g][s.count-1] != s.sum {
+	g, at := o.group, o.key()
+	if s.count > len(k.order[at]) || s.count > 0 && k.sums[at][s.count-1] != s.sum {
 		k.c.w.wrong("P1: %s, group %d: an image of %d batches is not what they make", o.l.m.name, g, s.count)
 	}
 	if s.count < o.state.count {

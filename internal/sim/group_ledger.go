@@ -15,10 +15,10 @@ import (
 //   - There is one leader in a term at most; whoever has granted a vote in a term grants no other one in it, not after a restart either.
 type ledger struct {
 	c       *groups
-	last    uint64 // the number given to a batch last
-	closed  bool   // nothing is proposed any more
-	order   [][]uint64
-	sums    [][]uint64
+	last    uint64           // the number given to a batch last
+	closed  bool             // nothing is proposed any more
+	order   map[int][]uint64 // by groupOwner.key
+	sums    map[int][]uint64
 	refused map[uint64]bool
 	dropped map[uint64]bool // things that a batch drops, or would have
 	drops   map[uint64][]uint64
@@ -29,32 +29,32 @@ type ledger struct {
 
 func newLedger(c *groups) *ledger {
 	return &ledger{
-		c: c, order: make([][]uint64, c.cfg.Groups), sums: make([][]uint64, c.cfg.Groups), refused: map[uint64]bool{}, dropped: map[uint64]bool{}, drops: map[uint64][]uint64{}, terms: map[uint64]uint64{},
+		c: c, order: map[int][]uint64{}, sums: map[int][]uint64{}, refused: map[uint64]bool{}, dropped: map[uint64]bool{}, drops: map[uint64][]uint64{}, terms: map[uint64]uint64{},
 		leaders: map[[2]uint64]uint64{}, votes: map[[3]uint64]uint64{},
 	}
 }
 
 func (k *ledger) lengths() (out []int) {
-	for _, o := range k.order {
-		out = append(out, len(o))
+	for g := range k.c.cfg.Groups {
+		out = append(out, k.decidedIn(g))
 	}
 	return out
 }
 
 // decided: a process has applied a batch.
 func (k *ledger) decided(o *groupOwner, id uint64) {
-	s, g := &o.state, o.group
+	s, g, at := &o.state, o.group, o.key()
 	s.sum = s.sum*0x100000001b3 ^ id
 	s.count++
 	k.c.stats.Applied++
 	switch n := s.count; {
 	case k.refused[id]:
 		k.c.w.wrong("%s, group %d: batch %d was refused, and is applied all the same", o.l.m.name, g, id)
-	case n == len(k.order[g])+1:
-		k.order[g] = append(k.order[g], id)
-		k.sums[g] = append(k.sums[g], s.sum)
-	case k.order[g][n-1] != id || k.sums[g][n-1] != s.sum:
-		k.c.w.wrong("P1: %s, group %d: as number %d it applies batch %d, where batch %d was applied before", o.l.m.name, g, n, id, k.order[g][n-1])
+	case n == len(k.order[at])+1:
+		k.order[at] = append(k.order[at], id)
+		k.sums[at] = append(k.sums[at], s.sum)
+	case k.order[at][n-1] != id || k.sums[at][n-1] != s.sum:
+		k.c.w.wrong("P1: %s, group %d: as number %d it applies batch %d, where batch %d was applied before", o.l.m.name, g, n, id, k.order[at][n-1])
 	}
 }
 
@@ -81,7 +81,7 @@ func (k *ledger) refuse(o *groupOwner, id uint64) {
 	for _, thing := range k.drops[id] {
 		delete(k.dropped, thing) // another batch may
 	}
-	for _, other := range k.order[o.group] {
+	for _, other := range k.order[o.key()] {
 		if other == id {
 			k.c.w.wrong("group %d: batch %d was applied, and %s says that it is not kept", o.group, id, o.l.m.name)
 		}
@@ -91,7 +91,7 @@ func (k *ledger) refuse(o *groupOwner, id uint64) {
 // leads: a process says that it leads. It has applied what was decided under earlier leaders, as far as anybody has.
 func (k *ledger) leads(o *groupOwner, term uint64) {
 	k.c.stats.Leaders++
-	for _, id := range k.order[o.group][o.state.count:] {
+	for _, id := range k.order[o.key()][o.state.count:] {
 		if k.terms[id] < term {
 			k.c.w.wrong("P5: %s leads group %d in term %d and lacks batch %d of term %d", o.l.m.name, o.group, term, id, k.terms[id])
 		}
@@ -120,7 +120,7 @@ func (k *ledger) hear(m *member, to uint64, packet []byte) {
 				break
 			}
 			k.c.stats.Votes++
-			key := [3]uint64{group, term, m.id}
+			key := [3]uint64{group, term, msg.GetFrom()}
 			if other := k.votes[key]; other != 0 && other != to {
 				k.c.w.wrong("%s has voted twice in term %d of group %d: for m%d and for m%d", m.name, term, group, other, to)
 			}
@@ -136,3 +136,6 @@ func (k *ledger) hear(m *member, to uint64, packet []byte) {
 		k.c.w.wrong("%s sends what nobody can read: %v", m.name, err)
 	}
 }
+
+// decidedIn is how many batches a group has decided, in the epoch that was begun last.
+func (k *ledger) decidedIn(group int) int { return len(k.order[group+era*k.c.epoch]) }

@@ -24,6 +24,7 @@ type groupOwner struct {
 	next  time.Duration // it proposes next
 	sent  map[*journal.Batch]uint64
 
+	era     int // the epoch that the state is of, in memory
 	moving  int // batches that move things, on their way
 	moves   map[*journal.Batch]bool
 	taking  *groupTaking // an image on its way; nil: none is
@@ -53,7 +54,7 @@ func (o *groupOwner) open(voters []uint64) error {
 		case o.wake <- struct{}{}:
 		default:
 		}
-	}, func(wake func()) cluster.Log { return o.l.log.Replica(o.group, wake) })
+	}, o.log)
 	err := o.j.Replay(o.load, func(ref journal.Ref, payload []byte) error {
 		o.l.m.c.stats.Replayed++
 		return o.apply(ref, payload, false)
@@ -67,8 +68,10 @@ func (o *groupOwner) open(voters []uint64) error {
 	o.l.m.c.w.note(o.l.m.name, "group %d replayed: %d batches, %d things", o.group, o.state.count, len(o.state.things))
 	if o.state.count == 0 {
 		begin := func() error { return o.j.Begin(voters) }
-		if !slices.Contains(voters, o.l.m.id) { // it comes to what others have
+		if memory := o.l.m.c.cfg.Memory; !slices.Contains(voters, o.l.m.id) || memory && (o.l.m.id > 1 || o.l.m.lives > 1) { // it comes to what others have
 			begin = o.j.Await
+		} else if memory {
+			o.era = 1
 		}
 		if err := begin(); err != nil {
 			return err
@@ -136,6 +139,9 @@ func (o *groupOwner) collect() bool {
 	batches := o.j.Committed(nil)
 	if role := o.j.Role(); role != before {
 		o.l.m.c.w.note(o.l.m.name, "group %d: %+v", o.group, role)
+		if e := epochOf(role.Term); o.l.m.c.cfg.Memory && e > max(epochOf(before.Term), 1) {
+			o.renewed(e)
+		}
 		if role.Leading {
 			o.l.m.c.ledger.leads(o, role.Term)
 		}

@@ -14,6 +14,7 @@ import (
 // GroupsConfig says how large a world of Raft groups is, and how long it lasts.
 type GroupsConfig struct {
 	Members, Groups int
+	Memory          bool // what they have is gone when a process ends
 	For             time.Duration
 	// Changes has members come and go. As nobody makes images yet, the log keeps everything in such a world.
 	Changes bool
@@ -28,6 +29,7 @@ type GroupStats struct {
 	Entries, Outages, Reads, Applied, CutTails, Transfered int
 	Contests, Amnesias, Joined, Left, Replaced             int
 	Images, ImagesOver, Fetched, Spared, Gone, Unknown     int
+	Epochs                                                 int
 }
 
 // A GroupReport is what came of it.
@@ -46,13 +48,18 @@ type groups struct {
 	w       *World
 	cfg     GroupsConfig
 	members []*member
-	first   []uint64           // those with whom the groups began
-	wish    []uint64           // who the members shall be; nil: they do not change
-	edition int                // of the wish
-	cut     map[[2]uint64]bool // packets from one to the other are lost
-	ledger  *ledger
-	stats   GroupStats
-	peace   bool
+	first   []uint64 // those with whom the groups began
+	wish    []uint64 // who the members shall be; nil: they do not change
+	edition int      // of the wish
+	// Of groups in memory: who decides for them, and what was decided last.
+	chief    uint64
+	epoch    int
+	decision []byte
+	founders []uint64
+	cut      map[[2]uint64]bool // packets from one to the other are lost
+	ledger   *ledger
+	stats    GroupStats
+	peace    bool
 }
 
 // A member is one machine.
@@ -82,6 +89,8 @@ type memberLife struct {
 	host   *cluster.Host
 	wake   chan struct{}
 	images chan struct{}
+	keeper *cluster.Keeper
+	open   bool // owners and host are there
 	owners []*groupOwner
 	tasks  []*task
 }
@@ -105,6 +114,10 @@ func RunGroups(seed uint64, cfg GroupsConfig) GroupReport {
 		m.told = c.wish
 		m.boot()
 	}
+	if cfg.Memory {
+		c.epoch = 1
+		c.reign()
+	}
 	c.trouble()
 	w.run(cfg.For)
 	c.finale()
@@ -122,11 +135,11 @@ func (c *groups) finale() {
 	c.w.note("world", "peace")
 	start := make([]int, c.cfg.Groups)
 	for g := range start {
-		start[g] = len(c.ledger.order[g])
+		start[g] = c.ledger.decidedIn(g)
 	}
 	ok := c.w.settle(60*time.Second, func() bool {
 		for g := range start {
-			if len(c.ledger.order[g]) < start[g]+5 {
+			if c.ledger.decidedIn(g) < start[g]+5 {
 				return false
 			}
 		}
@@ -139,7 +152,7 @@ func (c *groups) finale() {
 	ok = c.w.settle(60*time.Second, func() bool {
 		for _, m := range c.lasting() {
 			for g := range start {
-				if m.life == nil || len(m.life.owners) <= g || m.life.owners[g].state.count != len(c.ledger.order[g]) {
+				if m.life == nil || len(m.life.owners) <= g || m.life.owners[g].state.count != c.ledger.decidedIn(g) {
 					return false
 				}
 			}
@@ -162,7 +175,7 @@ func (c *groups) counts() (s string) {
 			continue
 		}
 		for g, o := range m.life.owners {
-			s += fmt.Sprintf(" %d/%d", o.state.count, len(c.ledger.order[g]))
+			s += fmt.Sprintf(" %d/%d", o.state.count, c.ledger.decidedIn(g))
 		}
 		s += "  "
 	}
@@ -203,6 +216,17 @@ func (m *member) boot() {
 func (l *memberLife) start() (err error) {
 	m, c := l.m, l.m.c
 	logf := func(format string, args ...any) { c.w.note(m.name, "log: "+format, args...) }
+	cfg := cluster.Config{
+		ID: m.id, Groups: c.cfg.Groups, CacheBytes: 4 << 10, TrailBytes: 6 << 10, UncommittedBytes: 64 << 10,
+		Wake: func() { signal(l.wake) }, Logf: logf, Send: func(to uint64, packet []byte) { l.send(to, packet) },
+		KeepBytes: 24 << 10, ImageRate: 4 << 10, WakeImages: func() { signal(l.images) }, SendImage: func(to uint64, frame []byte) { l.sendImage(to, frame) },
+	}
+	if c.cfg.Memory {
+		if err := l.startInMemory(cfg); err != nil {
+			return err
+		}
+		return l.serve()
+	}
 	l.log, err = filejournal.Open(m.disk, "data", filejournal.Options{
 		Sync: true, Shards: c.cfg.Groups, SegmentBytes: 16 << 10, CacheBytes: 1, CompactSlack: 32 << 10, CompactEvery: 24 << 10,
 		Scheduler: l, Random: worldRandom{c.w}, Logf: logf,
@@ -213,15 +237,16 @@ func (l *memberLife) start() (err error) {
 	if l.log.Recovered().Cut > 0 {
 		c.stats.CutTails++
 	}
-	l.host, err = cluster.New(cluster.Config{
-		ID: m.id, Groups: c.cfg.Groups, CacheBytes: 4 << 10, TrailBytes: 6 << 10, UncommittedBytes: 64 << 10,
-		Wake: func() { signal(l.wake) }, Logf: logf, Send: func(to uint64, packet []byte) { l.send(to, packet) },
-		KeepBytes: 24 << 10, ImageRate: 4 << 10, WakeImages: func() { signal(l.images) }, SendImage: func(to uint64, frame []byte) { l.sendImage(to, frame) },
-	})
-	if err != nil {
+	if l.host, err = cluster.New(cfg); err != nil {
 		return err
 	}
 	l.host.Wish(cluster.Wish{Members: m.told})
+	return l.serve()
+}
+
+// serve lets the process run.
+func (l *memberLife) serve() error {
+	m, c := l.m, l.m.c
 	for g := range c.cfg.Groups {
 		o := &groupOwner{l: l, group: g, wake: make(chan struct{}, 1)}
 		if err := o.open(c.first); err != nil {
@@ -248,6 +273,8 @@ func (l *memberLife) start() (err error) {
 			l.host.Images().Turn()
 		}
 	})
+	l.open = true
+	l.decided()
 	return nil
 }
 
@@ -265,6 +292,9 @@ func (l *memberLife) tick() {
 		if l.m.life == l {
 			l.host.Tick()
 			l.host.Images().Tick()
+			if l.keeper != nil {
+				l.keeper.Tick()
+			}
 			l.tick()
 		}
 	})
@@ -273,7 +303,7 @@ func (l *memberLife) tick() {
 // send loses, delays and doubles.
 func (l *memberLife) send(to uint64, packet []byte) {
 	l.m.c.ledger.hear(l.m, to, packet)
-	l.carry(to, packet, func(h *cluster.Host, b []byte) { h.Deliver(l.m.id, b) })
+	l.carry(to, packet, func(t *memberLife, b []byte) { t.host.Deliver(l.m.id, b) })
 }
 
 // sendImage does the same, and changes a bit now and then.
@@ -281,10 +311,10 @@ func (l *memberLife) sendImage(to uint64, frame []byte) {
 	if w := l.m.c.w; !l.m.c.peace && w.chance(60) {
 		frame[w.rng.IntN(len(frame))] ^= 1 << w.rng.IntN(8)
 	}
-	l.carry(to, frame, func(h *cluster.Host, b []byte) { h.Images().Deliver(l.m.id, b) })
+	l.carry(to, frame, func(t *memberLife, b []byte) { t.host.Images().Deliver(l.m.id, b) })
 }
 
-func (l *memberLife) carry(to uint64, packet []byte, take func(*cluster.Host, []byte)) {
+func (l *memberLife) carry(to uint64, packet []byte, take func(*memberLife, []byte)) {
 	m, c := l.m, l.m.c
 	w := c.w
 	if c.cut[[2]uint64{m.id, to}] || !c.peace && w.chance(50) {
@@ -298,7 +328,7 @@ func (l *memberLife) carry(to uint64, packet []byte, take func(*cluster.Host, []
 	}
 	deliver := func() {
 		if target := c.members[to-1].life; target != nil && target.host != nil {
-			take(target.host, append([]byte(nil), packet...))
+			take(target, append([]byte(nil), packet...))
 		}
 	}
 	w.after(delay, deliver)

@@ -34,7 +34,7 @@ type tokenAnswer struct {
 // changing held. What was made before an interruption stays.
 func (m *Manager) found() error {
 	if m.opt.Unfit != "" {
-		return wire.Errorf(wire.CodeBadRequest, "this node can be part of no cluster: %s", m.opt.Unfit)
+		return &wire.Error{Code: wire.CodeBadRequest, Message: "this node can be part of no cluster: " + m.opt.Unfit}
 	}
 	if !m.Member() {
 		// The listener first: what is wrong with its address is found out before anything is made.
@@ -217,7 +217,7 @@ func (m *Manager) takeOut(ctx context.Context, name string) *answer {
 }
 
 // makeIdle has a node lead nothing for a while.
-func (m *Manager) makeIdle(name, life string) *answer {
+func (m *Manager) makeIdle(ctx context.Context, name, life string) *answer {
 	lasts, err := time.ParseDuration(life)
 	if err != nil || lasts <= 0 || lasts > idleTime {
 		lasts = idleTime
@@ -237,7 +237,11 @@ func (m *Manager) makeIdle(name, life string) *answer {
 	if others == 0 {
 		return failed(wire.Errorf(wire.CodeBadRequest, "there is no other node than %s that could lead", n.Name))
 	}
-	if err := m.putNode(n, func(n *Node) { n.idle = m.opt.Now().UTC().Add(lasts) }); err != nil {
+	process := ""
+	if a := m.statuses(ctx)[n.ID]; a != nil {
+		process = a.Life
+	}
+	if err := m.putNode(n, func(n *Node) { n.idle, n.process = m.opt.Now().UTC().Add(lasts), process }); err != nil {
 		return failure(err)
 	}
 	return &answer{Name: n.Name}
@@ -259,7 +263,7 @@ func (m *Manager) work(ctx context.Context) {
 	m.tidy()
 }
 
-// announce tells the others what this node is, where they do not know that, or where nobody leads here, or it is to go: then it may have
+// announce tells the others what this node is: once it has begun, and where they do not know that, or where nobody leads here, or it is to go: then it may have
 // been taken out, which nobody may have told it.
 func (m *Manager) announce(ctx context.Context) {
 	address, err := m.address()
@@ -271,12 +275,12 @@ func (m *Manager) announce(ctx context.Context) {
 	m.mu.Lock()
 	n := m.nodes[m.id]
 	begins := !m.begun
-	right := !begins && n != nil && !n.Leaving && n.Name == name && n.Address == address && n.Client == m.client && m.replicas >= m.opt.Replicas
+	right := !begins && n != nil && !n.Leaving && n.Address == address && n.Client == m.client && m.replicas >= m.opt.Replicas
 	m.mu.Unlock()
 	if right && m.opt.Leader() != 0 {
 		return
 	}
-	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.id), Name: name, Address: address, Client: m.clients(), Replicas: m.opt.Replicas, Begins: begins}}
+	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.id), Name: name, Address: address, Client: m.clients(), Replicas: m.opt.Replicas, Process: m.life}}
 	if m.leads() {
 		if err := m.carryOut(ctx, m.id, q).err(); err != nil {
 			m.opt.Logf("what this node is now is not kept: %v", err)
@@ -319,8 +323,8 @@ func (m *Manager) announced(s *selfMessage) *answer {
 		m.opt.Logf("node %s wants to be called %q, which it cannot be: another one is, or it is no name", n.Name, name)
 		name = n.Name
 	}
-	if err := checkAddress(s.Address); err != nil {
-		return failed(wire.Errorf(wire.CodeBadRequest, "cluster.advertise: %s", err.Error()))
+	if err := checkAddresses(s.Address, s.Client); err != nil {
+		return failed(err)
 	}
 	m.mu.Lock()
 	replicas := m.replicas
@@ -331,7 +335,7 @@ func (m *Manager) announced(s *selfMessage) *answer {
 		}
 	}
 	idle := n.idle
-	if s.Begins {
+	if n.process != s.Process {
 		idle = time.Time{}
 	}
 	if n.Name == name && n.Address == s.Address && n.Client == s.Client && n.idle.Equal(idle) {

@@ -78,6 +78,7 @@ func (m *Manager) Wants(used bool) error {
 // cluster cannot let it in just now, until ctx ends. An empty data directory is the caller's business.
 func (m *Manager) Join(ctx context.Context, token string) error {
 	if m.Member() {
+		m.opt.Logf("this is node %s of a cluster already; the join token counts for nothing", m.Name())
 		return nil
 	}
 	if m.opt.Unfit != "" {
@@ -184,13 +185,13 @@ func (m *Manager) welcomeJoin(c net.Conn) {
 		m.refused(c, errors.New("it does not say that it wants to join"))
 		return
 	}
-	if err := m.checkSecret(q.Join); err != nil { // what is not worth another node's time
+	if err := m.checkSecret(q.Join); err != nil && (m.leads() || m.knows(q.Join)) { // what is not worth another node's time
 		m.refused(c, err)
 		reply(c, failed(err))
 		return
 	}
 	_ = c.SetDeadline(time.Now().Add(joinTimeout))
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	ctx, cancel := context.WithTimeout(m.ctx, askTimeout)
 	defer cancel()
 	reply(c, m.atLeader(ctx, &message{Op: askJoin, Join: q.Join}))
 }
@@ -212,6 +213,13 @@ func (m *Manager) checkSecret(q *joinRequest) *wire.Error {
 	return nil
 }
 
+// knows reports whether this node has heard of a token. The leader may have made it just now.
+func (m *Manager) knows(q *joinRequest) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.tokens[tokenName(hash(q.Secret))] != nil
+}
+
 // letIn makes a node a member. Whoever asks again gets the same, with a new certificate.
 func (m *Manager) letIn(q *joinRequest) *answer {
 	m.changing.Lock()
@@ -224,11 +232,11 @@ func (m *Manager) letIn(q *joinRequest) *answer {
 	}
 	id, err := parseID(q.ID)
 	if err != nil {
-		return failed(wire.Errorf(wire.CodeBadRequest, "%s", err.Error()))
+		return failed(&wire.Error{Code: wire.CodeBadRequest, Message: err.Error()})
 	}
 	public, err := parseCSR(q.CSR)
 	if err != nil {
-		return failed(wire.Errorf(wire.CodeBadRequest, "%s", err.Error()))
+		return failed(&wire.Error{Code: wire.CodeBadRequest, Message: err.Error()})
 	}
 	n, refusal := m.place(id, q)
 	if refusal != nil {
@@ -269,8 +277,8 @@ func (m *Manager) place(id uint64, q *joinRequest) (n Node, _ *wire.Error) {
 	if q.Groups != m.opt.Groups {
 		return n, wire.Errorf(wire.CodeBadRequest, "its program has %d shards, and this cluster's %d: they are of different versions", q.Groups, m.opt.Groups)
 	}
-	if err := checkAddress(q.Address); err != nil {
-		return n, wire.Errorf(wire.CodeBadRequest, "cluster.advertise: %s", err.Error())
+	if err := checkAddresses(q.Address, q.Client); err != nil {
+		return n, err
 	}
 	if q.Name != "" && !ValidName(q.Name) {
 		return n, badName(q.Name)
@@ -281,6 +289,9 @@ func (m *Manager) place(id uint64, q *joinRequest) (n Node, _ *wire.Error) {
 		return n, wire.Errorf(wire.CodeBadRequest, "it was taken out of this cluster; start it with an empty data directory")
 	}
 	there, names := 0, map[string]bool{}
+	for _, d := range m.gone { // who reads logs should not take one for another
+		names[d.Name] = q.Name != d.Name
+	}
 	for _, other := range m.nodes {
 		if other.ID == id {
 			continue

@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/gmq/gmq/internal/cluster"
 	"github.com/gmq/gmq/internal/vfs"
+	"github.com/gmq/gmq/wire"
 )
 
 // Options say what a node is and what it is connected to. All but Dir, Listen, Put, Leader, Begin, Wish and Groups have defaults.
@@ -84,6 +86,7 @@ type Node struct {
 	Leaving bool // it is being taken out
 
 	idle     time.Time // until then it is to lead nothing
+	process  string    // that was asked to
 	revision int
 }
 
@@ -91,9 +94,12 @@ type Node struct {
 type Manager struct {
 	opt   Options
 	id    uint64
+	life  string // of this process: no other has it
 	cert  atomic.Pointer[tls.Certificate]
-	again chan struct{} // something has changed
-	done  chan struct{}
+	again chan struct{}   // something has changed
+	ctx   context.Context // ends with the manager
+	end   context.CancelFunc
+	done  <-chan struct{} // the context's
 	over  sync.WaitGroup
 
 	// changing is held by whoever changes the cluster, from looking until documents are kept. mu is taken under it.
@@ -124,10 +130,13 @@ type Manager struct {
 // Open reads what this node is, or makes it a new one.
 func Open(opt Options) (*Manager, error) {
 	m := &Manager{
-		opt: opt.withDefaults(), again: make(chan struct{}, 1), done: make(chan struct{}),
+		opt: opt.withDefaults(), again: make(chan struct{}, 1),
 		nodes: map[uint64]*Node{}, heard: map[uint64]Node{}, gone: map[uint64]goneDocument{}, tokens: map[string]*joinToken{},
 		handlers: map[Kind]func(net.Conn, uint64){}, conns: map[net.Conn]uint64{},
 	}
+	m.life = rand.Text()
+	m.ctx, m.end = context.WithCancel(context.Background())
+	m.done = m.ctx.Done()
 	self, isNew, err := readIdentity(m.opt.FS, m.opt.Dir)
 	if err != nil {
 		return nil, err
@@ -197,10 +206,13 @@ func (m *Manager) Joined() bool {
 	return m.self.joined
 }
 
-// Nodes are all that are known, in the order of their names.
+// Nodes are all that are known, this one among them, in the order of their names. A node alone knows none.
 func (m *Manager) Nodes() []Node {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.self.member {
+		return nil // what there is of documents is of a cluster of long ago
+	}
 	return m.roster()
 }
 
@@ -265,7 +277,7 @@ func (m *Manager) Close() error {
 		return nil
 	}
 	m.closed = true
-	close(m.done)
+	m.end()
 	l := m.listener
 	for c := range m.conns {
 		_ = c.Close() // who has it is told by that
@@ -296,7 +308,7 @@ func (m *Manager) run() {
 			m.look()
 		case <-tick.C:
 			m.look()
-			ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+			ctx, cancel := context.WithTimeout(m.ctx, askTimeout)
 			m.work(ctx)
 			cancel()
 		case <-m.done:
@@ -311,6 +323,9 @@ func (m *Manager) look() {
 	changed := m.changed
 	m.changed = false
 	all, tell := m.roster(), m.onNodes
+	if !m.self.member {
+		all = nil
+	}
 	wish := m.wished()
 	wished := !slices.Equal(wish.Members, m.wish.Members) || !slices.Equal(wish.Avoid, m.wish.Avoid)
 	m.wish = wish
@@ -364,6 +379,21 @@ func (m *Manager) wished() (w cluster.Wish) {
 func (m *Manager) leads() bool { return m.opt.Leader() == m.id }
 
 func hash(secret []byte) [sha256.Size]byte { return sha256.Sum256(secret) }
+
+// checkAddresses looks at what a node says of itself. Where clients reach it may not be known yet.
+func checkAddresses(nodes, clients string) *wire.Error {
+	err := checkAddress(nodes)
+	if err != nil {
+		return &wire.Error{Code: wire.CodeBadRequest, Message: "cluster.advertise: " + err.Error()}
+	}
+	if clients != "" {
+		err = checkAddress(clients)
+	}
+	if err != nil {
+		return &wire.Error{Code: wire.CodeBadRequest, Message: "the address for clients: " + err.Error()}
+	}
+	return nil
+}
 
 // checkAddress wants host:port, with a host that others can use.
 func checkAddress(address string) error {

@@ -207,7 +207,7 @@ func TestJoinTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer m.Close()
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		return m.Join(ctx, token)
 	}

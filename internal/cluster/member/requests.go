@@ -13,7 +13,7 @@ import (
 // Do carries out one of the requests about the cluster, and appends what its reply holds. It returns when that is kept, on whichever
 // node keeps it; what follows from it, a node being taken out say, goes on afterwards.
 func (m *Manager) Do(r *wire.Request, dst []byte) ([]byte, *wire.Error) {
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout+leaderWait)
+	ctx, cancel := context.WithTimeout(m.ctx, askTimeout+leaderWait)
 	defer cancel()
 	switch r.Op {
 	case wire.OpClusterStatus:
