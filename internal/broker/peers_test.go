@@ -463,3 +463,24 @@ func TestDrainOfTheClientsNode(t *testing.T) {
 		other.s.Close()
 	})
 }
+
+// TestSubscriptionThatCannotBeMadeAgain is over, and nothing else is said of it.
+func TestSubscriptionThatCannotBeMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ns := newNodes(t, 2, nil)
+		defer ns.close()
+		ns.leadAll(1, 1)
+		p := ns.peer(0)
+		for i, at := range []int{0, 1} { // the session's own node, and the other
+			ns.leadAll(1-at, uint64(2*i+2))
+			p.want(`{"op":"queue.create","id":1,"queue":"q"}`, "ok", true)
+			p.want(`{"op":"subscribe","id":1,"queue":"q","create":false}`, "ok", true)
+			ns.leadAll(at, uint64(2*i+3)) // where there is no such queue: nothing is replicated here
+			pass(100 * time.Millisecond)
+			if got := p.take(); len(got) != 1 || !strings.Contains(got[0], `{"op":"unsubscribed","sub":`) {
+				t.Errorf("led by node %d: %q", at, got)
+			}
+		}
+		p.s.Close()
+	})
+}

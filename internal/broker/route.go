@@ -334,6 +334,7 @@ func (rt *route) cameHome(ln *lane, homeless []uint64, term uint64, say *answers
 		sub := rt.subs[n]
 		sub.node, sub.term = ln.node, term
 		c := sub.control
+		c.id = appendUint([]byte{silentID}, n)
 		w := sh.newWork()
 		w.s, w.control, w.term = rt.s, &c, term
 		w.requests, w.cost = 1, controlCost

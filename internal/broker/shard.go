@@ -454,6 +454,10 @@ func (sh *shard) fail(s *Session, id []byte, err *wire.Error) {
 	if s == nil {
 		return
 	}
+	if len(id) > 0 && id[0] == silentID {
+		sh.notMadeAgain(s, id, err)
+		return
+	}
 	sh.b.countError(err.Code)
 	c := sh.reply(s)
 	c.b = wire.AppendError(c.b, id, err)
