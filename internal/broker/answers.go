@@ -414,3 +414,16 @@ func (w *work) undone() (n int) {
 	w.each(func([]byte, *bool) { n++ })
 	return n
 }
+
+// silentID is the first byte of the id of a subscription that this node's own shard makes again: no client's id begins with it.
+const silentID = 0
+
+// notMadeAgain is told that a subscription which the client has could not be made again here.
+func (sh *shard) notMadeAgain(s *Session, id []byte, err *wire.Error) {
+	n, _ := number(id[1:])
+	if err.Code == wire.CodeNoQuorum {
+		s.route.lost(sh.index, []uint64{n})
+	} else {
+		sh.tellEnded(s, n, err.Message)
+	}
+}

@@ -275,8 +275,15 @@ const drainTick = 5 * time.Millisecond
 // Draining reports whether new work is refused.
 func (b *Broker) Draining() bool { return b.draining.Load() }
 
-// InFlight is how many messages are leased.
-func (b *Broker) InFlight() int64 { return b.inFlight.Load() }
+// InFlight is how many messages are leased here; what this node's clients have leased elsewhere counts while it is being shut down, by
+// client and node.
+func (b *Broker) InFlight() int64 {
+	n := b.inFlight.Load()
+	if b.forward != nil {
+		n += b.forward.holding.Load()
+	}
+	return n
+}
 
 // Close stops the shards and closes their journals. Leases end with it, uncounted.
 func (b *Broker) Close() error {

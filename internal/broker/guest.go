@@ -2,8 +2,10 @@ package broker
 
 import (
 	"maps"
+	"math/bits"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gmq/gmq/internal/queue"
 )
@@ -27,6 +29,8 @@ const proxyLimit = 64 << 10
 type proxy struct {
 	line   Line
 	number uint64
+
+	holding atomic.Int32 // shards that may have leased something to the client, when its node is being shut down
 
 	mu   sync.Mutex // guards the following, and the order of what is sent; the line's own lock is taken while it is held
 	head []byte
@@ -181,14 +185,20 @@ func (s *Session) took(n uint64) {
 
 // hush ends deliveries, as the client's node is being shut down: receives that wait are answered with what they have.
 func (s *Session) hush() {
+	touched := s.Intake.touched.Load()
+	if touched == 0 {
+		s.proxy.idle()
+	}
+	s.proxy.holding.Add(int32(bits.OnesCount32(touched)))
 	for i, sh := range s.b.shards {
-		if s.Intake.touched.Load()&(1<<i) == 0 {
+		if touched&(1<<i) == 0 {
 			continue
 		}
 		w := sh.newWork()
 		w.call = func(sh *shard) {
 			m := sh.members[s]
-			if m == nil {
+			if m == nil || m.hushed {
+				s.proxy.idle()
 				return
 			}
 			m.hushed, m.blocked = true, true
@@ -196,9 +206,46 @@ func (s *Session) hush() {
 				sh.storeOf(c.Queue).state.Block(c)
 			}
 			sh.endWaitsOf(m)
+			sh.hushed = append(sh.hushed, s)
 		}
 		sh.post(w)
 	}
+}
+
+// tellIdle tells the nodes of hushed sessions which of them have nothing leased any more.
+func (sh *shard) tellIdle() {
+	kept := sh.hushed[:0]
+	for _, s := range sh.hushed {
+		if m := sh.members[s]; m != nil && m.leased() > 0 {
+			kept = append(kept, s)
+		} else {
+			s.proxy.idle()
+		}
+	}
+	clear(sh.hushed[len(kept):])
+	sh.hushed = kept
+}
+
+// leased is how many messages of the shard a session has.
+func (m *member) leased() (n int) {
+	for _, c := range m.subs {
+		n += c.Leased()
+	}
+	for _, c := range m.holds {
+		n += c.Leased()
+	}
+	return n
+}
+
+// idle notes that one shard has nothing for the client any more, and says so when none has.
+func (p *proxy) idle() {
+	if p.holding.Add(-1) > 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.head = appendUvarint(append(p.head[:0], sayIdle), p.number)
+	p.line.Send(p.head, nil)
 }
 
 // revoke ends what the client consumes from a queue.

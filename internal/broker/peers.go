@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gmq/gmq/wire"
@@ -43,6 +44,7 @@ const (
 	sayForget               // number: give the room back
 	sayOutput               // session, lines. From here on, those of the other node.
 	sayOver                 // session: all has been said
+	sayIdle                 // session: it has nothing leased, after sayHush
 	sayAnswer               // number, and what was asked for
 	sayClaimed              // number, leads, goals, refusals
 	sayLaunched             // number
@@ -58,9 +60,10 @@ const restless = 20 * time.Millisecond
 
 // A forwarder is what a broker has of other nodes.
 type forwarder struct {
-	b    *Broker
-	wake chan struct{} // holds one
-	over chan struct{} // closed when run has ended
+	b       *Broker
+	wake    chan struct{} // holds one
+	holding atomic.Int64  // links at whose other ends something may be leased, when this node is being shut down
+	over    chan struct{} // closed when run has ended
 
 	mu      sync.Mutex // guards the following; no other lock is taken while it is held
 	callers map[uint64]*Caller
@@ -148,6 +151,10 @@ func (c *Caller) Receive(message []byte) {
 	case sayOutput:
 		if lk := c.link(number); lk != nil {
 			lk.rt.output(lk, r.b)
+		}
+	case sayIdle:
+		if lk := c.link(number); lk != nil {
+			lk.rt.idleAt(lk)
 		}
 	case sayOver:
 		if lk := c.link(number); lk != nil {
@@ -342,7 +349,7 @@ func (f *forwarder) hush() {
 	for _, rt := range f.all() {
 		rt.mu.Lock()
 		for _, lk := range rt.links {
-			lk.caller.line.Send(nil, appendUvarint(append(rt.scratch[:0], sayHush), lk.number))
+			rt.hush(lk)
 		}
 		rt.mu.Unlock()
 	}

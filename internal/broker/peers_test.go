@@ -427,3 +427,60 @@ func TestRedriveToAnotherLeader(t *testing.T) {
 		p.s.Close()
 	})
 }
+
+// TestDrainOfTheClientsNode: receives that wait elsewhere are answered, deliveries cease, and acks of what is held elsewhere are waited for.
+func TestDrainOfTheClientsNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ns := newNodes(t, 2, nil)
+		defer ns.close()
+		ns.leadAll(1, 1)
+		p, other := ns.peer(0), ns.peer(1)
+		p.want(`{"op":"subscribe","id":1,"queue":"q","credit":5}`, "sub", 1.0)
+		other.want(`{"op":"publish","id":1,"queue":"q","body":1}`, "seq", 1.0)
+		if got := p.take(); len(got) != 1 {
+			t.Fatal(got)
+		}
+		p.send(`{"op":"receive","id":2,"queue":"r","wait":"1h"}`)
+		synctest.Wait()
+		front := ns.brokers[0]
+		if err := front.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.take(); len(got) != 1 || !strings.Contains(got[0], `"messages":[]`) {
+			t.Fatal(got)
+		}
+		if front.InFlight() == 0 {
+			t.Error("what its client holds is forgotten")
+		}
+		other.want(`{"op":"publish","id":2,"queue":"q","body":2}`, "seq", 2.0)
+		p.want(`{"op":"publish","id":3,"queue":"q","body":3}`, "error.code", "shutting_down")
+		p.want(`{"op":"receive","id":4,"queue":"r","wait":"1h"}`, "id", 4.0)
+		p.want(`{"op":"ack","id":5,"queue":"q","seq":1}`, "settled", 1.0)
+		if n := front.InFlight(); n != 0 {
+			t.Errorf("%d are held", n)
+		}
+		p.s.Close()
+		other.s.Close()
+	})
+}
+
+// TestSubscriptionThatCannotBeMadeAgain is over, and nothing else is said of it.
+func TestSubscriptionThatCannotBeMadeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ns := newNodes(t, 2, nil)
+		defer ns.close()
+		ns.leadAll(1, 1)
+		p := ns.peer(0)
+		for i, at := range []int{0, 1} { // the session's own node, and the other
+			ns.leadAll(1-at, uint64(2*i+2))
+			p.want(`{"op":"queue.create","id":1,"queue":"q"}`, "ok", true)
+			p.want(`{"op":"subscribe","id":1,"queue":"q","create":false}`, "ok", true)
+			ns.leadAll(at, uint64(2*i+3)) // where there is no such queue: nothing is replicated here
+			pass(100 * time.Millisecond)
+			if got := p.take(); len(got) != 1 || !strings.Contains(got[0], `{"op":"unsubscribed","sub":`) {
+				t.Errorf("led by node %d: %q", at, got)
+			}
+		}
+		p.s.Close()
+	})
+}

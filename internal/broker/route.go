@@ -56,6 +56,7 @@ type link struct {
 	number   uint64
 	owed     int  // bytes of output of which the node has not been told that the client has taken them
 	detached bool // the node knows that nothing more will come
+	hushed   bool // the node has been told that this one is being shut down, and may have leased something to the client
 }
 
 // subscribed is a subscription to a queue, wherever it is.
@@ -237,7 +238,34 @@ func (rt *route) linkAt(node uint64) *link {
 	return nil
 }
 
+// hush tells a node that nothing more is to be delivered. rt.mu is held.
+func (rt *route) hush(lk *link) {
+	if !lk.hushed {
+		lk.hushed = true
+		rt.f.holding.Add(1)
+	}
+	lk.caller.line.Send(nil, appendUvarint(append(rt.scratch[:0], sayHush), lk.number))
+}
+
+// idleAt is told that a node has nothing leased to the client any more.
+func (rt *route) idleAt(lk *link) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	rt.unhush(lk)
+}
+
+func (rt *route) unhush(lk *link) {
+	if lk.hushed {
+		lk.hushed = false
+		rt.f.holding.Add(-1)
+	}
+}
+
 func (rt *route) drop(lk *link) {
+	if lk == nil {
+		return
+	}
+	rt.unhush(lk)
 	rt.links = slices.DeleteFunc(rt.links, func(o *link) bool { return o == lk })
 }
 
@@ -285,7 +313,7 @@ func (rt *route) send(ln *lane, lk *link, w *work, now int64, say *answers) {
 	m = appendWork(appendUvarint(m, w.number), w)
 	lk.caller.line.Send(nil, m)
 	if draining && w.begins() {
-		lk.caller.line.Send(nil, appendUvarint([]byte{sayHush}, lk.number))
+		rt.hush(lk)
 	}
 	if rt.scratch = m; cap(m) > spareBytes {
 		rt.scratch = nil
@@ -306,6 +334,7 @@ func (rt *route) cameHome(ln *lane, homeless []uint64, term uint64, say *answers
 		sub := rt.subs[n]
 		sub.node, sub.term = ln.node, term
 		c := sub.control
+		c.id = appendUint([]byte{silentID}, n)
 		w := sh.newWork()
 		w.s, w.control, w.term = rt.s, &c, term
 		w.requests, w.cost = 1, controlCost
@@ -536,6 +565,9 @@ func (rt *route) over() {
 	rt.closed = true
 	links := rt.links
 	rt.links = nil
+	for _, lk := range links {
+		rt.unhush(lk)
+	}
 	rt.mu.Unlock()
 	for _, lk := range links {
 		lk.caller.drop(lk)

@@ -60,7 +60,7 @@ type member struct {
 	waits map[*queue.Consumer]struct{}     // receives that wait
 
 	blocked bool    // the session has enough to carry
-	hushed  bool    // the client's node is being shut down
+	hushed  bool    // the client's node is being shut down, and has been told what it holds
 	later   []*work // receives that are answered when it has room again
 }
 
@@ -91,6 +91,7 @@ type shard struct {
 	leads     bool                      // this node does, in all storages with replicas
 	term      uint64                    // of that leadership
 	touched   []*Session                // have an open chunk
+	hushed    []*Session                // of nodes that are being shut down: their clients may have something leased
 	now       int64                     // of this turn, unix ns
 	chance    uint64                    // state of the jitter's generator
 	leased    int                       // as last added to Broker.inFlight
@@ -380,6 +381,9 @@ func (sh *shard) turn() {
 	if sh.b.failed.Load() {
 		return
 	}
+	if len(sh.hushed) > 0 {
+		sh.tellIdle()
+	}
 	sh.flush()
 	sh.giveBack()
 	behind := false
@@ -448,6 +452,10 @@ func (sh *shard) flush() {
 
 func (sh *shard) fail(s *Session, id []byte, err *wire.Error) {
 	if s == nil {
+		return
+	}
+	if len(id) > 0 && id[0] == silentID {
+		sh.notMadeAgain(s, id, err)
 		return
 	}
 	sh.b.countError(err.Code)
