@@ -77,7 +77,7 @@ sim: ## the whole broker in simulation, faults included: 150 worlds, or that of 
 	go test -count=1 -v ./internal/sim -run 'TestSimulation|TestSameSeed' $(if $(SEED),-sim-seed $(SEED))
 
 groups: ## Raft groups in simulation: 150 worlds and the faults put in on purpose, or the world of SEED
-	go test -count=1 -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants' -groups-seeds 150 $(if $(SEED),-groups-seed $(SEED))
+	go test -count=1 -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants|TestMemoryGroups|TestMemoryMutants' -groups-seeds 150 -memory-seeds 50 $(if $(SEED),-groups-seed $(SEED))
 
 cut: ## cut the power EXT4CUTS (100) and XFSCUTS (30) times under load, and fill the disk (needs the right to mount; says what is missing)
 	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \

@@ -46,13 +46,13 @@ type Config struct {
 	Send func(to uint64, packet []byte)
 	// Wake says that there is something for Turn. It is called from any goroutine, and must not wait.
 	Wake func()
-	// KeepBytes is how much of its log a leader keeps for members that lag or are away, 1 GiB. Who lacks more needs an image.
+	// KeepBytes is how much of its log a leader keeps for members that lag or are away, 128 MiB. Who lacks more needs an image.
 	KeepBytes int64
 	// SendImage sends a frame of an image to another node, WakeImages says that there is something for Images.Turn, both as Send and Wake do. Without
 	// them there are no images, and the log is kept for as long as somebody lacks it.
 	SendImage  func(to uint64, frame []byte)
 	WakeImages func()
-	// ImageRate is how many bytes of images this node sends in a tick, 4 MiB.
+	// ImageRate is how many bytes of images this node sends in a tick, 2 MiB.
 	ImageRate int64
 	// Memory says that the groups' logs are in memory: the id is that of one life of a node (MemberID).
 	Memory bool
@@ -73,8 +73,8 @@ func (c Config) withDefaults() Config {
 	if c.IndexEntries == 0 {
 		c.IndexEntries = 1 << 20
 	}
-	set(&c.KeepBytes, 1<<30)
-	set(&c.ImageRate, 4<<20)
+	set(&c.KeepBytes, 128<<20)
+	set(&c.ImageRate, 2<<20)
 	if c.ElectionTicks == 0 {
 		c.ElectionTicks = 10
 	}
@@ -276,6 +276,7 @@ func (h *Host) tick() {
 				g.raw.Tick()
 			}
 			g.note()
+			g.trim()
 			g.relieve()
 			g.expire()
 			g.reconcile()

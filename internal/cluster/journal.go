@@ -17,10 +17,11 @@ type Journal struct {
 
 	replicated atomic.Bool // the host has it; set once, by Begin or Replay
 	role       journal.Role
-	applied    uint64      // the last entry that Committed has returned
-	end        journal.Ref // the state has all before it: behind that entry
-	floor      journal.Ref // where the newest snapshot begins
-	founded    bool        // the group's beginning is behind end: entries follow
+	applied    uint64        // the last entry that Committed has returned
+	taken      atomic.Uint64 // the same, for others
+	end        journal.Ref   // the state has all before it: behind that entry
+	floor      journal.Ref   // where the newest snapshot begins
+	founded    bool          // the group's beginning is behind end: entries follow
 
 	image      atomic.Pointer[image]           // to be taken; Images'
 	installing *image                          // the owner has put its state in the place of the old one; it is not kept yet
@@ -173,6 +174,7 @@ func (j *Journal) Committed(into []*journal.Batch) []*journal.Batch {
 		}
 		acks = append(acks, it.acks...)
 	}
+	j.taken.Store(j.applied)
 	if len(acks) > 0 {
 		j.g.post(func(g *group) {
 			if g.life.Load() == life {

@@ -258,6 +258,26 @@ func (g *group) lacks(index uint64) uint64 {
 	return 0
 }
 
+// trim forgets entries that nobody is to get any more: who lacks them gets an image, though the log has them as long as nothing makes a snapshot. An image
+// is sent at a measured pace, and by others than who leads; and what is known of entries takes memory.
+func (g *group) trim() {
+	st := &g.storage
+	st.mu.Lock()
+	to := min(st.needed, g.journal.taken.Load()+1)
+	first := st.at(st.base + 1)
+	if !st.images || first == nil || to <= st.base+1 {
+		st.mu.Unlock()
+		return
+	}
+	mark := first.mark
+	st.mu.Unlock()
+	if keep := g.host.cfg.KeepBytes; g.log.Since(mark) > keep+keep/4 {
+		st.mu.Lock()
+		st.compact(to - 1)
+		st.mu.Unlock()
+	}
+}
+
 // offer notes a snapshot that raft wants to send: the member is told that it needs one, and asks for it.
 func (g *group) offer(to uint64) {
 	if g.offered == nil {
