@@ -112,6 +112,9 @@ func survives(s *gmq.ClusterStatus) string {
 	if len(s.Groups) == 0 {
 		return "This server is alone."
 	}
+	if len(s.Nodes) == 1 {
+		return "The cluster has one node."
+	}
 	reachable := map[string]bool{}
 	for _, n := range s.Nodes {
 		reachable[n.Name] = n.Reachable
@@ -187,12 +190,17 @@ It waits until that is done, for as long as --timeout says.`,
 		Example: `  gmq cluster remove n2
   gmq cluster remove n2 && gmq cluster token`,
 	}, cobra.ExactArgs(1), func(ctx context.Context, cmd *cobra.Command, c *gmq.Client, name string) error {
-		if err := c.RemoveNode(ctx, name); err != nil {
+		asked, err := c.ClusterStatus(ctx)
+		if err == nil {
+			err = c.RemoveNode(ctx, name)
+		}
+		if err != nil {
 			return err
 		}
 		for {
 			s, err := c.ClusterStatus(ctx)
-			if err == nil && !hasNode(&s, name) {
+			gone := err == nil && !hasNode(&s, name)
+			if gone || err != nil && ctx.Err() == nil && asked.Node == name { // the node that was asked stops when it is gone
 				return g.doneWith(cmd, "node", name, "removed")
 			}
 			select {

@@ -86,7 +86,7 @@ func (in *instance) openNode(data string) error {
 	if in.join == "" {
 		return nil
 	}
-	return m.Join(context.Background(), in.join)
+	return in.joinCluster(m)
 }
 
 func (in *instance) debugCluster(format string, args ...any) {
@@ -182,6 +182,7 @@ func (in *instance) handOver(ctx context.Context) {
 	if len(in.node.others()) == 0 {
 		return
 	}
+	in.node.member.Yield(ctx) // so that nobody gives any of it back meanwhile
 	tick := time.NewTicker(clusterTick)
 	defer tick.Stop()
 	for h.Leads() > 0 {

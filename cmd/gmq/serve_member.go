@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/gmq/gmq/internal/broker"
 	"github.com/gmq/gmq/internal/cluster/member"
@@ -48,6 +52,36 @@ func clientAddress(c *config.Config, bound net.Addr) string {
 		return ""
 	}
 	return net.JoinHostPort(host, port)
+}
+
+// joinTime is how long a server tries to join: what keeps it from joining for longer somebody has to look at.
+const joinTime = 2 * time.Minute
+
+// joinCluster joins, unless it is asked to stop first.
+func (in *instance) joinCluster(m *member.Manager) error {
+	ctx, cancel := context.WithTimeout(context.Background(), joinTime)
+	defer cancel()
+	over := make(chan struct{})
+	defer close(over)
+	var stopped atomic.Bool
+	go func() {
+		for {
+			select {
+			case sig := <-in.signals:
+				if sig != syscall.SIGHUP {
+					stopped.Store(true)
+					cancel()
+				}
+			case <-over:
+				return
+			}
+		}
+	}()
+	err := m.Join(ctx, in.join)
+	if err != nil && stopped.Load() {
+		return fmt.Errorf("%w, while it tried to join: %v", context.Canceled, err)
+	}
+	return err
 }
 
 // wantJoin is asked before the journal is opened: whether a server that is to join may do so with its data directory.

@@ -16,7 +16,7 @@ type GroupsConfig struct {
 	Members, Groups int
 	Memory          bool // what they have is gone when a process ends
 	For             time.Duration
-	// Changes has members come and go. As nobody makes images yet, the log keeps everything in such a world.
+	// Changes has members come and go.
 	Changes bool
 	Trace   io.Writer
 }
