@@ -89,6 +89,7 @@ type census struct {
 func (g *group) census() census {
 	c := census{progress: map[uint64]tracker.Progress{}}
 	g.raw.WithProgress(func(id uint64, kind raft.ProgressType, pr tracker.Progress) {
+		pr.RecentActive = g.active(id)
 		c.progress[id] = pr
 		if kind == raft.ProgressTypeLearner {
 			c.learners = append(c.learners, id)
@@ -99,6 +100,13 @@ func (g *group) census() census {
 	slices.Sort(c.voters)
 	slices.Sort(c.learners)
 	return c
+}
+
+// active reports whether a member was heard from within an election's time. Raft's own word for it is taken back once in that time, and
+// who looks at the wrong moments never sees it.
+func (g *group) active(node uint64) bool {
+	at, ever := g.heard[node]
+	return ever && g.host.now-at <= uint64(g.host.cfg.ElectionTicks)
 }
 
 // looks reports whether it is time to look at the group's members: twice in an election's time, and not for all groups at once.

@@ -39,6 +39,7 @@ type group struct {
 	lingerTill uint64            // the tick
 	confEntry  uint64            // as leader: the last change of members that was appended
 	looked     uint64            // as leader: the last index when members were looked at last; 0: they were not
+	heard      map[uint64]uint64 // as leader: the tick at which a member was heard of last
 
 	lacking uint64 // as leader: the first index that some member lacks; 0 where it is not known
 	told    uint64 // as follower: what a leader has said of that last
@@ -289,7 +290,10 @@ func (g *group) changeRole(s *raft.SoftState) {
 	if g.leading && leading && s.Lead == g.leader {
 		return
 	}
-	g.leading, g.leader, g.lacking, g.looked, g.offered = leading, s.Lead, 0, 0, nil
+	g.leading, g.leader, g.lacking, g.looked, g.offered, g.heard = leading, s.Lead, 0, 0, nil, nil
+	if leading {
+		g.heard = map[uint64]uint64{}
+	}
 	g.leads.Store(leading)
 	if g.solo = g.solo && !leading; g.solo {
 		return
@@ -545,7 +549,10 @@ func (g *group) note() {
 	if !g.leading {
 		needed = g.told
 	} else {
-		g.raw.WithProgress(func(_ uint64, _ raft.ProgressType, pr tracker.Progress) {
+		g.raw.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
+			if pr.RecentActive {
+				g.heard[id] = g.host.now
+			}
 			if n := g.lacks(pr.Match + 1); n > 0 && (needed == 0 || n < needed) {
 				needed = n
 			}

@@ -74,6 +74,7 @@ func (g *group) report() GroupStatus {
 	}
 	g.raw.WithProgress(func(id uint64, _ raft.ProgressType, pr tracker.Progress) {
 		self := id == g.host.cfg.ID
+		pr.RecentActive = g.active(id)
 		s.Progress = append(s.Progress, MemberStatus{Node: id, Active: self || pr.RecentActive, Match: pr.Match, InStep: self || inStep(pr, g.looked)})
 	})
 	return s

@@ -217,7 +217,7 @@ func (m *Manager) takeOut(ctx context.Context, name string) *answer {
 }
 
 // makeIdle has a node lead nothing for a while.
-func (m *Manager) makeIdle(name, life string) *answer {
+func (m *Manager) makeIdle(ctx context.Context, name, life string) *answer {
 	lasts, err := time.ParseDuration(life)
 	if err != nil || lasts <= 0 || lasts > idleTime {
 		lasts = idleTime
@@ -237,7 +237,11 @@ func (m *Manager) makeIdle(name, life string) *answer {
 	if others == 0 {
 		return failed(wire.Errorf(wire.CodeBadRequest, "there is no other node than %s that could lead", n.Name))
 	}
-	if err := m.putNode(n, func(n *Node) { n.idle = m.opt.Now().UTC().Add(lasts) }); err != nil {
+	process := ""
+	if a := m.statuses(ctx)[n.ID]; a != nil {
+		process = a.Life
+	}
+	if err := m.putNode(n, func(n *Node) { n.idle, n.process = m.opt.Now().UTC().Add(lasts), process }); err != nil {
 		return failure(err)
 	}
 	return &answer{Name: n.Name}
@@ -276,7 +280,7 @@ func (m *Manager) announce(ctx context.Context) {
 	if right && m.opt.Leader() != 0 {
 		return
 	}
-	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.id), Name: name, Address: address, Client: m.clients(), Replicas: m.opt.Replicas, Begins: begins}}
+	q := &message{Op: askAnnounce, Self: &selfMessage{ID: IDText(m.id), Name: name, Address: address, Client: m.clients(), Replicas: m.opt.Replicas, Process: m.life}}
 	if m.leads() {
 		if err := m.carryOut(ctx, m.id, q).err(); err != nil {
 			m.opt.Logf("what this node is now is not kept: %v", err)
@@ -331,7 +335,7 @@ func (m *Manager) announced(s *selfMessage) *answer {
 		}
 	}
 	idle := n.idle
-	if s.Begins {
+	if n.process != s.Process {
 		idle = time.Time{}
 	}
 	if n.Name == name && n.Address == s.Address && n.Client == s.Client && n.idle.Equal(idle) {

@@ -53,7 +53,7 @@ type selfMessage struct {
 	Address  string `json:"address"`
 	Client   string `json:"client"`
 	Replicas int    `json:"replicas,omitempty"` // that its configuration asks for
-	Begins   bool   `json:"begins,omitempty"`   // its process has: it may lead again
+	Process  string `json:"process,omitempty"`  // of its lives the one that says it
 }
 
 // An answer is what came of it.
@@ -66,6 +66,7 @@ type answer struct {
 	Join   *joinAnswer           `json:"join,omitempty"`
 	Token  *tokenAnswer          `json:"token,omitempty"`
 	Name   string                `json:"name,omitempty"`
+	Life   string                `json:"life,omitempty"`
 	Groups []cluster.GroupStatus `json:"groups,omitempty"`
 	Text   string                `json:"text,omitempty"` // the version of the program
 }
@@ -191,7 +192,7 @@ func (m *Manager) Put(name string, data []byte) error {
 func (m *Manager) carryOut(ctx context.Context, from uint64, q *message) *answer {
 	switch q.Op {
 	case askStatus:
-		return &answer{Name: m.Name(), Groups: m.opt.Status(), Text: m.opt.Version}
+		return &answer{Name: m.Name(), Life: m.life, Groups: m.opt.Status(), Text: m.opt.Version}
 	case askAnnounce:
 		if q.Self == nil || q.Self.ID != IDText(from) {
 			return failed(wire.Errorf(wire.CodeBadRequest, "a node announces itself, and nobody else"))
@@ -220,7 +221,7 @@ func (m *Manager) carryOut(ctx context.Context, from uint64, q *message) *answer
 	case askRemove:
 		return m.takeOut(ctx, q.Name)
 	case askIdle:
-		return m.makeIdle(q.Name, q.Life)
+		return m.makeIdle(ctx, q.Name, q.Life)
 	}
 	return failed(wire.Errorf(wire.CodeUnknownOp, "nodes do not ask each other to %q", q.Op))
 }

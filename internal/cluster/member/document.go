@@ -48,7 +48,8 @@ type nodeDocument struct {
 	Client   string    `json:"client"`
 	Joined   time.Time `json:"joined"`
 	Leaving  bool      `json:"leaving,omitempty"`
-	Idle     time.Time `json:"idle,omitzero"` // until then it is to lead nothing
+	Idle     time.Time `json:"idle,omitzero"`     // until then it is to lead nothing
+	Process  string    `json:"process,omitempty"` // that was asked to: the next one may lead again
 }
 
 // A tokenDocument is a join token as it is kept: not the token, but its SHA-256.
@@ -214,7 +215,7 @@ func (m *Manager) changeNode(text string, data []byte) error {
 	if old := m.nodes[id]; old != nil && old.revision > d.Revision {
 		return nil // this node's documents are behind what it knew before its restart
 	}
-	n := &Node{ID: id, Name: d.Name, Address: d.Address, Client: d.Client, Joined: d.Joined, Leaving: d.Leaving, idle: d.Idle, revision: d.Revision}
+	n := &Node{ID: id, Name: d.Name, Address: d.Address, Client: d.Client, Joined: d.Joined, Leaving: d.Leaving, idle: d.Idle, process: d.Process, revision: d.Revision}
 	m.nodes[id] = n
 	m.changed = true
 	return nil
@@ -238,5 +239,5 @@ func (m *Manager) changeGone(text string, data []byte) error {
 }
 
 func (n *Node) document() []byte {
-	return encode(nodeDocument{documentVersion, n.revision, n.Name, n.Address, n.Client, n.Joined, n.Leaving, n.idle})
+	return encode(nodeDocument{documentVersion, n.revision, n.Name, n.Address, n.Client, n.Joined, n.Leaving, n.idle, n.process})
 }

@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
@@ -85,6 +86,7 @@ type Node struct {
 	Leaving bool // it is being taken out
 
 	idle     time.Time // until then it is to lead nothing
+	process  string    // that was asked to
 	revision int
 }
 
@@ -92,6 +94,7 @@ type Node struct {
 type Manager struct {
 	opt   Options
 	id    uint64
+	life  string // of this process: no other has it
 	cert  atomic.Pointer[tls.Certificate]
 	again chan struct{}   // something has changed
 	ctx   context.Context // ends with the manager
@@ -131,6 +134,7 @@ func Open(opt Options) (*Manager, error) {
 		nodes: map[uint64]*Node{}, heard: map[uint64]Node{}, gone: map[uint64]goneDocument{}, tokens: map[string]*joinToken{},
 		handlers: map[Kind]func(net.Conn, uint64){}, conns: map[net.Conn]uint64{},
 	}
+	m.life = rand.Text()
 	m.ctx, m.end = context.WithCancel(context.Background())
 	m.done = m.ctx.Done()
 	self, isNew, err := readIdentity(m.opt.FS, m.opt.Dir)
