@@ -17,16 +17,20 @@ const wantsAtOnce = 256 << 10
 
 // A taking is an image on its way into a store.
 type taking struct {
-	img    journal.Image
-	next   *queue.State   // what it becomes; nil until what was on its way when it came is kept
-	abroad []queue.Abroad // what is to be listed yet
-	wants  []queue.Want   // what is listed, in the order of the other node's records
-	asked  []queue.Want   // their records are on their way from the other node
-	batch  journal.Batch  // records on their way into the journal
-	moved  [][2]int       // where in the batch those are that next is to apply
-	busy   bool           // the batch is on its way
-	whole  bool           // nothing lacks but what is gone
-	retry  int64          // there was no space: not before then
+	img      journal.Image
+	heir     *queue.State      // what it becomes, when it is loaded; nil until what was on its way when it came is kept
+	loaded   chan error        // when it is
+	next     *queue.State      // the same, from then on
+	adopting []*queue.Adoption // of what is here already
+	listed   bool              // that is done
+	abroad   []queue.Abroad    // what is to be listed yet
+	wants    []queue.Want      // what is listed, in the order of the other node's records
+	asked    []queue.Want      // their records are on their way from the other node
+	batch    journal.Batch     // records on their way into the journal
+	moved    [][2]int          // where in the batch those are that next is to apply
+	busy     bool              // the batch is on its way
+	whole    bool              // nothing lacks but what is gone
+	retry    int64             // there was no space: not before then
 }
 
 // takeImage goes on with the store's image, if there is one.
@@ -54,13 +58,11 @@ func (sh *shard) takeImage(st *store) {
 	case t.img.Installed():
 		sh.replaceState(st, t)
 	case t.whole || t.retry > sh.now:
-	case t.next == nil && t.busy:
-	case t.next == nil:
+	case !t.listed && t.busy:
+	case !t.listed:
 		if err := sh.beginImage(st, t); err != nil {
 			sh.b.fail(fmt.Errorf("storage %s, shard %d: an image of another node's state: %w", st.Name, sh.index, err))
-			return
 		}
-		sh.signal()
 	case t.asked == nil: // while those before are on their way into the journal
 		if t.ask(); t.asked == nil && !t.busy {
 			t.whole = true
@@ -81,24 +83,53 @@ func (t *taking) propose(st *store) {
 	st.journal.Propose(&t.batch)
 }
 
-// beginImage makes the new state, and takes over what this node has already.
+// adoptStep is how many messages are looked at in a turn.
+const adoptStep = 16 << 10
+
+// beginImage makes the new state, elsewhere, and then takes over what this node has already, some of it in each turn.
 func (sh *shard) beginImage(st *store, t *taking) error {
-	next := st.state.Heir()
-	if err := next.LoadImage(t.img.State()); err != nil {
-		return err
+	if t.heir == nil {
+		t.heir, t.loaded = st.state.Heir(), make(chan error, 1)
+		load := func() {
+			t.loaded <- t.heir.LoadImage(t.img.State())
+			sh.signal()
+		}
+		if s := sh.b.opt.Scheduler; s != nil {
+			s.Go(load)
+		} else {
+			go load()
+		}
+		return nil
 	}
-	retain := func(spans []queue.Span) { st.journal.Retain(sh.convert(spans)) }
-	if t.img.Alike() {
-		next.Adopt(st.state, retain)
+	if t.adopting == nil {
+		select {
+		case err := <-t.loaded:
+			if err != nil {
+				return err
+			}
+		default:
+			return nil
+		}
+		t.next, t.adopting = t.heir, []*queue.Adoption{}
+		if t.img.Alike() {
+			t.adopting = append(t.adopting, t.next.Adopt(st.state))
+			if st.partial != nil {
+				t.adopting = append(t.adopting, t.next.Adopt(st.partial))
+			}
+		}
+	}
+	sh.signal()
+	if len(t.adopting) > 0 {
+		if t.adopting[0].Next(adoptStep, func(spans []queue.Span) { st.journal.Retain(sh.convert(spans)) }) {
+			t.adopting = t.adopting[1:]
+		}
+		return nil
 	}
 	if old := st.partial; old != nil {
-		if t.img.Alike() {
-			next.Adopt(old, retain)
-		}
 		st.partial = nil
 		sh.forgo(st, old)
 	}
-	t.next, t.abroad = next, next.Abroad()
+	t.abroad, t.listed = t.next.Abroad(), true
 	return nil
 }
 
@@ -122,8 +153,10 @@ func (sh *shard) dropImage(st *store, t *taking) {
 		return // until the journal has given the batch back
 	}
 	st.taking = nil
-	if t.next != nil {
-		st.partial = t.next
+	if old := st.partial; t.next != nil {
+		if st.partial = t.next; old != nil {
+			sh.forgo(st, old) // it was to be adopted
+		}
 	}
 	sh.signal()
 }
@@ -213,7 +246,7 @@ func (sh *shard) applyTaken(st *store, t *taking) error {
 	t.busy = false
 	if t.batch.Err != nil { // there is no space: what was fetched is listed again, later
 		t.retry = sh.now + retryAfter
-		if t.next != nil {
+		if t.listed {
 			t.wants, t.abroad = nil, t.next.Abroad()
 		}
 		return nil

@@ -17,28 +17,50 @@ func (st *State) Heir() *State { return New(st.boot) }
 // LoadImage makes an empty state what another node's AppendSnapshot wrote. All its refs are foreign.
 func (st *State) LoadImage(b []byte) error { return st.load(b, Foreign) }
 
-// Adopt lets messages refer to the records that an earlier state of the same shard has of them. retain is called with what
-// the state refers to now, some of it at a time; the slice is its own during the call only.
-func (st *State) Adopt(from *State, retain func([]Span)) {
-	var spans []Span
-	for _, q := range st.Queues() {
-		old := from.ids[q.ID]
-		if old == nil {
-			continue
+// An Adoption lets messages of a state refer to the records that an earlier state of the same shard has of them, some at a time. Between two
+// times both may have records applied.
+type Adoption struct {
+	from   *State
+	queues []*Queue
+	cur    *chunk // of queues[0], the next to be looked at
+}
+
+// Adopt begins an adoption.
+func (st *State) Adopt(from *State) *Adoption {
+	a := &Adoption{from: from, queues: st.Queues()}
+	a.find()
+	return a
+}
+
+// find finds the next queue that both have.
+func (a *Adoption) find() {
+	for a.cur == nil && len(a.queues) > 0 {
+		if a.cur = a.queues[0].head; a.cur == nil || a.from.ids[a.queues[0].ID] == nil {
+			a.cur, a.queues = nil, a.queues[1:]
 		}
-		for c := q.head; c != nil; c = c.next {
-			if oc := old.byKey[c.key]; oc != nil {
-				spans = q.adopt(c, oc, spans)
+	}
+}
+
+// Next goes on with about so many messages; it is true when none is left. retain is called with what the state refers to now; the slice is its own
+// during the call only.
+func (a *Adoption) Next(messages int, retain func([]Span)) bool {
+	var spans []Span
+	for n := 0; n < messages && len(a.queues) > 0; n += chunkLen {
+		q := a.queues[0]
+		if old := a.from.ids[q.ID]; old != nil { // it may have been deleted meanwhile
+			if oc := old.byKey[a.cur.key]; oc != nil {
+				spans = q.adopt(a.cur, oc, spans)
 			}
-			if len(spans) > resumeSpans {
-				retain(spans)
-				spans = spans[:0]
-			}
+		}
+		if a.cur = a.cur.next; a.cur == nil {
+			a.queues = a.queues[1:]
+			a.find()
 		}
 	}
 	if len(spans) > 0 {
 		retain(spans)
 	}
+	return len(a.queues) == 0
 }
 
 // adopt does it for the messages of a chunk; what is packed stays so.

@@ -144,7 +144,8 @@ func (w *twin) image(snapshot []byte, old ...*State) *State {
 		w.Fatal(err)
 	}
 	for _, o := range old {
-		st.Adopt(o, func(spans []Span) { w.count(spans, 1) })
+		for a := st.Adopt(o); !a.Next(1, func(spans []Span) { w.count(spans, 1) }); {
+		}
 	}
 	return st
 }

@@ -67,7 +67,6 @@ var groupMutants = []mutant{
 		old: "return j.log.SnapshotAt(pos, h.append(nil), func(kept bool) { j.kept(t, kept) })", new: "j.kept(t, true)\n\t\treturn j.log.SnapshotAt(pos, h.append(nil), nil)"},
 	{name: "what an image refers to is given back", file: pinGo, old: "\t\tnumber = max(number, p.before)\n", new: "\t\t_ = p.before\n"},
 	{name: "the log before an image counts after a restart", file: installGo, old: "max(end, j.floor)", new: "max(end*0, j.floor)"},
-	{name: "the old log goes on while an image takes its place", file: installGo, old: "\tif g.installing == nil {\n\t\treturn true\n\t}\n\tswitch m.GetType()", new: "\tif g.installing != nil || !g.frozen {\n\t\treturn true\n\t}\n\tswitch m.GetType()"},
 	{name: "a changed bit of an image is not seen", file: frameGo, old: "crc32.Checksum(b[frameHeader:], castagnoli) != binary.LittleEndian.Uint32(b[1:])", new: "false"},
 	{name: "found: who is to go and leads keeps waiting for an heir that votes", file: confGo, old: "slices.ContainsFunc(c.voters, w.wants)\n", new: "true\n"},
 	{name: "found: entries that others have replaced stop a restart", file: replayGo,
