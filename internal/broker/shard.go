@@ -386,8 +386,13 @@ func (sh *shard) turn() {
 	}
 	sh.flush()
 	sh.giveBack()
+	sh.afterwards()
+}
+
+// afterwards does some of what nobody waits for.
+func (sh *shard) afterwards() {
 	behind := false
-	for _, st := range sh.stores { // nobody waits for these
+	for _, st := range sh.stores {
 		if st.state.Owes() {
 			sh.account(st)
 			sh.signal()

@@ -26,6 +26,7 @@ func (c *Client) changeMessage() {
 		ch.asked++
 	} else {
 		r.op, r.delay = "queue.reschedule", w.between(0, 5*time.Second)
+		ch.moves++
 		ch.m.due = min(ch.m.due, c.conn.life.n.time()+int64(r.delay))
 		line += fmt.Sprintf(`,"delay":"%dns"`, r.delay)
 	}
