@@ -219,7 +219,7 @@ func (l *memberLife) start() (err error) {
 	cfg := cluster.Config{
 		ID: m.id, Groups: c.cfg.Groups, CacheBytes: 4 << 10, TrailBytes: 6 << 10, UncommittedBytes: 64 << 10,
 		Wake: func() { signal(l.wake) }, Logf: logf, Send: func(to uint64, packet []byte) { l.send(to, packet) },
-		KeepBytes: 24 << 10, ImageRate: 4 << 10, WakeImages: func() { signal(l.images) }, SendImage: func(to uint64, frame []byte) { l.sendImage(to, frame) },
+		KeepBytes: c.keep(), ImageRate: 4 << 10, WakeImages: func() { signal(l.images) }, SendImage: func(to uint64, frame []byte) { l.sendImage(to, frame) },
 	}
 	if c.cfg.Memory {
 		if err := l.startInMemory(cfg); err != nil {
@@ -242,6 +242,14 @@ func (l *memberLife) start() (err error) {
 	}
 	l.host.Wish(cluster.Wish{Members: m.told})
 	return l.serve()
+}
+
+// keep is how much of the log is kept for those that lack it: in some worlds all, so that they get it from there.
+func (c *groups) keep() int64 {
+	if c.w.Seed%3 == 1 {
+		return 1 << 30
+	}
+	return 24 << 10
 }
 
 // serve lets the process run.
