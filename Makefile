@@ -24,7 +24,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit front mysql race fuzz kill sim groups cut soak deep bench scale budget demo lint clean
+.PHONY: help build test fmt vet unit front mysql race fuzz kill sim groups cluster cut soak deep bench scale budget demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ sim: ## the whole broker in simulation, faults included: 150 worlds, or that of 
 
 groups: ## Raft groups in simulation: 150 worlds and the faults put in on purpose, or the world of SEED
 	go test -count=1 -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants|TestMemoryGroups|TestMemoryMutants' -groups-seeds 150 -memory-seeds 50 $(if $(SEED),-groups-seed $(SEED))
+
+cluster: ## the whole cluster in simulation: 60 worlds of three and five nodes and the faults put in on purpose, or the world of SEED
+	go test -count=1 -timeout 20m -v ./internal/sim -run 'TestCluster|TestSameCluster' $(if $(SEED),-run 'TestCluster$$' -cluster-seed $(SEED),-cluster-seeds 60 -groups-seeds 100)
 
 cut: ## cut the power EXT4CUTS (100) and XFSCUTS (30) times under load, and fill the disk (needs the right to mount; says what is missing)
 	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \

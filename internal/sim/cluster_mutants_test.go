@@ -54,7 +54,7 @@ func TestClusterProbe(t *testing.T) {
 // TestClusterMutants builds the brokers of a cluster with one fault at a time, as TestMutants does.
 func TestClusterMutants(t *testing.T) {
 	if *groupSeedsFlag < 100 {
-		t.Skip("it builds a binary for each of the faults; make groups does")
+		t.Skip("it builds a binary for each of the faults; make cluster does")
 	}
 	root, err := filepath.Abs("../..")
 	if err != nil {
