@@ -2,6 +2,7 @@ package page
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/gmq/gmq/test/harness"
@@ -9,6 +10,9 @@ import (
 
 // secret is the password of the user admin.
 const secret = "a password for a test"
+
+// longName is as long as names may be.
+var longName = "long." + strings.Repeat("name-", 50)
 
 // shop starts a server with something in it: a queue that works, one with a poisoned message, one that is paused, bindings and users.
 func shop(t testing.TB) *harness.Server {
@@ -35,6 +39,7 @@ func shop(t testing.TB) *harness.Server {
 	c.OK(`{"op":"queue.bind","queue":"mails","topic":"files.>"}`)
 	c.OK(`{"op":"queue.bind","queue":"orders","topic":"shop.eu.ordered"}`)
 	c.OK(`{"op":"subscribe","queue":"thumbnails","credit":10}`)
+	c.OK(`{"op":"publish","queue":"%s","body":12345678901234567890.50}`, longName)
 	c.OK(`{"op":"user.add","user":"ann","password":"correct horse","allow":["publish:orders","peek:orders","consume:orders.>"],"deny":["publish:orders.secret"]}`)
 	c.OK(`{"op":"user.add","user":"billing","allow":["consume:orders","consume:orders.dlq","publish:invoices.>"]}`)
 	c.OK(`{"op":"token.add","name":"ci","allow":["publish:ci.>"],"ttl":"8760h"}`)
@@ -66,6 +71,7 @@ func screens(t *testing.T, s *harness.Server, name string, width int64, dark boo
 		{"queue", "queues/orders", `document.querySelectorAll("#messages tbody tr").length > 20 && document.querySelector("#settings dd")`},
 		{"dead", "queues/orders.dlq", `document.querySelectorAll("#messages tbody tr").length === 3 && document.querySelector("#settings dd")`},
 		{"message", "queues/orders/4", `document.querySelector("dialog #because") && document.querySelector("#settings dd")`},
+		{"long", "queues/" + longName, `document.querySelectorAll("#messages tbody tr").length === 1 && document.querySelector("#settings dd")`},
 		{"topics", "topics", `document.querySelectorAll("tbody tr").length === 3`},
 		{"users", "users", `document.querySelectorAll("tbody tr").length === 5`},
 	} {

@@ -12,13 +12,14 @@ import (
 )
 
 const (
-	mostMessages = 200 // of an answer
+	mostMessages = 200     // of an answer
+	mostBytes    = 1 << 20 // of an answer; one message may be larger
 	// A search looks at so many messages and asks so often, at most; then whoever searches goes on himself.
 	searchMessages = 20_000
 	searchAsks     = 40
 )
 
-// messageList are messages of a queue as queue.peek shows them.
+// messageList are messages of a queue as queue.peek shows them, with body_text besides where a body is no string.
 type messageList struct {
 	Messages []json.RawMessage `json:"messages"`
 	LookedAt int               `json:"looked_at"`
@@ -43,8 +44,9 @@ func (p *Page) messages(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}
 	text := query.Get("search")
 	is := messageList{Messages: []json.RawMessage{}}
+	size := 0
 	for range searchAsks {
-		fields["after"], fields["limit"] = after, limit
+		fields["after"], fields["limit"] = after, limit-len(is.Messages)
 		if text != "" {
 			fields["limit"] = wire.MaxLimit
 		}
@@ -62,7 +64,7 @@ func (p *Page) messages(w http.ResponseWriter, r *http.Request, v Visitor) {
 		if !full {
 			is.Next = after
 		}
-		if full || text == "" || is.LookedAt >= searchMessages {
+		if size += len(a.raw); full || is.LookedAt >= searchMessages || text == "" && size >= mostBytes {
 			break
 		}
 	}
@@ -91,6 +93,19 @@ func seqOf(message json.RawMessage) uint64 {
 	return m.Seq
 }
 
+// withText adds the body as a text, body_text: who reads JSON in a browser would see 12.50 as 12.5 and round long numbers.
+func withText(message json.RawMessage) json.RawMessage {
+	var m struct{ Body json.RawMessage }
+	if err := json.Unmarshal(message, &m); err != nil || len(message) == 0 {
+		return message
+	}
+	if len(m.Body) > 0 && m.Body[0] == '"' { // a string says itself what it is
+		return message
+	}
+	out := append(make([]byte, 0, len(message)+len(m.Body)+16), message[:len(message)-1]...)
+	return append(wire.AppendString(append(out, `,"body_text":`...), string(m.Body)), '}')
+}
+
 // take adds those that hold the text. It is true where there is no room for more; then Next is where to go on.
 func (is *messageList) take(got []json.RawMessage, text string, limit int) bool {
 	for _, m := range got {
@@ -98,7 +113,7 @@ func (is *messageList) take(got []json.RawMessage, text string, limit int) bool 
 		if text != "" && !holds(m, text) {
 			continue
 		}
-		is.Messages = append(is.Messages, m)
+		is.Messages = append(is.Messages, withText(m))
 		if len(is.Messages) == limit {
 			is.Next = seqOf(m)
 			return true
@@ -163,7 +178,7 @@ func (p *Page) message(w http.ResponseWriter, r *http.Request, v Visitor) {
 	}{Explain: explained.raw}
 	got, last, _ := peek(r, v, map[string]any{"op": "queue.peek", "queue": name, "after": seq - 1, "limit": 1})
 	if last == seq {
-		is.Message = got[0]
+		is.Message = withText(got[0])
 	}
 	send(w, http.StatusOK, is)
 }

@@ -245,5 +245,7 @@ func refuse(w http.ResponseWriter, status int, err *wire.Error) {
 func send(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v)
+	out := json.NewEncoder(w)
+	out.SetEscapeHTML(false) // it is no HTML, and says so
+	_ = out.Encode(v)
 }

@@ -63,7 +63,12 @@ export function watch(where, tell, failed) {
       dispatchEvent(new CustomEvent("gmq-live", { detail: false }))
       if (source?.readyState !== EventSource.CLOSED) return // it tries again by itself
       close()
-      get(where).then(is => { tell(is); setTimeout(open, 2000) }, e => {
+      get(where).then(is => {
+        if (over) return
+        tell(is)
+        setTimeout(open, 2000)
+      }, e => {
+        if (over) return // where the login is over, another page is there by now
         if (e instanceof Refusal) failed(e)
         else setTimeout(open, 2000)
       })

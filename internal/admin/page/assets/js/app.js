@@ -33,6 +33,7 @@ function lost(place) {
 function route() {
   leave?.()
   leave = null
+  set(live, "")
   for (const d of document.querySelectorAll("dialog")) d.close()
   const at = here()
   for (const a of document.querySelectorAll("#top nav a")) {
@@ -44,7 +45,7 @@ function route() {
   scrollTo(0, 0)
 }
 
-const live = h("span", { class: "live", title: "the numbers are live", text: "○ waiting" })
+const live = h("span", { class: "live", title: "the numbers are live", text: "" })
 addEventListener("gmq-live", e => {
   set(live, e.detail ? "● live" : "○ lost")
   live.classList.toggle("off", !e.detail)

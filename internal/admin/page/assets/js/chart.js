@@ -83,7 +83,7 @@ function options(names, format, width) {
     width, height, legend: { show: false }, cursor: { show: false }, padding: [6, 8, 0, 0],
     scales: { x: { time: true }, y: { range: (_, min, max) => [0, Math.max(max ?? 0, 1) * 1.1] } },
     axes: [
-      { ...axis, size: 24, space: 70, values: (_, ticks) => ticks.map(t => new Date(t * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })), incrs: [60] },
+      { ...axis, size: 24, space: 70, values: (_, ticks) => ticks.map(t => new Date(t * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })), incrs: [60, 120, 300] },
       { ...axis, size: 58, space: 34, values: (_, ticks) => ticks.map(t => format(t)) },
     ],
     series: [{}, ...names.map((n, i) => ({ label: n, stroke: colour("--line" + (i + 1)), width: 1.5, dash: strokes[i], points: { show: false }, spanGaps: false }))],

@@ -16,7 +16,7 @@ export default function messages(name, dead, who, info) {
   const back = h("button", { type: "button", onclick: () => { after.pop(); load() }, text: "← Earlier" })
   const on = h("button", { type: "button", onclick: () => { after.push(next); load() }, text: "Later →" })
   const list = table([
-    { name: "Message", number: true, width: "c5", cell: (r, cell) => { if (cell.textContent !== String(r.seq)) fill(cell, h("button", { type: "button", class: "link", onclick: () => explain(r.seq), text: r.seq })) } },
+    { name: "Seq", number: true, width: "c5", cell: (r, cell) => { if (cell.textContent !== String(r.seq)) fill(cell, h("button", { type: "button", class: "link", onclick: () => explain(r.seq), text: r.seq })) } },
     { name: "State", width: "c6", cell: r => `${marks[r.state] ?? ""} ${r.state === "leased" ? "in flight" : r.state}` },
     { name: "Tries", number: true, width: "c4", narrow: false, cell: r => f.count(r.attempt) },
     { name: "Published", number: true, width: "c8", narrow: false, cell: (r, cell) => { cell.title = f.clock(r.published); return f.ago(r.published) } },
@@ -120,12 +120,26 @@ function pretty(m) {
     const b = bytesOf(m)
     try { return new TextDecoder("utf-8", { fatal: true }).decode(b) } catch { return dump(b) }
   }
-  if (typeof m.body !== "string") return JSON.stringify(m.body, null, 2)
+  if (typeof m.body !== "string") return indent(m.body_text)
   try {
     const inner = JSON.parse(m.body)
-    if (typeof inner === "object" && inner) return JSON.stringify(inner, null, 2)
+    if (typeof inner === "object" && inner) return indent(m.body)
   } catch { /* a text and no JSON */ }
   return m.body
+}
+
+// indent sets JSON in lines without reading it: numbers stay as they were sent, however long, and names that stand twice stay.
+export function indent(json) {
+  let out = "", depth = 0
+  const line = () => "\n" + "  ".repeat(depth)
+  for (const [token] of json.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g)) {
+    if (token === "{" || token === "[") { depth++; out += token + line() }
+    else if (token === "}" || token === "]") { depth--; out = /[{[]\s*$/.test(out) ? out.trimEnd() + token : out + line() + token }
+    else if (token === ",") out += "," + line()
+    else if (token === ":") out += ": "
+    else out += token
+  }
+  return out
 }
 
 function dump(b) {
@@ -138,6 +152,6 @@ function dump(b) {
 }
 
 function snippet(m) {
-  const text = m.encoding === "base64" ? pretty(m).slice(0, 200) : typeof m.body === "string" ? m.body : JSON.stringify(m.body)
+  const text = m.encoding === "base64" ? pretty(m).slice(0, 200) : typeof m.body === "string" ? m.body : m.body_text
   return text.length > 300 ? text.slice(0, 300) + "…" : text
 }

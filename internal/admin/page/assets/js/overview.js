@@ -42,14 +42,14 @@ function tile(name, title) {
 export default function overview(place, { who }) {
   const tiles = {
     ready: tile("Ready"), leased: tile("In flight", "delivered and not settled yet"), oldest: tile("Oldest message"), published: tile("Published /s"), delivered: tile("Delivered /s"),
-    errors: tile("Errors /s", "requests that were refused"), memory: tile("Memory", "bodies of memory queues, and what the process takes"), disk: tile("Disk", "free, and what the journal takes"),
+    errors: tile("Errors /s", "requests that were refused"), memory: tile("Memory", "what the process takes; below it the bodies of memory queues, and their limit (limits.memory)"), disk: tile("Disk", "free, and what the journal takes"),
   }
   const server = ["errors", "memory", "disk"]
   const rates = chart("Messages a second", ["published", "delivered", "acked"], history.rates, f.rate)
   const depth = chart("Messages in queues", ["ready", "in flight", "delayed"], history.depth, f.count)
   const attention = table([
     { name: "Queue", class: "name", cell: link(r => r.queue, to) },
-    { name: "Why", cell: (r, cell) => { const [mark, text, title] = why[r.why] ?? ["!", r.why, ""]; cell.title = title; return mark + " " + text } },
+    { name: "Why", class: "why", cell: (r, cell) => { const [mark, text, title] = why[r.why] ?? ["!", r.why, ""]; cell.title = title; return mark + " " + text } },
     { name: "Messages", number: true, width: "c6", cell: r => f.count(r.messages) },
   ], { key: r => r.queue, empty: "Nothing. No dead letters, no paused queue, none that waits without a consumer.", caption: "Queues that want looking at", open: r => { location.hash = to(r) } })
   const busiest = table(queueColumns.filter(c => c.name !== "Storage" && c.name !== "Size"), { key: r => r.queue, empty: "There are no queues yet. The first publish makes one: gmq pub orders hello", caption: "The busiest queues", open: r => { location.hash = to(r) } })
@@ -77,8 +77,8 @@ export default function overview(place, { who }) {
     tiles.delivered.show(f.rate(r?.delivered), r ? `${f.rate(r.acked)} acked` : "")
     if (s) {
       tiles.errors.show(r ? f.rate(s.errors_per_second) : f.none, f.plural(sum(s.errors), "error") + " so far")
-      tiles.memory.show(f.bytes(s.process_bytes), `queues ${f.bytes(s.memory_used_bytes)} of ${f.bytes(s.memory_limit_bytes)}`)
-      tiles.disk.show(s.disk_total_bytes ? f.bytes(s.disk_free_bytes) + " free" : f.bytes(s.journal_bytes), `journal ${f.bytes(s.journal_bytes)}, ${f.bytes(s.journal_live_bytes)} live`)
+      tiles.memory.show(f.bytes(s.process_bytes), `${f.bytes(s.memory_used_bytes)} of ${f.bytes(s.memory_limit_bytes)}`)
+      tiles.disk.show(s.disk_total_bytes ? f.bytes(s.disk_free_bytes) + " free" : f.bytes(s.journal_bytes), `journal ${f.bytes(s.journal_bytes)}`)
       const codes = Object.entries(s.errors).sort((a, b) => b[1] - a[1])
       set(errors, codes.length ? "Errors since the start: " + codes.map(([c, n]) => `${c} ${f.count(n)}`).join(", ") : "No errors since the start.")
       show(nodesPanel, Boolean(s.nodes))
@@ -92,7 +92,7 @@ export default function overview(place, { who }) {
     depth.update()
     attention.update(o.attention)
     busiest.update(o.busiest)
-    set(about, [`Node ${o.node}, version ${o.version}`, o.ready === "yes" ? "ready" : "NOT READY: " + o.ready, s && `up ${f.duration(s.uptime_seconds)}`, s && f.plural(s.connections, "connection"),
+    set(about, [`Node ${o.node}, version ${o.version}`, o.ready === "yes" ? "ready" : "NOT READY: " + o.ready, s && `up ${f.duration(s.uptime_seconds)}`, s && f.plural(s.connections, "connection"), s && `${f.bytes(s.journal_live_bytes)} of the journal are live`,
       s?.mysql_up === false && "MYSQL IS NOT TAKING ANYTHING", s?.certificate_ends && `certificate good until ${f.clock(s.certificate_ends)}`,
       s && (s.audit === "off" ? "no audit records are written" : `audit records go to ${s.audit === "log" ? "the log" : s.audit}`)].filter(Boolean).join(" · "))
   }, e => fill(place, h("p", { class: "empty", text: e.message })))
