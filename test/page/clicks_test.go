@@ -13,6 +13,7 @@ import (
 // desk is a tab in which the administrator of a shop has logged in.
 func desk(t *testing.T) (*tab, *harness.Server) {
 	t.Helper()
+	t.Parallel()
 	s := shop(t)
 	p := open(t, 1440, 900, false)
 	p.visit(s, "")
@@ -150,6 +151,7 @@ func TestMessagesAreText(t *testing.T) {
 
 // The rights are those of the client port: who has few sees little, and is refused the rest.
 func TestRightsHold(t *testing.T) {
+	t.Parallel()
 	s := shop(t)
 	p := open(t, 1440, 900, false)
 	p.forgive = "Failed to load resource" // refusals, as they are to be

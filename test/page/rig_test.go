@@ -34,6 +34,7 @@ var browser context.Context // nil: there is none
 func TestMain(m *testing.M) { os.Exit(tests(m)) }
 
 func tests(m *testing.M) int {
+	os.Setenv("GMQ_ADMIN_PASSWORD", secret) // of every server that is started here
 	if os.Getenv("GMQ_EXE") == "" {
 		dir, err := os.MkdirTemp("", "gmq-page-")
 		if err != nil {

@@ -17,7 +17,6 @@ var longName = "long." + strings.Repeat("name-", 50)
 // shop starts a server with something in it: a queue that works, one with a poisoned message, one that is paused, bindings and users.
 func shop(t testing.TB) *harness.Server {
 	t.Helper()
-	t.Setenv("GMQ_ADMIN_PASSWORD", secret)
 	s := harness.Start(t, "admin: 127.0.0.1:0\nauth: {required: true}\n")
 	c := s.Dial(t)
 	c.OK(`{"op":"hello","user":"admin","password":"%s","client":"shop"}`, secret)
@@ -49,11 +48,15 @@ func shop(t testing.TB) *harness.Server {
 
 // Each page at both ends of the sizes that there are, light and dark: nothing sticks out, and the console has nothing to say.
 func TestScreens(t *testing.T) {
+	t.Parallel()
 	s := shop(t)
 	for _, width := range []int64{1440, 390} {
 		for _, dark := range []bool{false, true} {
 			name := fmt.Sprintf("%d-%s", width, map[bool]string{false: "light", true: "dark"}[dark])
-			t.Run(name, func(t *testing.T) { screens(t, s, name, width, dark) })
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				screens(t, s, name, width, dark)
+			})
 		}
 	}
 }
