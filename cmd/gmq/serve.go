@@ -349,7 +349,10 @@ func (in *instance) Stats() admin.Stats {
 			s.JournalBytes, s.JournalLiveBytes = u.Total, u.Live
 		}
 	}
-	for _, q := range in.broker.Queues("") {
+	queues := in.broker.Queues("")
+	s.Queues = make([]admin.QueueStats, 0, len(queues))
+	for i := range queues {
+		q := &queues[i]
 		c := &q.Counts
 		s.Queues = append(s.Queues, admin.QueueStats{
 			Name: q.Name, Storage: q.Settings.Storage,

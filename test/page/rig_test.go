@@ -176,7 +176,12 @@ func eval[T any](p *tab, expression string) T {
 // until waits until an expression is true.
 func (p *tab) until(expression string) {
 	p.t.Helper()
-	run(p, chromedp.Evaluate[bool]("new Promise(done => { const look = () => { ("+expression+") ? done(true) : setTimeout(look, 20) }; look() }) /* "+strings.ReplaceAll(expression, "*/", "")+" */", chromedp.EvalAwaitPromise))
+	defer func() {
+		if p.t.Failed() {
+			p.t.Logf("waited for %s", expression)
+		}
+	}()
+	run(p, chromedp.Evaluate[bool]("new Promise(done => { const look = () => { let is = false; try { is = "+expression+" } catch { /* not there yet */ }; is ? done(true) : setTimeout(look, 20) }; look() })", chromedp.EvalAwaitPromise))
 }
 
 // click clicks on what a selector finds, once it is there.

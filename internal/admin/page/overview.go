@@ -150,7 +150,7 @@ func (p *Page) overviewOf(l *look, sight *sight) *overview {
 	}
 	slices.SortStableFunc(o.Attention, func(a, b concern) int { return cmp.Compare(b.Messages, a.Messages) })
 	o.Attention = o.Attention[:min(len(o.Attention), mostAttention)]
-	for _, i := range l.sorted(seen, "busy", true)[:min(len(seen), mostBusy)] {
+	for _, i := range l.busiest(seen) {
 		o.Busiest = append(o.Busiest, l.row(i))
 	}
 	if sight.server() {
@@ -245,14 +245,35 @@ func (l *look) sorted(queues []int, by string, down bool) []int {
 		}
 		return queues
 	}
-	slices.SortStableFunc(queues, func(a, b int) int {
-		c := cmp.Compare(value(l, a), value(l, b))
+	values := make([]float64, len(l.stats.Queues))
+	for _, i := range queues {
+		values[i] = value(l, i)
+	}
+	slices.SortFunc(queues, func(a, b int) int { // those that are alike by name
+		c := cmp.Compare(values[a], values[b])
 		if down {
-			return -c
+			c = -c
 		}
-		return c
+		return cmp.Or(c, cmp.Compare(a, b))
 	})
 	return queues
+}
+
+// busiest are the few queues with the most to do, the first one first, without sorting all of them.
+func (l *look) busiest(queues []int) []int {
+	top := make([]int, 0, mostBusy+1)
+	for _, i := range queues {
+		if len(top) == mostBusy && busy(l, i) <= busy(l, top[mostBusy-1]) {
+			continue
+		}
+		at := len(top)
+		for at > 0 && busy(l, i) > busy(l, top[at-1]) {
+			at--
+		}
+		top = slices.Insert(top, at, i)
+		top = top[:min(len(top), mostBusy)]
+	}
+	return top
 }
 
 // columns are what lists can be ordered by, besides names.

@@ -10,8 +10,9 @@ import (
 const (
 	// lookEvery is how often there is a new look while somebody watches.
 	lookEvery = time.Second
-	// lookShare bounds what looking costs: between two looks there is so many times what one has taken.
-	lookShare = 200
+	// lookShare bounds what looking costs: between two looks there is so many times what one has taken, up to longest.
+	lookShare = 150
+	longest   = 5 * time.Second
 	// freshFor is how long a look is given again to those who ask once.
 	freshFor = 500 * time.Millisecond
 	// rateFor is how old the look before may be for rates to be about now.
@@ -128,7 +129,7 @@ func (s *sampler) tick() {
 		c <- l // there is room, and only this goroutine sends
 	}
 	s.mu.Unlock()
-	s.after(max(lookEvery, lookShare*took), s.tick)
+	s.after(min(max(lookEvery, lookShare*took), longest), s.tick)
 }
 
 // watched is how many watch, and whether anything is going on for them.
