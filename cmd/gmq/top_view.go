@@ -90,7 +90,7 @@ func (m *topModel) list(height int) []string {
 	widths := make([]int, len(topColumns))
 	for _, row := range rows[:1] {
 		for i, cell := range row {
-			widths[i] = max(9, utf8.RuneCountInString(cell)) // so that columns stay where they are while numbers grow
+			widths[i] = max(8, utf8.RuneCountInString(cell)) // so that columns stay where they are while numbers grow
 		}
 	}
 	end := min(m.first+room, len(m.rows))
@@ -99,7 +99,7 @@ func (m *topModel) list(height int) []string {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
-	widths[0] = min(max(widths[0], 30), 60)
+	widths[0] = min(max(widths[0], 20), 60)
 	lines := []string{bold + "  " + topLine(rows[0], widths) + plainly}
 	for i := m.first; i < end; i++ {
 		line := topLine(rows[i+1], widths)

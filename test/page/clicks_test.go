@@ -67,7 +67,7 @@ func TestStuckMessageIsExplained(t *testing.T) {
 	p.button("#messages tbody", "11")
 	p.says("#because", "it waits behind message 4, which has the same key")
 	p.button("dialog", "Close")
-	p.button("#messages .tabs", "In flight")
+	p.button("#messages .tabs", "Leased")
 	p.until(`document.querySelectorAll("#messages tbody tr").length === 4`)
 	p.button("#messages tbody", "4")
 	p.says("#because", "it is leased by")

@@ -80,7 +80,7 @@ function options(names, format, width) {
   const grid = { stroke: colour("--line"), width: 1 }
   const axis = { stroke: colour("--muted"), grid, ticks: { show: false }, font: "11px system-ui, sans-serif" }
   return {
-    width, height, legend: { show: false }, cursor: { show: false }, padding: [6, 8, 0, 0],
+    width, height, legend: { show: false }, cursor: { show: false }, padding: [6, 20, 0, 0],
     scales: { x: { time: true }, y: { range: (_, min, max) => [0, Math.max(max ?? 0, 1) * 1.1] } },
     axes: [
       { ...axis, size: 24, space: 70, values: (_, ticks) => ticks.map(t => new Date(t * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" })), incrs: [60, 120, 300] },

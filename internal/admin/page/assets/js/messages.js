@@ -10,14 +10,14 @@ const marks = { ready: "●", leased: "◐", delayed: "◷", settled: "✓" }
 
 export default function messages(name, dead, who, info) {
   let state = "", after = [0], next = 0, timer = 0, loading = 0
-  const tabs = ["", "ready", "leased", "delayed"].map(s => h("button", { type: "button", role: "radio", "aria-checked": s === "" ? "true" : "false", "data-state": s, onclick: () => choose(s), text: s === "" ? "All" : s === "leased" ? "In flight" : s[0].toUpperCase() + s.slice(1) }))
+  const tabs = ["", "ready", "leased", "delayed"].map(s => h("button", { type: "button", role: "radio", "aria-checked": s === "" ? "true" : "false", "data-state": s, onclick: () => choose(s), text: s === "" ? "All" : s[0].toUpperCase() + s.slice(1) }))
   const search = h("input", { type: "search", placeholder: "Body, header, key, number…", "aria-label": "Search messages", spellcheck: "false", autocapitalize: "off" })
   const says = h("span", { class: "where", role: "status", text: "\u00a0" })
   const back = h("button", { type: "button", onclick: () => { after.pop(); load() }, text: "← Earlier" })
   const on = h("button", { type: "button", onclick: () => { after.push(next); load() }, text: "Later →" })
   const list = table([
     { name: "Seq", number: true, width: "c5", cell: (r, cell) => { if (cell.textContent !== String(r.seq)) fill(cell, h("button", { type: "button", class: "link", onclick: () => explain(r.seq), text: r.seq })) } },
-    { name: "State", width: "c6", cell: r => `${marks[r.state] ?? ""} ${r.state === "leased" ? "in flight" : r.state}` },
+    { name: "State", width: "c6", cell: r => `${marks[r.state] ?? ""} ${r.state}` },
     { name: "Tries", number: true, width: "c4", narrow: false, cell: r => f.count(r.attempt) },
     { name: "Published", number: true, width: "c8", narrow: false, cell: (r, cell) => { cell.title = f.clock(r.published); return f.ago(r.published) } },
     dead ? { name: "Died of", cell: (r, cell) => { const why = r.headers?.["gmq-dead-reason"] ?? f.none; cell.title = why; return why } } : { name: "Key", width: "c6", narrow: false, cell: r => r.key ?? f.none },
@@ -75,7 +75,7 @@ export default function messages(name, dead, who, info) {
     const act = async (what, done) => { try { await what(); note(done); refresh() } catch (e) { note(e.message, true) } }
     const waits = x.state === "ready" || x.state === "delayed"
     return [
-      h("p", { class: "because", id: "because" }, h("b", { text: `${marks[x.state] ?? ""} ${x.state === "leased" ? "in flight" : x.state}` }), x.state === "settled" ? ": " : " because ", x.because + ".", info()?.paused && !x.because.includes("paused") ? " The queue is paused, besides." : ""),
+      h("p", { class: "because", id: "because" }, h("b", { text: `${marks[x.state] ?? ""} ${x.state}` }), x.state === "settled" ? ": " : " because ", x.because + ".", info()?.paused && !x.because.includes("paused") ? " The queue is paused, besides." : ""),
       h("dl", { class: "pairs" }, pair("Attempts", f.count(x.attempts)), x.until && pair(x.state === "leased" ? "Lease ends" : "Due", `${f.clock(x.until)} (${f.ago(x.until)})`), x.lease && pair("Consumer", x.lease.consumer),
         m && [pair("Published", `${f.clock(m.published)} (${f.ago(m.published)})`), m.key && pair("Key", m.key), m.topic && pair("Topic", m.topic)]),
       m?.headers && [h("h3", { text: "Headers" }), h("dl", { class: "pairs code" }, Object.entries(m.headers).map(([n, v]) => pair(n, v)))],

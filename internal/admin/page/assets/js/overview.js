@@ -23,7 +23,7 @@ export const queueColumns = [
   { name: "In /s", key: "published", number: true, narrow: false, width: "c5", cell: r => f.rate(r.rates?.published) },
   { name: "Out /s", key: "delivered", number: true, narrow: false, width: "c5", cell: r => f.rate(r.rates?.delivered) },
   { name: "Oldest", key: "oldest", number: true, width: "c7", cell: r => f.duration(r.oldest_age_seconds) },
-  { name: "Consumers", key: "consumers", number: true, narrow: false, width: "c6", cell: r => f.count(r.consumers) },
+  { name: "Consumers", key: "consumers", number: true, narrow: false, width: "c7", cell: r => f.count(r.consumers) },
   { name: "Size", key: "bytes", number: true, narrow: false, width: "c6", cell: r => f.bytes(r.bytes) },
   { name: "Storage", narrow: false, width: "c6", cell: r => r.storage },
 ]
@@ -41,12 +41,12 @@ function tile(name, title) {
 
 export default function overview(place, { who }) {
   const tiles = {
-    ready: tile("Ready"), leased: tile("In flight", "delivered and not settled yet"), oldest: tile("Oldest message"), published: tile("Published /s"), delivered: tile("Delivered /s"),
+    ready: tile("Ready"), leased: tile("Leased, in flight", "delivered and not settled yet"), oldest: tile("Oldest message"), published: tile("Published /s"), delivered: tile("Delivered /s"),
     errors: tile("Errors /s", "requests that were refused"), memory: tile("Memory", "what the process takes; below it the bodies of memory queues, and their limit (limits.memory)"), disk: tile("Disk", "free, and what the journal takes"),
   }
   const server = ["errors", "memory", "disk"]
   const rates = chart("Messages a second", ["published", "delivered", "acked"], history.rates, f.rate)
-  const depth = chart("Messages in queues", ["ready", "in flight", "delayed"], history.depth, f.count)
+  const depth = chart("Messages in queues", ["ready", "leased", "delayed"], history.depth, f.count)
   const attention = table([
     { name: "Queue", class: "name", cell: link(r => r.queue, to) },
     { name: "Why", class: "why", cell: (r, cell) => { const [mark, text, title] = why[r.why] ?? ["!", r.why, ""]; cell.title = title; return mark + " " + text } },

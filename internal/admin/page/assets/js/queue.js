@@ -20,7 +20,7 @@ function historyOf(name) {
   return is
 }
 
-const states = [["ready", "ready"], ["leased", "in flight"], ["delayed", "delayed"]]
+const states = ["ready", "leased", "delayed"]
 const ends = ["acked", "dead", "expired", "dropped", "cancelled", "purged", "redriven"]
 
 // pairs is a list of names with values that change.
@@ -33,7 +33,7 @@ export default function queue(place, { parts, who }) {
   const name = parts[1], dead = name.endsWith(".dlq")
   const kept = historyOf(name)
   const rates = chart("Messages a second", ["published", "delivered", "acked"], kept.rates, f.rate)
-  const depth = chart("Messages in the queue", ["ready", "in flight", "delayed"], kept.depth, f.count)
+  const depth = chart("Messages in the queue", ["ready", "leased", "delayed"], kept.depth, f.count)
   let info = null
 
   const state = h("span", { class: "tag", hidden: true })
@@ -44,7 +44,7 @@ export default function queue(place, { parts, who }) {
     h("button", { type: "button", id: "purge", onclick: () => doPurge(), text: "Purge…" }),
     h("button", { type: "button", id: "delete", onclick: () => doDelete(), text: "Delete…" }),
   ]
-  const now = pairs([...states, ["consumers", "consumers"], ["oldest", "oldest message"], ["bytes", "size"]])
+  const now = pairs([...states.map(s => [s, s]), ["consumers", "consumers"], ["oldest", "oldest message"], ["bytes", "size"]])
   const past = pairs([["published", "published"], ...ends.map(e => [e, e])])
   const settings = h("dl", { class: "pairs numbers" })
   const bindings = h("ul", { class: "plain-list" })
@@ -94,7 +94,7 @@ export default function queue(place, { parts, who }) {
     show(state, info.paused)
     set(state, "‖ paused")
     if (!dead) show(related, c.dead > 0)
-    for (const [key] of states) set(now.values.get(key), f.count(c[key]))
+    for (const key of states) set(now.values.get(key), f.count(c[key]))
     set(now.values.get("consumers"), f.count(info.consumers))
     set(now.values.get("oldest"), f.duration(row?.oldest_age_seconds))
     set(now.values.get("bytes"), f.bytes(info.bytes))

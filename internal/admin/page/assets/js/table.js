@@ -76,7 +76,7 @@ export function link(text, to, more) {
   return (r, cell) => {
     const a = cell.firstChild
     if (a?.tagName === "A" && a.textContent === text(r)) { more?.(r, cell); return undefined }
-    fill(cell, h("a", { href: to(r), text: text(r) }))
+    fill(cell, h("a", { href: to(r), title: text(r), text: text(r) }))
     more?.(r, cell)
     return undefined
   }
