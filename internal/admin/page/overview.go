@@ -46,11 +46,16 @@ type row struct {
 	Bytes     uint64  `json:"bytes"`
 	Consumers int     `json:"consumers"`
 	Oldest    float64 `json:"oldest_age_seconds"`
-	Rates     *rates  `json:"rates,omitempty"` // a second; not there where nothing is known
+	Rates     *rates  `json:"rates,omitempty"`   // a second; not there where nothing is known
+	Limited   bool    `json:"limited,omitempty"` // who asks gets what queue.list tells of it; the rest is 0
 }
 
-func (l *look) row(i int) row {
+// row is a queue as it is shown to one who knows all of it, or may only see that it is there.
+func (l *look) row(i int, known bool) row {
 	q := &l.stats.Queues[i]
+	if !known {
+		return row{Queue: q.Name, Storage: q.Storage, Ready: q.Ready, Leased: q.Leased, Delayed: q.Delayed, Limited: true}
+	}
 	r := row{Queue: q.Name, Storage: q.Storage, Paused: q.Paused, Ready: q.Ready, Leased: q.Leased, Delayed: q.Delayed,
 		Bytes: q.Bytes, Consumers: q.Consumers, Oldest: seconds(q.OldestAgeSeconds)}
 	if l.rates != nil {
@@ -133,6 +138,9 @@ func (p *Page) overviewOf(l *look, sight *sight) *overview {
 		t := &o.Totals
 		t.Queues++
 		t.Ready, t.Leased, t.Delayed = t.Ready+q.Ready, t.Leased+q.Leased, t.Delayed+q.Delayed
+		if !sight.knows(q.Name) {
+			continue
+		}
 		t.Bytes, t.Consumers = t.Bytes+q.Bytes, t.Consumers+q.Consumers
 		if l.rates != nil {
 			o.Rates.add(l.rates[i])
@@ -145,13 +153,13 @@ func (p *Page) overviewOf(l *look, sight *sight) *overview {
 		}
 	}
 	if oldest >= 0 {
-		r := l.row(oldest)
+		r := l.row(oldest, true)
 		o.Oldest = &r
 	}
 	slices.SortStableFunc(o.Attention, func(a, b concern) int { return cmp.Compare(b.Messages, a.Messages) })
 	o.Attention = o.Attention[:min(len(o.Attention), mostAttention)]
-	for _, i := range l.busiest(seen) {
-		o.Busiest = append(o.Busiest, l.row(i))
+	for _, i := range l.busiest(seen, sight) {
+		o.Busiest = append(o.Busiest, l.row(i, sight.knows(l.stats.Queues[i].Name)))
 	}
 	if sight.server() {
 		o.Server = serverOf(l)
@@ -196,16 +204,25 @@ func serverOf(l *look) *serverView {
 type sight struct {
 	v          Visitor
 	generation uint64
-	all        bool            // nothing is hidden
-	seen       map[string]bool // what is known of the others
+	all        bool             // nothing is hidden
+	seen       map[string]depth // what is known of the others
 }
+
+// depth is how much of a queue somebody sees: what queue.list shows of it, or what queue.info does.
+type depth uint8
+
+const (
+	hidden depth = iota + 1
+	listed
+	known
+)
 
 func newSight(v Visitor) *sight { return &sight{v: v} }
 
 func (s *sight) refresh() {
 	if g := s.v.Generation(); s.seen == nil || g != s.generation {
-		s.generation, s.seen = g, map[string]bool{}
-		s.all = s.v.May(wire.AnyVerb, "")
+		s.generation, s.seen = g, map[string]depth{}
+		s.all = s.v.May(informed, "")
 	}
 }
 
@@ -221,23 +238,37 @@ func (s *sight) of(l *look) []int {
 	return seen
 }
 
-// sees is whether somebody has any right on a queue.
-func (s *sight) sees(name string) bool {
-	if s.all {
-		return true
+// informed are the rights of which one lets somebody have queue.info.
+const informed = wire.VerbConsume | wire.VerbPeek | wire.VerbManage
+
+func (s *sight) depth(name string) depth {
+	d := s.seen[name]
+	switch {
+	case s.all:
+		return known
+	case d != 0:
+		return d
+	case s.v.May(informed, name):
+		d = known
+	case s.v.May(wire.AnyVerb, name):
+		d = listed
+	default:
+		d = hidden
 	}
-	sees, known := s.seen[name]
-	if !known {
-		sees = s.v.May(wire.AnyVerb, name)
-		s.seen[name] = sees
-	}
-	return sees
+	s.seen[name] = d
+	return d
 }
+
+// sees is whether somebody has any right on a queue, as for queue.list.
+func (s *sight) sees(name string) bool { return s.depth(name) >= listed }
+
+// knows is whether he has one of those that queue.info needs.
+func (s *sight) knows(name string) bool { return s.depth(name) == known }
 
 func (s *sight) server() bool { return seesServer(s.v) }
 
-// sorted orders queues by a column.
-func (l *look) sorted(queues []int, by string, down bool) []int {
+// sorted orders queues by a column. What somebody does not know has no part in it.
+func (l *look) sorted(queues []int, s *sight, by string, down bool) []int {
 	value := columns[by]
 	if value == nil { // by name, as they are
 		if down {
@@ -247,7 +278,9 @@ func (l *look) sorted(queues []int, by string, down bool) []int {
 	}
 	values := make([]float64, len(l.stats.Queues))
 	for _, i := range queues {
-		values[i] = value(l, i)
+		if public[by] || s.knows(l.stats.Queues[i].Name) {
+			values[i] = value(l, i)
+		}
 	}
 	slices.SortFunc(queues, func(a, b int) int { // those that are alike by name
 		c := cmp.Compare(values[a], values[b])
@@ -260,14 +293,21 @@ func (l *look) sorted(queues []int, by string, down bool) []int {
 }
 
 // busiest are the few queues with the most to do, the first one first, without sorting all of them.
-func (l *look) busiest(queues []int) []int {
+func (l *look) busiest(queues []int, s *sight) []int {
 	top := make([]int, 0, mostBusy+1)
+	value := func(i int) float64 {
+		if s.knows(l.stats.Queues[i].Name) {
+			return busy(l, i)
+		}
+		return 0
+	}
 	for _, i := range queues {
-		if len(top) == mostBusy && busy(l, i) <= busy(l, top[mostBusy-1]) {
+		is := value(i)
+		if len(top) == mostBusy && is <= value(top[mostBusy-1]) {
 			continue
 		}
 		at := len(top)
-		for at > 0 && busy(l, i) > busy(l, top[at-1]) {
+		for at > 0 && is > value(top[at-1]) {
 			at--
 		}
 		top = slices.Insert(top, at, i)
@@ -289,6 +329,9 @@ var columns = map[string]func(l *look, i int) float64{
 	"acked":     rated(func(r *rates) float64 { return r.Acked }),
 	"busy":      busy,
 }
+
+// public are the columns that queue.list shows to whoever sees a queue at all.
+var public = map[string]bool{"ready": true, "leased": true, "delayed": true}
 
 func rated(of func(*rates) float64) func(l *look, i int) float64 {
 	return func(l *look, i int) float64 {

@@ -19,25 +19,31 @@ import (
 
 // A fake is what a page stands in front of.
 type fake struct {
-	stats    atomic.Pointer[admin.Stats]
-	looks    atomic.Int32
-	required bool
-	sees     func(name string) bool
-	reply    func(line string) string
-	asked    []string
-	ended    atomic.Bool
+	stats     atomic.Pointer[admin.Stats]
+	looks     atomic.Int32
+	required  bool
+	sees      func(name string) bool // nil: all
+	publishes string                 // a queue on which he has this right and no other
+	reply     func(line string) string
+	asked     []string
+	ended     atomic.Bool
 }
 
-func (f *fake) Stats() admin.Stats                { f.looks.Add(1); return *f.stats.Load() }
-func (f *fake) Ready() error                      { return errors.New("draining") }
-func (f *fake) Consumers(string, int) []Consumer  { return []Consumer{{Client: "shop at x", Credit: 3}} }
-func (f *fake) Required() bool                    { return f.required }
-func (f *fake) Logout(string)                     {}
-func (f *fake) Name() string                      { return "ann" }
-func (f *fake) Alive() bool                       { return !f.ended.Load() }
-func (f *fake) Generation() uint64                { return 1 }
-func (f *fake) Leave()                            {}
-func (f *fake) May(_ wire.Verb, name string) bool { return f.sees == nil || name != "" && f.sees(name) }
+func (f *fake) Stats() admin.Stats               { f.looks.Add(1); return *f.stats.Load() }
+func (f *fake) Ready() error                     { return errors.New("draining") }
+func (f *fake) Consumers(string, int) []Consumer { return []Consumer{{Client: "shop at x", Credit: 3}} }
+func (f *fake) Required() bool                   { return f.required }
+func (f *fake) Logout(string)                    {}
+func (f *fake) Name() string                     { return "ann" }
+func (f *fake) Alive() bool                      { return !f.ended.Load() }
+func (f *fake) Generation() uint64               { return 1 }
+func (f *fake) Leave()                           {}
+func (f *fake) May(verbs wire.Verb, name string) bool {
+	if f.publishes != "" && name == f.publishes {
+		return verbs&wire.VerbPublish != 0
+	}
+	return f.sees == nil || name != "" && f.sees(name)
+}
 func (f *fake) Bindings(topic string) []Binding {
 	return []Binding{{"a.*", "q1"}, {"b.>", "q2"}, {"topic " + topic, "q2"}}
 }
@@ -274,7 +280,16 @@ func TestOnlyWhatSomebodyMaySee(t *testing.T) {
 	if is := get[topicList](t, p, "/api/topics"); is.Total != 2 || is.Bindings[0].Queue != "q2" {
 		t.Errorf("topics: %+v", is)
 	}
-	f.sees = nil
+	f.publishes = "q3" // as queue.list shows it, and no more
+	rows := get[list](t, p, "/api/queues?sort=consumers&down=true").Queues
+	if want := (row{Queue: "q3", Storage: "file", Ready: 30, Limited: true}); names(rows) != "q2 q3" || rows[1] != want {
+		t.Errorf("who may publish only: %+v", rows)
+	}
+	o = get[overview](t, p, "/api/overview")
+	if o.Totals.Ready != 50 || o.Totals.Consumers != 1 || o.Oldest.Queue != "q2" || get[topicList](t, p, "/api/topics").Total != 2 {
+		t.Errorf("who may publish only: %+v", o)
+	}
+	f.sees, f.publishes = nil, ""
 	if o := get[overview](t, p, "/api/overview"); o.Totals.Queues != 3 || o.Server == nil || o.Server.Errors["queue_full"] != 2 {
 		t.Errorf("who may see all: %+v", o)
 	}

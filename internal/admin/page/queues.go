@@ -47,10 +47,10 @@ func (p *Page) queues(w http.ResponseWriter, r *http.Request, v Visitor) {
 			}
 		}
 		is := list{moment: l.moment(), Total: len(matching), Offset: offset, Queues: []row{}}
-		matching = l.sorted(matching, by, down)
+		matching = l.sorted(matching, sight, by, down)
 		from := min(offset, len(matching))
 		for _, i := range matching[from:min(from+limit, len(matching))] {
-			is.Queues = append(is.Queues, l.row(i))
+			is.Queues = append(is.Queues, l.row(i, sight.knows(l.stats.Queues[i].Name)))
 		}
 		return is, nil
 	})
@@ -98,7 +98,7 @@ func (p *Page) queue(w http.ResponseWriter, r *http.Request, v Visitor) {
 			is.Consumers = []Consumer{}
 		}
 		if i, found := l.find(name); found {
-			row := l.row(i)
+			row := l.row(i, true)
 			is.Row = &row
 		}
 		return is, nil
@@ -140,7 +140,7 @@ func (p *Page) topics(w http.ResponseWriter, r *http.Request, v Visitor) {
 	sight.refresh()
 	is := topicList{Offset: offset, Bindings: []Binding{}}
 	for _, b := range p.source.Bindings(topic) {
-		if !sight.sees(b.Queue) || !strings.Contains(b.Pattern, part) && !strings.Contains(b.Queue, part) {
+		if !sight.knows(b.Queue) || !strings.Contains(b.Pattern, part) && !strings.Contains(b.Queue, part) {
 			continue
 		}
 		if is.Total >= offset && len(is.Bindings) < limit {

@@ -23,8 +23,8 @@ export const queueColumns = [
   { name: "In /s", key: "published", number: true, narrow: false, width: "c5", cell: r => f.rate(r.rates?.published) },
   { name: "Out /s", key: "delivered", number: true, narrow: false, width: "c5", cell: r => f.rate(r.rates?.delivered) },
   { name: "Oldest", key: "oldest", number: true, width: "c7", cell: r => f.duration(r.oldest_age_seconds) },
-  { name: "Consumers", key: "consumers", number: true, narrow: false, width: "c7", cell: r => f.count(r.consumers) },
-  { name: "Size", key: "bytes", number: true, narrow: false, width: "c6", cell: r => f.bytes(r.bytes) },
+  { name: "Consumers", key: "consumers", number: true, narrow: false, width: "c7", cell: r => r.limited ? f.none : f.count(r.consumers) },
+  { name: "Size", key: "bytes", number: true, narrow: false, width: "c6", cell: r => r.limited ? f.none : f.bytes(r.bytes) },
   { name: "Storage", narrow: false, width: "c6", cell: r => r.storage },
 ]
 
