@@ -53,10 +53,10 @@ type sampler struct {
 	// after is time.AfterFunc, or a test's.
 	after func(time.Duration, func()) (stop func() bool)
 
-	looking sync.Mutex // held while a look is taken, so that many who ask at once cause one
+	looking sync.Mutex // guards last; held while a look is taken, so that many who ask at once cause one
+	last    *look
 
-	mu       sync.Mutex // guards the following
-	last     *look
+	mu       sync.Mutex // guards the following; never held together with looking
 	watchers map[chan *look]struct{}
 	running  bool // there is a timer, or a look on its way
 }
@@ -68,26 +68,22 @@ func newSampler(source interface{ Stats() admin.Stats }) *sampler {
 	}
 }
 
-// now is the latest look, or a new one.
+// current is the latest look, or a new one.
 func (s *sampler) current() *look {
 	s.looking.Lock()
 	defer s.looking.Unlock()
-	last := s.latest()
 	now := s.now()
-	if last != nil && now.Sub(last.at) < freshFor {
-		return last
+	if s.last == nil || now.Sub(s.last.at) >= freshFor {
+		s.last = take(s.last, s.source.Stats(), now)
 	}
-	l := take(last, s.source.Stats(), now)
-	s.mu.Lock()
-	s.last = l
-	s.mu.Unlock()
-	return l
+	return s.last
 }
 
-func (s *sampler) latest() *look {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.last
+// forget lets go of the latest look.
+func (s *sampler) forget() {
+	s.looking.Lock()
+	defer s.looking.Unlock()
+	s.last = nil
 }
 
 // watch gives every look from now on to the channel that is returned, the latest where somebody is slow, until stop.
@@ -110,13 +106,10 @@ func (s *sampler) watch() (looks <-chan *look, stop func()) {
 
 // tick takes a look and gives it to the watchers. Where there are none it is the last one.
 func (s *sampler) tick() {
-	s.mu.Lock()
-	if len(s.watchers) == 0 {
-		s.running, s.last = false, nil
-		s.mu.Unlock()
+	if s.idle() {
+		s.forget()
 		return
 	}
-	s.mu.Unlock()
 	began := s.now()
 	l := s.current()
 	took := s.now().Sub(began)
@@ -130,6 +123,14 @@ func (s *sampler) tick() {
 	}
 	s.mu.Unlock()
 	s.after(min(max(lookEvery, lookShare*took), longest), s.tick)
+}
+
+// idle ends the ticking where nobody watches any more.
+func (s *sampler) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.running = len(s.watchers) > 0
+	return !s.running
 }
 
 // watched is how many watch, and whether anything is going on for them.

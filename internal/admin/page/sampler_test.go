@@ -65,7 +65,7 @@ func TestNothingRunsWhileNobodyLooks(t *testing.T) {
 		if n := f.looks.Load() - before; n != 0 {
 			t.Errorf("%d looks while nobody watched", n)
 		}
-		if watchers, running := s.watched(); watchers != 0 || running || s.latest() != nil {
+		if watchers, running := s.watched(); watchers != 0 || running || s.last != nil {
 			t.Errorf("%d watch, running: %v", watchers, running)
 		}
 		three, stop := s.watch() // and it begins again

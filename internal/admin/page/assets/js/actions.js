@@ -10,7 +10,7 @@ const words = d => d.replace(/(\d)h0m0s$/, "$1h").replace(/(\d)m0s$/, "$1m")
 // settingNames are the settings of a queue as pairs of names and texts.
 export function settingNames(s) {
   return [["storage", s.storage], ["max_messages", unlimited(s.max_messages)], ["max_bytes", s.max_bytes === 0 ? "no limit" : f.bytes(s.max_bytes)], ["overflow", s.overflow], ["lease", words(s.lease)],
-    ["max_deliveries", unlimited(s.max_deliveries)], ["retry", `${words(s.retry.min)} × ${s.retry.factor}, ≤ ${words(s.retry.max)}, ± ${Math.round(s.retry.jitter * 100)} %`],
+    ["max_deliveries", unlimited(s.max_deliveries)], ["retry", `${words(s.retry.min)} ×${s.retry.factor} ≤${words(s.retry.max)} ±${Math.round(s.retry.jitter * 100)}%`],
     ["ttl", s.ttl === "0s" ? "none" : words(s.ttl)], ["dedup_window", words(s.dedup_window)], ["dead_letter_expired", s.dead_letter_expired ? "yes" : "no"]]
 }
 

@@ -21,7 +21,7 @@ export default function messages(name, dead, who, info) {
     { name: "Tries", number: true, width: "c4", narrow: false, cell: r => f.count(r.attempt) },
     { name: "Published", number: true, width: "c8", narrow: false, cell: (r, cell) => { cell.title = f.clock(r.published); return f.ago(r.published) } },
     dead ? { name: "Died of", cell: (r, cell) => { const why = r.headers?.["gmq-dead-reason"] ?? f.none; cell.title = why; return why } } : { name: "Key", width: "c6", narrow: false, cell: r => r.key ?? f.none },
-    { name: "Body", class: "body", cell: r => snippet(r) },
+    { name: "Body", class: "body", narrow: dead ? false : undefined, cell: r => snippet(r) },
   ], { key: r => r.seq, empty: "No message here.", caption: "Messages", open: r => explain(r.seq) })
 
   function choose(s) {
