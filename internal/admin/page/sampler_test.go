@@ -65,7 +65,10 @@ func TestNothingRunsWhileNobodyLooks(t *testing.T) {
 		if n := f.looks.Load() - before; n != 0 {
 			t.Errorf("%d looks while nobody watched", n)
 		}
-		if watchers, running := s.watched(); watchers != 0 || running || s.last != nil {
+		s.looking.Lock()
+		last := s.last
+		s.looking.Unlock()
+		if watchers, running := s.watched(); watchers != 0 || running || last != nil {
 			t.Errorf("%d watch, running: %v", watchers, running)
 		}
 		three, stop := s.watch() // and it begins again
