@@ -47,8 +47,10 @@ unit: ## the tests, but for those that are parts of their own below
 
 page: ## the admin page in a real browser without a screen (Chromium: installed if root may)
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -q && apt-get install -yq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null || true
-	cd test/page && go vet . && go test -count=1 -timeout 5m .
-	@command -v "$${GMQ_TEST_CHROMIUM:-chromium}" >/dev/null || echo "SKIPPED: the page in a browser needs Chromium, which is not here and could not be installed"
+	@for browser in "$${GMQ_TEST_CHROMIUM:-chromium}" chromium-browser google-chrome; do found=$$(command -v "$$browser") && break; done; \
+	if [ -z "$$found" ]; then echo "SKIPPED: the page in a browser: there is no Chromium, and it could not be installed"; \
+	elif ! (cd test/page && go mod download); then echo "SKIPPED: the page in a browser: what drives it could not be fetched"; \
+	else cd test/page && go vet . && go test -count=1 -timeout 5m .; fi
 
 mysql: ## what needs a MariaDB (installed if root may, or that of GMQ_TEST_MYSQL_DSN): journal, wire, tables, outbox, MYSQLKILLS (20) kills of each
 	go test -count=1 -timeout 10m ./internal/journal/mysqljournal ./test/mariadb ./test/mysql ./test/outbox

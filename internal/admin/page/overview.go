@@ -75,6 +75,9 @@ type concern struct {
 	Messages uint64 `json:"messages"` // that are concerned
 }
 
+// urgency is the order of concerns: what has failed comes before what waits, and that before what somebody has stopped.
+var urgency = map[string]int{"dead_letters": 0, "no_consumer": 1, "paused": 2}
+
 // serverView is what is of no one queue.
 type serverView struct {
 	Uptime          float64           `json:"uptime_seconds"`
@@ -156,7 +159,9 @@ func (p *Page) overviewOf(l *look, sight *sight) *overview {
 		r := l.row(oldest, true)
 		o.Oldest = &r
 	}
-	slices.SortStableFunc(o.Attention, func(a, b concern) int { return cmp.Compare(b.Messages, a.Messages) })
+	slices.SortStableFunc(o.Attention, func(a, b concern) int {
+		return cmp.Or(cmp.Compare(urgency[a.Why], urgency[b.Why]), cmp.Compare(b.Messages, a.Messages))
+	})
 	o.Attention = o.Attention[:min(len(o.Attention), mostAttention)]
 	for _, i := range l.busiest(seen, sight) {
 		o.Busiest = append(o.Busiest, l.row(i, sight.knows(l.stats.Queues[i].Name)))

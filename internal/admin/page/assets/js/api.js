@@ -21,7 +21,7 @@ async function answer(response) {
 // path puts names and a query into a path.
 export function path(parts, query) {
   const q = new URLSearchParams(Object.entries(query ?? {}).filter(([, v]) => v !== "" && v !== undefined && v !== null && v !== false))
-  return "api/" + parts.map(encodeURIComponent).join("/") + (q.size ? "?" + q : "")
+  return "api/" + parts.map(encodeURIComponent).join("/") + (String(q) && "?" + q)
 }
 
 export async function get(where, signal) {

@@ -31,7 +31,7 @@ export default function queues(place, { query }) {
   function go(change) {
     Object.assign(state, change)
     const q = new URLSearchParams(Object.entries({ search: state.search, how: state.how === "prefix" ? "" : state.how, sort: state.sort === "queue" ? "" : state.sort, down: state.down || "", page: state.page > 1 ? state.page : "" }).filter(([, v]) => v !== ""))
-    history.replaceState(null, "", "#/queues" + (q.size ? "?" + q : ""))
+    history.replaceState(null, "", "#/queues" + (String(q) && "?" + q))
     stop?.()
     stop = watch(path(["queues"], { [state.how]: state.search, sort: state.sort, down: state.down, offset: (state.page - 1) * pageSize, limit: pageSize }), is => {
       const pages = Math.max(Math.ceil(is.total / pageSize), 1)
