@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// maxStreams is how many pages may be open at once.
-	maxStreams = 64
+	// maxStreams is how many pages may be open at once, and maxOwnStreams how many of one user.
+	maxStreams, maxOwnStreams = 64, 16
 	// requestTime bounds a request, and a write to a stream.
 	requestTime = 20 * time.Second
 	maxLogin    = 8 << 10 // bytes
@@ -34,13 +34,13 @@ type Page struct {
 	door    Door
 	maxBody func() int
 	looks   *sampler
-	streams chan struct{}
+	streams streams
 	mux     *http.ServeMux
 }
 
 // New makes the page. maxBody is the largest body of a message that is taken, bytes.
 func New(source Source, door Door, maxBody func() int) *Page {
-	p := &Page{source: source, door: door, maxBody: maxBody, looks: newSampler(source), streams: make(chan struct{}, maxStreams), mux: http.NewServeMux()}
+	p := &Page{source: source, door: door, maxBody: maxBody, looks: newSampler(source), streams: streams{by: map[string]int{}}, mux: http.NewServeMux()}
 	p.mux.HandleFunc("GET /{$}", asset("index.html"))
 	p.mux.HandleFunc("GET /assets/{file...}", func(w http.ResponseWriter, r *http.Request) { asset(r.PathValue("file"))(w, r) })
 	p.mux.HandleFunc("GET /api/me", p.me)

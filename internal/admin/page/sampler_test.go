@@ -146,5 +146,26 @@ func TestStream(t *testing.T) {
 	}
 }
 
+func TestStreamsAreBounded(t *testing.T) {
+	s := streams{by: map[string]int{}}
+	for i := range maxOwnStreams {
+		if err := s.begin("ann"); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if s.begin("ann") == nil {
+		t.Error("one user may open as many as he likes")
+	}
+	for s.begin("") == nil {
+	}
+	if s.all != maxStreams || s.begin("bob") == nil {
+		t.Errorf("%d streams", s.all)
+	}
+	s.end("ann")
+	if err := s.begin("bob"); err != nil {
+		t.Error(err)
+	}
+}
+
 // wait lets a time of a bubble go by.
 func wait(d time.Duration) { <-time.After(d) }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gmq/gmq/wire"
@@ -28,13 +29,11 @@ func (p *Page) show(w http.ResponseWriter, r *http.Request, v Visitor, of view) 
 
 // stream sends views until whoever takes them has gone, may not see them any more, or does not take them.
 func (p *Page) stream(w http.ResponseWriter, r *http.Request, v Visitor, of view) {
-	select {
-	case p.streams <- struct{}{}:
-		defer func() { <-p.streams }()
-	default:
-		refuse(w, http.StatusServiceUnavailable, wire.Errorf(wire.CodeOverloaded, "%d pages are open already, as many as there may be", maxStreams))
+	if err := p.streams.begin(v.Name()); err != nil {
+		refuse(w, statusOf(err.Code), err)
 		return
 	}
+	defer p.streams.end(v.Name())
 	is, err := of(p.looks.current())
 	if err != nil {
 		refuse(w, statusOf(err.Code), err)
@@ -60,6 +59,36 @@ func (p *Page) stream(w http.ResponseWriter, r *http.Request, v Visitor, of view
 			}
 			is, err = of(l)
 		}
+	}
+}
+
+// streams counts those that are open.
+type streams struct {
+	mu  sync.Mutex // guards the following
+	all int
+	by  map[string]int // user; "" is everybody where nobody is asked
+}
+
+func (s *streams) begin(user string) *wire.Error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.all >= maxStreams:
+		return wire.Errorf(wire.CodeOverloaded, "%d pages are open already, as many as there may be", s.all)
+	case user != "" && s.by[user] >= maxOwnStreams:
+		return wire.Errorf(wire.CodeOverloaded, "%s has %d pages open already, as many as one user may", user, s.by[user])
+	}
+	s.all++
+	s.by[user]++
+	return nil
+}
+
+func (s *streams) end(user string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	if s.by[user]--; s.by[user] == 0 {
+		delete(s.by, user)
 	}
 }
 
