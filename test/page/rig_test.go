@@ -15,7 +15,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -27,7 +26,7 @@ import (
 )
 
 // patience is how long something may take that must come.
-const patience = 30 * time.Second
+const patience = harness.Patience
 
 var browser context.Context // nil: there is none
 
@@ -184,9 +183,10 @@ func (p *tab) until(expression string) {
 	run(p, chromedp.Evaluate[bool]("new Promise(done => { const look = () => { let is = false; try { is = "+expression+" } catch { /* not there yet */ }; is ? done(true) : setTimeout(look, 20) }; look() })", chromedp.EvalAwaitPromise))
 }
 
-// click clicks on what a selector finds, once it is there.
+// click clicks on what a selector finds, once it is there and no dialog lies over it: one that is done may still be closing.
 func (p *tab) click(selector string) {
 	p.t.Helper()
+	p.until(`!document.querySelector("dialog[open]")`)
 	p.do(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
 }
 
