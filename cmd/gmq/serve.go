@@ -94,11 +94,15 @@ type instance struct {
 	auditFile *logFile   // nil where it is no file
 
 	stopOutbox func() // nil: nothing is moved
+
+	started  time.Time
+	dataDir  string // of cfg, as this never changes
+	auditLog string
 }
 
 func serve(cfg config.Config, load func() (config.Config, error)) error {
 	paceGarbage()
-	in := &instance{cfg: cfg, load: load, failed: make(chan error, 2)}
+	in := &instance{cfg: cfg, load: load, failed: make(chan error, 2), started: time.Now(), dataDir: cfg.Data, auditLog: cfg.Log.Audit}
 	in.log, in.level = newLogger(cfg.Log)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
@@ -185,7 +189,7 @@ func (in *instance) open(signals chan os.Signal) error {
 	var seed [12]byte
 	rand.Read(seed[:])
 	in.broker, err = broker.Start(broker.Options{
-		Version: version, Node: "n1", Limits: limits(&in.cfg),
+		Version: version, Node: in.node(), Limits: limits(&in.cfg),
 		Boot: binary.LittleEndian.Uint32(seed[8:]), Seed: binary.LittleEndian.Uint64(seed[:]),
 		Storages: append([]broker.Storage{
 			{Name: "file", Stored: stored, Shared: true, Spread: in.wal.Spread, Open: func(i int, wake func()) journal.Journal { return in.wal.Shard(i, wake) }},
@@ -249,7 +253,7 @@ func (in *instance) listen() error {
 			return errors.Join(fmt.Errorf("%w (another address, or off: --admin)", err), l.Close())
 		}
 		adminAddr = al.Addr().String()
-		in.admin = admin.New(in, in.adminGate(), in.log)
+		in.admin = admin.New(in, in.adminGate(), in.page(), in.log)
 		go func() {
 			if err := in.admin.Serve(in.tls.forAdmin(al, in.cfg.Admin)); err != nil {
 				in.log.Error("admin address", "err", err)
@@ -330,8 +334,10 @@ func (in *instance) Ready() error {
 
 // Stats implements admin.Source.
 func (in *instance) Stats() admin.Stats {
-	s := admin.Stats{Version: version, Requests: in.broker.Requests(), Errors: in.broker.Errors(), MemoryUsed: in.budget.Used(), MemoryLimit: in.budget.Limit()}
-	s.TLS, s.AuditFailed = in.tlsStats(), in.auditFailures()
+	s := admin.Stats{Version: version, Node: in.node(), Started: in.started, Requests: in.broker.Requests(), Errors: in.broker.Errors(), MemoryUsed: in.budget.Used(), MemoryLimit: in.budget.Limit()}
+	s.TLS, s.AuditFailed, s.Audit = in.tlsStats(), in.auditFailures(), in.auditLog
+	s.ProcessBytes = processBytes()
+	s.DiskFree, s.DiskTotal = vfs.DiskSpace(in.dataDir)
 	now, total := in.server.Connections()
 	s.Connections, s.ConnectionsTotal = int(now), total
 	if in.mysql != nil {
@@ -343,14 +349,17 @@ func (in *instance) Stats() admin.Stats {
 			s.JournalBytes, s.JournalLiveBytes = u.Total, u.Live
 		}
 	}
-	for _, q := range in.broker.Queues("") {
+	queues := in.broker.Queues("")
+	s.Queues = make([]admin.QueueStats, 0, len(queues))
+	for i := range queues {
+		q := &queues[i]
 		c := &q.Counts
 		s.Queues = append(s.Queues, admin.QueueStats{
 			Name: q.Name, Storage: q.Settings.Storage,
 			Ready: uint64(c.Ready), Leased: uint64(c.Leased), Delayed: uint64(c.Delayed),
 			Published: c.Published, Delivered: q.Delivered, Returned: q.Returned,
 			Acked: c.Acked, Expired: c.Expired, Dead: c.Dead, Dropped: c.Dropped, Cancelled: c.Cancelled, Purged: c.Purged, Redriven: c.Redriven,
-			Bytes: uint64(q.Bytes), OldestAgeSeconds: q.Oldest.Seconds(), Consumers: q.Consumers,
+			Bytes: uint64(q.Bytes), OldestAgeSeconds: q.Oldest.Seconds(), Consumers: q.Consumers, Paused: q.Paused,
 		})
 	}
 	return s

@@ -236,7 +236,7 @@ func (c *conn) others(r *wire.Request) {
 	if err == nil {
 		fields, err = c.server.opt.Auth.Do(r, nil)
 	}
-	if r.Op != wire.OpUserList && r.Op != wire.OpTokenList && r.Op != wire.OpAuthCheck {
+	if changesUsers(r.Op) {
 		c.audit(r.Op, name, err)
 	}
 	if err != nil {
