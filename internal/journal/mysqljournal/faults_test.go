@@ -271,7 +271,12 @@ func TestCloseWhileAway(t *testing.T) {
 func TestFenced(t *testing.T) {
 	server := mariadb.Get(t)
 	p := newProxy(t, server.Database(t))
-	old := open(t, p.dsn)
+	opt := options(t, p.dsn)
+	opt.Takeover = time.Second
+	old, err := Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
 	o := own(t, old)
 	o.replayed()
 	o.keep("one")
@@ -286,8 +291,7 @@ func TestFenced(t *testing.T) {
 	})
 	lost := o.propose(false, "two")
 	<-frozen
-	opt := options(t, p.server.FormatDSN())
-	opt.Node, opt.Takeover = "another", time.Second
+	opt.DSN, opt.Node = p.server.FormatDSN(), "another"
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	next, err := Open(ctx, opt)

@@ -186,7 +186,7 @@ func (j *Journal) fetch(conn **sql.Conn, refs []journal.Ref) map[journal.Ref]rec
 
 func (j *Journal) tryFetch(conn **sql.Conn, refs []journal.Ref, got map[journal.Ref]record) error {
 	if *conn == nil {
-		c, _, err := j.connect(j.ctx, true)
+		c, err := j.connect(j.ctx, reads)
 		if err != nil {
 			return err
 		}

@@ -115,7 +115,7 @@ func (o *Outbox) ensure(ctx context.Context) error {
 	if o.conn != nil {
 		return nil
 	}
-	conn, _, err := o.j.connect(ctx, true)
+	conn, err := o.j.connect(ctx, changes)
 	o.conn = conn
 	return err
 }

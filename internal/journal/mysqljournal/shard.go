@@ -30,6 +30,7 @@ type Shard struct {
 	command  []byte
 	first    journal.Ref
 	last     journal.Ref // end of the latest record
+	latest   journal.Ref // the latest run in gmq_command; before Replay what gmq_epoch says of it
 
 	logMu    sync.Mutex // guards the following
 	commands []commandRow
