@@ -147,7 +147,7 @@ func (sh *shard) read(st *store) error {
 		sh.refs = append(sh.refs, journal.Ref(sh.batch[i].Span.Ref))
 	}
 	var err error
-	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); errors.Is(err, journal.ErrNotYet) {
+	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); unread(err) {
 		return sh.readSome(st)
 	}
 	return err
@@ -281,6 +281,16 @@ func (sh *shard) answerReceive(st *store, wt *waiter) bool {
 			sh.took = got
 			sh.putAside(st, wt, hold)
 			return false
+		} else if errors.Is(err, journal.ErrUnavailable) {
+			st.state.Untake(&got[n])
+			got[n] = queue.Delivery{}
+			if got = got[:n]; n > 0 {
+				break // what can be had
+			}
+			r.b = r.b[:start]
+			sh.took = got
+			sh.fail(wt.s, wt.id, st.unavailable(err))
+			return true
 		} else if err != nil {
 			sh.b.fail(err)
 			return true

@@ -28,6 +28,11 @@ func (sh *shard) peek(w *work, c *control, t target) bool {
 			t.store.fetching.park(journal.Ref(v.Span.Ref), w)
 			return false
 		}
+		if errors.Is(err, journal.ErrUnavailable) {
+			r.b = r.b[:start]
+			sh.fail(w.s, c.id, t.store.unavailable(err))
+			return true
+		}
 		if err == nil {
 			err = sh.view(t.queue, &v, payloads[0])
 		}

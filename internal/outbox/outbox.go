@@ -59,8 +59,9 @@ const (
 	poll = 20 * time.Millisecond
 	// batchRows and batchBytes bound what is moved in one go.
 	batchRows, batchBytes = 2000, 2 << 20
-	// A destination that takes nothing is tried again after leastPause, later after mostPause.
-	leastPause, mostPause = 100 * time.Millisecond, 5 * time.Second
+	// A destination that takes nothing is tried again after leastPause, later after mostPause. Where maxPaused are being paused no row is
+	// looked for: the names would fill the query.
+	leastPause, mostPause, maxPaused = 100 * time.Millisecond, 5 * time.Second, 500
 )
 
 // A pause keeps a destination out of the looks until it may take something again.
@@ -127,6 +128,9 @@ func wait(ctx context.Context, d time.Duration) {
 func (m *Mover) move(ctx context.Context) (int, error) {
 	began := time.Now()
 	queues, topics := m.resting(began)
+	if len(queues)+len(topics) >= maxPaused {
+		return 0, nil
+	}
 	rows, err := m.opt.Table.Rows(ctx, batchRows, batchBytes, queues, topics)
 	m.look = time.Since(began)
 	if err != nil || len(rows) == 0 {
@@ -213,10 +217,12 @@ func (m *Mover) rest(to destination) {
 	p.until = time.Now().Add(p.last)
 }
 
-// resting are the destinations that are paused.
+// resting are the destinations that are paused. Those that nobody has tried for long are forgotten.
 func (m *Mover) resting(now time.Time) (queues, topics []string) {
 	for to, p := range m.paused {
 		switch {
+		case now.Sub(p.until) > mostPause:
+			delete(m.paused, to)
 		case now.After(p.until): // it is tried
 		case to.topic:
 			topics = append(topics, to.name)

@@ -89,6 +89,25 @@ func (j *Journal) mustWait(r *epochRow) string {
 	return fmt.Sprintf("the tables belong to %s; they are taken over when it has ended, or been silent for %v", r.owner, j.opt.Takeover)
 }
 
+// What an owner reads it may hand out only as long as nobody else can have taken over: for Takeover from when it was heard of
+// last, less a tenth for what happens on the way.
+
+// renew notes that the owner was heard of, by a statement that was sent at that time, ns after born.
+func (j *Journal) renew(sent int64) {
+	over := !j.tenured()
+	j.tenure.Store(sent + int64(j.opt.Takeover-j.opt.Takeover/10))
+	if over {
+		for _, s := range j.shards {
+			s.callWake()
+		}
+	}
+}
+
+// tenured reports whether the tables are this process's for certain.
+func (j *Journal) tenured() bool { return j.age() < j.tenure.Load() }
+
+func (j *Journal) age() int64 { return int64(time.Since(j.born)) }
+
 // tryAcquire is one attempt; wait says for whom one has to wait.
 func (j *Journal) tryAcquire(ctx context.Context) (wait string, err error) {
 	conn, err := j.connect(ctx, changes)
@@ -138,6 +157,7 @@ func (j *Journal) takeOver(ctx context.Context, conn *sql.Conn) (wait string, er
 			return "", err
 		}
 	}
+	sent := j.age()
 	_, err = conn.ExecContext(ctx, "UPDATE gmq_epoch SET epoch = epoch + 1, node = ?, owner = ?, connection = CONNECTION_ID(), beat = UTC_TIMESTAMP(6) WHERE id = 1", j.opt.Node, j.opt.Owner)
 	if err != nil {
 		return "", err
@@ -148,6 +168,7 @@ func (j *Journal) takeOver(ctx context.Context, conn *sql.Conn) (wait string, er
 	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
 		return "", err
 	}
+	j.renew(sent)
 	j.epoch = r.epoch + 1
 	j.composer.number, j.composer.place = r.commits, journal.Ref(r.place)
 	for i, s := range j.shards {

@@ -13,7 +13,7 @@ type executor struct {
 	conn   *sql.Conn // nil: there is none
 	number int64     // of the latest transaction that is done
 	unsure bool      // the latest attempt may be done: the connection was lost, or COMMIT has failed
-	silent bool      // an attempt has waited for somebody's lock, and nobody has heard of the owner meanwhile
+	silent bool      // attempts fail though the database answers, and nobody hears of the owner
 	tries  int       // in vain, one after another
 }
 
@@ -118,7 +118,11 @@ func (j *Journal) carryOut(t *txn) error {
 			return err
 		}
 	}
-	return x.run(j.ctx, t, j.epoch)
+	sent := j.age()
+	if err = x.run(j.ctx, t, j.epoch); err == nil {
+		j.renew(sent)
+	}
+	return err
 }
 
 // beat tells others that the owner lives, and finds out whether the database does.
@@ -127,11 +131,15 @@ func (j *Journal) beat() error {
 	if _, err := j.ensureConn(nil); err != nil {
 		return err
 	}
+	sent := j.age()
 	if err := x.claim(j.ctx, j.epoch, ""); err != nil {
 		return err
 	}
 	_, err := x.conn.ExecContext(j.ctx, "COMMIT")
-	x.silent = x.silent && err != nil
+	if err == nil {
+		x.silent = false
+		j.renew(sent)
+	}
 	return err
 }
 
@@ -142,7 +150,7 @@ func (j *Journal) stumble(err error) error {
 		return err
 	}
 	kind := faultOf(err)
-	x.silent = x.silent || kind == held
+	x.silent = x.silent || kind == held || kind == noSpace || kind == refused
 	if kind != again || x.tries > 0 {
 		defer func() { x.tries++ }()
 	}

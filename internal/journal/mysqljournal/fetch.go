@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 
 	"github.com/gmq/gmq/internal/journal"
 )
@@ -14,8 +15,9 @@ import (
 const (
 	// maxReaders is how many fetches go on at a time.
 	maxReaders = 4
-	// A shard remembers its latest fetches: fetchesKept at least, and more of them as long as they take no more than fetchedBytes.
-	fetchesKept, fetchedBytes = 4, 4 << 20
+	// A shard remembers its latest fetches: fetchesKept at least, and more of them as long as they take no more than fetchedBytes, up to
+	// fetchesMost, as each is asked for every record.
+	fetchesKept, fetchesMost, fetchedBytes = 4, 64, 4 << 20
 	// aheadBytes is about how much is read ahead.
 	aheadBytes = 512 << 10
 	aheadRows  = 500
@@ -29,6 +31,9 @@ type record struct {
 
 // Read implements journal.Journal.
 func (s *Shard) Read(refs []journal.Ref, into [][]byte) ([][]byte, error) {
+	if !s.j.tenured() { // what is in memory may be settled elsewhere; renew wakes
+		return into, journal.ErrUnavailable
+	}
 	had := len(into)
 	var missing []journal.Ref
 	var err error
@@ -54,7 +59,9 @@ func (s *Shard) Read(refs []journal.Ref, into [][]byte) ([][]byte, error) {
 		}
 	}
 	if len(missing) > 0 && err == nil {
-		err = journal.ErrNotYet
+		if err = journal.ErrNotYet; s.vain {
+			err = journal.ErrUnavailable
+		}
 		if len(s.wanted) > 0 {
 			s.next = missing
 		} else if s.j.ctx.Err() == nil {
@@ -108,7 +115,8 @@ func (s *Shard) remember(records map[journal.Ref]record) {
 	s.fetched = append(s.fetched, f)
 	sum := 0
 	for i := len(s.fetched) - 1; i >= 0; i-- {
-		if sum += s.fetched[i].bytes; sum > fetchedBytes && len(s.fetched)-i > fetchesKept {
+		n := len(s.fetched) - i
+		if sum += s.fetched[i].bytes; sum > fetchedBytes && n > fetchesKept || n > fetchesMost {
 			s.fetched = append([]fetched(nil), s.fetched[i+1:]...)
 			return
 		}
@@ -128,12 +136,18 @@ func (j *Journal) fetchLoop() {
 		case s := <-j.fetches:
 			s.mu.Lock()
 			wanted := s.wanted
+			s.fetches++
+			n := s.fetches
 			s.mu.Unlock()
+			late := time.AfterFunc(j.opt.Slow, func() { s.inVain(n) })
 			got := j.fetch(&conn, wanted)
+			late.Stop()
 			if got == nil {
 				return
 			}
 			s.mu.Lock()
+			s.vain = false
+			s.fetches++
 			s.remember(got)
 			s.wanted, s.next = s.unread(), nil
 			more := len(s.wanted) > 0
@@ -145,6 +159,17 @@ func (j *Journal) fetchLoop() {
 		case <-j.ctx.Done():
 			return
 		}
+	}
+}
+
+// inVain notes that the n-th fetch takes long, if it is still under way.
+func (s *Shard) inVain(n uint64) {
+	s.mu.Lock()
+	late := s.fetches == n
+	s.vain = s.vain || late
+	s.mu.Unlock()
+	if late {
+		s.callWake()
 	}
 }
 

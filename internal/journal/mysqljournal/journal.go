@@ -143,6 +143,8 @@ type Journal struct {
 	hurried      bool // and nothing is done any more that nobody waits for
 	closedErr    error
 
+	born    time.Time
+	tenure  atomic.Int64 // until when nobody else can have taken over, ns after born
 	packet  atomic.Int64 // the server's max_allowed_packet
 	failure atomic.Pointer[error]
 	live    atomic.Int64
@@ -200,7 +202,7 @@ func Open(ctx context.Context, opt Options) (*Journal, error) {
 		return nil, fmt.Errorf("mysql: %w", err)
 	}
 	j := &Journal{opt: opt, cfg: cfg, db: sql.OpenDB(connector), composed: make(chan *txn), ended: make(chan struct{}),
-		work: make(chan struct{}, 1), ready: make(chan struct{}, 1),
+		work: make(chan struct{}, 1), ready: make(chan struct{}, 1), born: time.Now(),
 		bodies: map[journal.Ref]*share{}, fetches: make(chan *Shard, opt.Shards)}
 	j.db.SetMaxIdleConns(maxReaders + 1)
 	j.idle = sync.NewCond(&j.mu)

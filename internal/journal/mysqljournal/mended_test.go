@@ -39,7 +39,7 @@ func until(t *testing.T, what string, cond func() bool) {
 		select {
 		case <-patience:
 			t.Fatal("never: ", what)
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(2 * time.Millisecond):
 		}
 	}
 }
@@ -442,5 +442,47 @@ func TestOwnerFits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	shut(t, j)
+}
+
+// An owner that may have been replaced hands nothing out, not even what it has in memory, until it knows better. And what cannot
+// be fetched for long is said to be so.
+func TestReadsEnd(t *testing.T) {
+	p := newProxy(t, mariadb.Get(t).Database(t))
+	opt := options(t, p.dsn)
+	opt.Slow, opt.Takeover = 20*time.Millisecond, time.Second
+	j, err := Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := own(t, j)
+	o.replayed()
+	b := o.propose(false, "one")
+	if err := o.wait(b); err != nil {
+		t.Fatal(err)
+	}
+	read := func() error { _, err := o.s.Read([]journal.Ref{b.Base}, nil); return err }
+	if err := read(); err != nil {
+		t.Error(err)
+	}
+	woken := func(want error) {
+		t.Helper()
+		until(t, fmt.Sprint("Read returns ", want), func() bool {
+			<-o.woken
+			return errors.Is(read(), want)
+		})
+	}
+	p.on(func(q string) action { return action{cut: is(q, "SELECT place")} })
+	j.cache.blocks, j.cache.head = nil, 0
+	if err := read(); !errors.Is(err, journal.ErrNotYet) {
+		t.Error("at first: ", err)
+	}
+	woken(journal.ErrUnavailable)
+	p.on(nil)
+	woken(nil)
+	p.on(func(string) action { return action{cut: true} })
+	until(t, "it may be another's", func() bool { return errors.Is(read(), journal.ErrUnavailable) })
+	p.on(nil)
+	woken(nil)
 	shut(t, j)
 }

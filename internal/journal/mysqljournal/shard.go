@@ -23,6 +23,8 @@ type Shard struct {
 	wanted   []journal.Ref // not empty: a fetch is under way
 	next     []journal.Ref // asked for meanwhile
 	fetched  []fetched     // the oldest first
+	fetches  uint64        // begun so far
+	vain     bool          // the one under way takes too long
 
 	// What follows is Replay's, then the composer's.
 	follower Follower
