@@ -85,6 +85,10 @@ func (sh *shard) readSome(st *store) error {
 		}
 		n++
 	}
+	var err error
+	if sh.bodies, err = st.journal.Read(sh.refs[:n], sh.bodies[:0]); unread(err) {
+		n, err = 0, nil // what could be read a moment ago cannot be now
+	}
 	if n < len(sh.refs) {
 		st.fetching.await(sh.refs[n])
 	}
@@ -101,14 +105,13 @@ func (sh *shard) readSome(st *store) error {
 		*d = queue.Delivery{}
 	}
 	sh.batch, sh.refs = sh.batch[:n], sh.refs[:n]
-	var err error
-	sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0])
 	return err
 }
 
 // putAside lets a receive wait for the records of all that it would get: sh.took so far, the last of which could not be read.
 func (sh *shard) putAside(st *store, wt *waiter, hold *queue.Consumer) {
 	got, bytes := sh.took, 0
+	missing := journal.Ref(got[len(got)-1].Span.Ref) // of those behind it some may be there already
 	for i := range got {
 		bytes += int(got[i].Span.Size) // a line is longer, so that nothing is left out
 	}
@@ -131,5 +134,5 @@ func (sh *shard) putAside(st *store, wt *waiter, hold *queue.Consumer) {
 	clear(got)
 	sh.took = got
 	wt.work.control.wait = time.Duration(max(wt.c.Until-sh.now, 0))
-	st.fetching.park(sh.refs[len(sh.refs)-1], wt.work)
+	st.fetching.park(missing, wt.work)
 }

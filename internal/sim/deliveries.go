@@ -96,7 +96,7 @@ func (k *Checker) inTime(ch *chain, d *delivery) {
 		w.wrong("queue %s, message %d is delivered %s before it is due", d.queue, d.seq, time.Duration(m.due-n.wall))
 	case ch.notBefore > n.wall && d.lo > ch.notSince:
 		w.wrong("queue %s, message %d is tried again %s before its time", d.queue, d.seq, time.Duration(ch.notBefore-n.wall))
-	case m.expires != 0 && d.queue == ch.q.name && d.wall > m.expires && !n.fault.struck: // a full disk cannot record the end
+	case m.expires != 0 && d.queue == ch.q.name && d.wall > m.expires && !n.fault.struck && !n.fault.missed: // who has no room cannot record the end
 		w.wrong("queue %s, message %d is delivered %s after its time was over", d.queue, d.seq, time.Duration(d.wall-m.expires))
 	}
 }
