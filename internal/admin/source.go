@@ -40,9 +40,17 @@ type Stats struct {
 	MemoryLimit      int64
 	MySQL            *bool // whether the database of the queues in MySQL takes anything; nil: none is configured
 
+	Outbox *OutboxStats // nil: rows of gmq_outbox are not moved
+
 	AuditFailed uint64 // audit records that could not be written
 
 	TLS *TLSStats // nil without TLS
+}
+
+// OutboxStats is what has become of rows of gmq_outbox since the start.
+type OutboxStats struct {
+	Published, Refused uint64
+	Held               int // queues and topics that take none at the moment
 }
 
 // TLSStats is one look at the TLS of a server.

@@ -148,9 +148,12 @@ func (sh *shard) read(st *store) error {
 	}
 	var err error
 	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); unread(err) {
-		return sh.readSome(st)
+		err = sh.readSome(st)
 	}
-	return err
+	if err != nil {
+		return sh.blame(st, err)
+	}
+	return nil
 }
 
 // describe makes sh.delivery what a client is told of d.
@@ -310,8 +313,10 @@ func (sh *shard) answerReceive(st *store, wt *waiter) bool {
 func (sh *shard) appendReceived(st *store, r *chunk, d *queue.Delivery, comma bool) error {
 	sh.refs = append(sh.refs[:0], journal.Ref(d.Span.Ref))
 	var err error
-	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); err != nil {
+	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); unread(err) {
 		return err
+	} else if err != nil {
+		return unreadable(d.C.Queue, d.Seq, err)
 	}
 	if err = sh.describe(st, d, sh.bodies[0]); err != nil {
 		return err

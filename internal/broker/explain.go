@@ -35,6 +35,8 @@ func (sh *shard) peek(w *work, c *control, t target) bool {
 		}
 		if err == nil {
 			err = sh.view(t.queue, &v, payloads[0])
+		} else {
+			err = unreadable(t.queue, v.Seq, err)
 		}
 		if err != nil {
 			sh.b.fail(err)

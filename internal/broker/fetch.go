@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gmq/gmq/internal/journal"
@@ -105,6 +106,21 @@ func (sh *shard) readSome(st *store) error {
 		*d = queue.Delivery{}
 	}
 	sh.batch, sh.refs = sh.batch[:n], sh.refs[:n]
+	return err
+}
+
+// unreadable is the end: a message that was kept is not what it was.
+func unreadable(q *queue.Queue, seq uint64, cause error) error {
+	return fmt.Errorf("queue %q, message %d: %w", q.Name, seq, cause)
+}
+
+// blame names the message of sh.batch that cannot be read.
+func (sh *shard) blame(st *store, err error) error {
+	for i, ref := range sh.refs {
+		if _, cause := st.journal.Read([]journal.Ref{ref}, nil); cause != nil && !unread(cause) {
+			return unreadable(sh.batch[i].C.Queue, sh.batch[i].Seq, cause)
+		}
+	}
 	return err
 }
 

@@ -8,6 +8,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/gmq/gmq/wire"
@@ -53,6 +54,13 @@ type Options struct {
 	Ended   func(error) bool // whether an error of the table is the mover's end
 	Logf    func(format string, args ...any)
 	MaxBody func() int
+	Stats   *Stats // nil: nobody wants to know
+}
+
+// Stats count what a mover has done. Any goroutine may read them.
+type Stats struct {
+	Published, Refused atomic.Uint64 // rows
+	Held               atomic.Int64  // destinations that take nothing at the moment
 }
 
 const (
@@ -83,6 +91,9 @@ type Mover struct {
 func Run(ctx context.Context, opt Options) error {
 	if opt.Poll == 0 {
 		opt.Poll = poll
+	}
+	if opt.Stats == nil {
+		opt.Stats = &Stats{}
 	}
 	m := &Mover{opt: opt, paused: map[destination]*pause{}}
 	defer func() {
@@ -128,6 +139,7 @@ func wait(ctx context.Context, d time.Duration) {
 func (m *Mover) move(ctx context.Context) (int, error) {
 	began := time.Now()
 	queues, topics := m.resting(began)
+	m.opt.Stats.Held.Store(int64(len(queues) + len(topics)))
 	if len(queues)+len(topics) >= maxPaused {
 		return 0, nil
 	}
@@ -157,7 +169,12 @@ func (m *Mover) done(ctx context.Context, b *batch) error {
 	for id, why := range b.refused {
 		m.opt.Logf("outbox: row %d cannot be published, and is in gmq_outbox_error: %s", id, why)
 	}
-	return m.opt.Table.Done(ctx, b.published, b.refused)
+	err := m.opt.Table.Done(ctx, b.published, b.refused)
+	if err == nil {
+		m.opt.Stats.Published.Add(uint64(len(b.published)))
+		m.opt.Stats.Refused.Add(uint64(len(b.refused)))
+	}
+	return err
 }
 
 // publish publishes runs, and notes in b what has become of their rows. Runs of which nothing became stay in the table, and so does all

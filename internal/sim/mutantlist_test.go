@@ -59,8 +59,6 @@ var mutants = []mutant{
 	{name: "priorities are turned round", file: consumeGo,
 		old: "\tfor p := len(q.returned) - 1; p > DefaultPriority && ", new: "\tfor p := DefaultPriority + 1; p < len(q.returned) && ",
 		more: [][3]string{{consumeGo, "q.heaps>>(DefaultPriority+1) != 0; p-- {", "q.heaps>>(DefaultPriority+1) != 0; p++ {"}}},
-	{name: "what cannot be read yet stays with whom it was taken for", file: "internal/broker/fetch.go",
-		old: "\t\tst.state.Untake(d)\n\t\ts := ", new: "\t\ts := "},
 
 	{name: "found: the name of a spare segment is used twice", file: keeperGo,
 		old: "\tk := l.nextSpare\n\tif !enough {\n\t\tl.nextSpare++", new: "\tk := max(l.nextSpare-1, 0)\n\tif !enough {\n\t\tl.nextSpare = k + 1"},

@@ -448,6 +448,13 @@ func (j *Journal) waitAnswered() error {
 	return j.Failed()
 }
 
+// waitedInVain reports whether the owners have waited for a database that is away.
+func (j *Journal) waitedInVain() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.waited && j.outage != none
+}
+
 // hurry lets a journal that is being closed end soon: at once where the database is away.
 func (j *Journal) hurry() {
 	j.mu.Lock()
@@ -481,7 +488,11 @@ func (j *Journal) Close() error {
 	j.closing = true
 	j.mu.Unlock()
 	signal(j.work)
-	hurry := time.AfterFunc(j.patience(), j.hurry)
+	patience := j.patience()
+	if j.waitedInVain() {
+		patience = 0
+	}
+	hurry := time.AfterFunc(patience, j.hurry)
 	<-j.ended
 	hurry.Stop()
 	err := j.Failed()
