@@ -486,3 +486,52 @@ func TestReadsEnd(t *testing.T) {
 	woken(nil)
 	shut(t, j)
 }
+
+// A look at the outbox asks for about as many rows as its bytes allow, however large they are.
+func TestOutboxRowsFit(t *testing.T) {
+	dsn := mariadb.Get(t).Database(t)
+	j := open(t, dsn)
+	db := mariadb.Connect(t, dsn)
+	for i := range 300 {
+		size := 10
+		if i >= 100 && i < 150 {
+			size = 100_000
+		}
+		if _, err := db.Exec("INSERT INTO gmq_outbox (queue, body) VALUES ('q', REPEAT('1', ?))", size); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := j.Outbox()
+	seen, least := int64(0), 1000
+	for looks := 0; ; looks++ {
+		rows, err := o.Rows(t.Context(), 2000, 300_000, nil, nil)
+		if err != nil || looks > 300 {
+			t.Fatal(looks, err)
+		}
+		if len(rows) == 0 {
+			break
+		}
+		var done []int64
+		bytes := 0
+		for i := range rows {
+			if rows[i].ID <= seen {
+				t.Fatalf("row %d comes behind %d", rows[i].ID, seen)
+			}
+			seen = rows[i].ID
+			done = append(done, seen)
+			bytes += len(rows[i].Body)
+		}
+		if bytes > 400_000 {
+			t.Errorf("%d bytes", bytes)
+		}
+		least = min(least, o.fit)
+		if err := o.Done(t.Context(), done, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen != 300 || least > 4 || o.fit < 20 {
+		t.Errorf("up to row %d; at the least %d rows a look, at the end %d", seen, least, o.fit)
+	}
+	o.Close()
+	shut(t, j)
+}
