@@ -158,7 +158,7 @@ func TestGrants(t *testing.T) {
 	s.Restart()
 	c := s.Dial(t)
 	c.OK(`{"op":"publish","queue":"q","body":1}`)
-	do(fmt.Sprintf("GRANT INSERT ON %s.gmq_outbox TO '%s'@'%%'", cfg.DBName, app))
+	do(fmt.Sprintf("GRANT INSERT (queue, topic, body, encoding, headers, message_key, priority, delay_ms, ttl_ms, dedup_id) ON %s.gmq_outbox TO '%s'@'%%'", cfg.DBName, app))
 	own.User = app
 	if _, err := mariadb.Connect(t, own.FormatDSN()).Exec(`INSERT INTO gmq_outbox (queue, body) VALUES ('q', '2')`); err != nil {
 		t.Error(err)

@@ -15,9 +15,8 @@ import (
 const (
 	// maxReaders is how many fetches go on at a time.
 	maxReaders = 4
-	// A shard remembers its latest fetches: fetchesKept at least, and more of them as long as they take no more than fetchedBytes, up to
-	// fetchesMost, as each is asked for every record.
-	fetchesKept, fetchesMost, fetchedBytes = 4, 64, 4 << 20
+	// A shard remembers its latest fetches: fetchesKept at least, and more of them as long as they take no more than fetchedBytes.
+	fetchesKept, fetchedBytes = 4, 4 << 20
 	// aheadBytes is about how much is read ahead.
 	aheadBytes = 512 << 10
 	aheadRows  = 500
@@ -27,6 +26,7 @@ const (
 type record struct {
 	payload []byte
 	err     error
+	fetch   uint64 // with which it came
 }
 
 // Read implements journal.Journal.
@@ -92,33 +92,37 @@ func (b *block) record(ref journal.Ref) ([]byte, bool) {
 
 // lookup finds what was fetched. Called with mu held.
 func (s *Shard) lookup(ref journal.Ref) (record, bool) {
-	for i := len(s.fetched) - 1; i >= 0; i-- {
-		if r, ok := s.fetched[i].records[ref]; ok {
-			return r, true
-		}
-	}
-	return record{}, false
+	r, ok := s.records[ref]
+	return r, ok
 }
 
 // A fetched is what came with one fetch.
 type fetched struct {
-	records map[journal.Ref]record
-	bytes   int
+	number uint64
+	refs   []journal.Ref
+	bytes  int
 }
 
 // remember keeps what has come. Called with mu held.
-func (s *Shard) remember(records map[journal.Ref]record) {
-	f := fetched{records: records}
-	for _, r := range records {
+func (s *Shard) remember(got map[journal.Ref]record) {
+	f := fetched{number: s.fetches}
+	for ref, r := range got {
+		f.refs = append(f.refs, ref)
 		f.bytes += len(r.payload) + 100
+		r.fetch = f.number
+		s.records[ref] = r
 	}
 	s.fetched = append(s.fetched, f)
-	sum := 0
-	for i := len(s.fetched) - 1; i >= 0; i-- {
-		n := len(s.fetched) - i
-		if sum += s.fetched[i].bytes; sum > fetchedBytes && n > fetchesKept || n > fetchesMost {
-			s.fetched = append([]fetched(nil), s.fetched[i+1:]...)
-			return
+	s.fetchedSum += f.bytes
+	for s.fetchedSum > fetchedBytes && len(s.fetched) > fetchesKept {
+		old := s.fetched[0]
+		s.fetched[0] = fetched{}
+		s.fetched = s.fetched[1:]
+		s.fetchedSum -= old.bytes
+		for _, ref := range old.refs {
+			if s.records[ref].fetch == old.number { // else it came again since
+				delete(s.records, ref)
+			}
 		}
 	}
 }

@@ -17,14 +17,16 @@ type Shard struct {
 	settled bool        // the owner has said all that it retains
 
 	// mu guards done, wakeFunc, and what has been fetched.
-	mu       sync.Mutex
-	done     []*journal.Batch
-	wakeFunc func()
-	wanted   []journal.Ref // not empty: a fetch is under way
-	next     []journal.Ref // asked for meanwhile
-	fetched  []fetched     // the oldest first
-	fetches  uint64        // begun so far
-	vain     bool          // the one under way takes too long
+	mu         sync.Mutex
+	done       []*journal.Batch
+	wakeFunc   func()
+	wanted     []journal.Ref          // not empty: a fetch is under way
+	next       []journal.Ref          // asked for meanwhile
+	fetched    []fetched              // the oldest first
+	records    map[journal.Ref]record // of all of them
+	fetchedSum int                    // bytes of them
+	fetches    uint64                 // begun and ended so far, together
+	vain       bool                   // the one under way takes too long
 
 	// What follows is Replay's, then the composer's.
 	follower Follower
@@ -49,7 +51,7 @@ type commandRow struct {
 }
 
 func newShard(j *Journal, i int) *Shard {
-	return &Shard{j: j, number: i, wakeFunc: func() {}}
+	return &Shard{j: j, number: i, wakeFunc: func() {}, records: map[journal.Ref]record{}}
 }
 
 func (s *Shard) callWake() {
