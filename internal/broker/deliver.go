@@ -42,7 +42,15 @@ func (sh *shard) takeBatch(st *store) bool {
 		}
 		some = true
 		if d.Seq == 0 {
+			if err := sh.encodeBatch(st); err != nil { // what cannot be read yet comes first, when it can
+				sh.b.fail(err)
+				return false
+			}
+			sh.batch = sh.batch[:0]
 			sh.answerWait(st, d.C)
+			if st.fetching.ref != 0 {
+				break
+			}
 			continue
 		}
 		sh.batch = append(sh.batch, d)

@@ -282,9 +282,11 @@ func TestFenced(t *testing.T) {
 	o.keep("one")
 	frozen, thaw := make(chan struct{}), make(chan struct{})
 	var once atomic.Bool
-	p.on(func(q string) action { // the first stands still, in the middle of a transaction
+	p.on(func(q string) action { // the first stands still, in the middle of a transaction: whatever it says from then on waits
 		if is(q, "INSERT INTO gmq_command") && once.CompareAndSwap(false, true) {
 			close(frozen)
+		}
+		if once.Load() {
 			<-thaw
 		}
 		return action{}

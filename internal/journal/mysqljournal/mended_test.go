@@ -59,6 +59,9 @@ func newComposer(format Format, packet int64) *composer {
 
 // Whatever is written, however many of its bytes need an escape, no statement is longer than the server takes.
 func TestStatementsFit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it writes long statements, in one goroutine")
+	}
 	for _, packet := range []int64{384 << 10, 1 << 20, 16 << 20} {
 		c := newComposer(plain, packet)
 		worst := func(n int64) string { return strings.Repeat(`\`, int(n)) }
@@ -253,6 +256,9 @@ func TestSnapshotsLeft(t *testing.T) {
 
 // Somebody else's lock: publishes are refused soon, the owner is heard of all the same, and nobody takes its tables.
 func TestLocked(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for the database to lose its patience")
+	}
 	dsn := mariadb.Get(t).Database(t)
 	opt := options(t, dsn)
 	opt.Takeover = 4 * time.Second
