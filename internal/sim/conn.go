@@ -154,4 +154,10 @@ func (k *conn) moment() moment { return moment{k.c.w.steps, k.c.w.now, k.life.n.
 const turnTime = 100 * time.Millisecond
 
 // wall is a time that a node's clock had reached by then, however it has jumped since.
-func (m moment) wall(n *Node) int64 { return epoch + int64(m.at+min(m.ahead, n.ahead)-turnTime) }
+func (m moment) wall(n *Node) int64 {
+	ahead := min(m.ahead, n.ahead)
+	if m.at <= n.jumpedAt+turnTime { // the turn may have begun before it
+		ahead = min(ahead, n.before)
+	}
+	return epoch + int64(m.at+ahead-turnTime)
+}

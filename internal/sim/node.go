@@ -26,10 +26,13 @@ type Node struct {
 	disk  *vfs.Mem
 	ahead time.Duration // of the wall clock: it jumps
 	wall  int64         // the latest time that it has shown
-	lives int
-	life  *life
-	dying *death
-	flips []flip
+
+	before   time.Duration // ahead before the latest jump
+	jumpedAt time.Duration
+	lives    int
+	life     *life
+	dying    *death
+	flips    []flip
 
 	elsewhere bool // its disk is reached as a database is: remote.go
 
@@ -81,6 +84,7 @@ func (n *Node) time() int64 {
 
 // jump moves the node's clock.
 func (n *Node) jump(d time.Duration) {
+	n.before, n.jumpedAt = n.ahead, n.w.now
 	n.ahead += d
 	n.w.stats.Jumps++
 	n.w.note(n.name, "the clock jumps by %s", d)

@@ -541,3 +541,31 @@ func TestOutboxRowsFit(t *testing.T) {
 	o.Close()
 	shut(t, j)
 }
+
+// What no waiting mends ends the start at once.
+func TestHopeless(t *testing.T) {
+	server := mariadb.Get(t)
+	server.NeedPrivate(t)
+	dsn := server.Database(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	shut(t, open(t, dsn))
+	for _, c := range []struct{ dsn, statement, want string }{
+		{dsn + "?tls=true", "", "TLS"},
+		{dsn + "?foo=bar", "", "foo"},
+		{strings.Replace(dsn, "root@", "root:wrong@", 1), "", "denied"},
+		{dsn, "DROP TABLE gmq_message", "gmq_message"},
+		{dsn, "DELETE FROM gmq_epoch", "gmq_epoch has lost its row"},
+	} {
+		if c.statement != "" {
+			if _, err := mariadb.Connect(t, dsn).Exec(c.statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		opt := options(t, c.dsn)
+		opt.Patience = time.Hour
+		if _, err := Open(ctx, opt); err == nil || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", c.want, err)
+		}
+	}
+}
