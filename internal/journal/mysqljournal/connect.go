@@ -121,7 +121,7 @@ var (
 	fullCodes     = []uint16{3, 1021, 1026, 1030, 1114, 1197, 1534}
 	readOnlyCodes = []uint16{1290, 1792, 1836, 1874}
 	// hopeless are those that a second attempt at the start cannot change.
-	hopeless = []uint16{1044, 1045, 1049, 1142, 1143, noSuchTable, 1193, 1227, 1698, 3159}
+	hopeless = []uint16{1044, 1045, 1049, 1054, 1142, 1143, noSuchTable, 1193, 1227, 1698, 3159}
 	// unfit are the driver's own errors of that kind.
 	unfit = []error{mysql.ErrNoTLS, mysql.ErrOldProtocol, mysql.ErrUnknownPlugin, mysql.ErrOldPassword, mysql.ErrCleartextPassword, mysql.ErrNativePassword}
 )
