@@ -36,7 +36,7 @@ func (k *Checker) delivered(c *conn, s *subscription, it *item, auto bool, lo mo
 	}
 	ch.deliveries++
 	ch.maybe = ch.maybe || auto
-	d.leaseEnd = d.wall + int64(ch.q.lease)
+	d.leaseEnd = lo.least(c.life.n) + int64(ch.q.lease)
 	if d.lo > ch.notSince {
 		ch.notBefore = 0
 	}
