@@ -24,6 +24,7 @@ import (
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/journal/filejournal"
 	"github.com/gmq/gmq/internal/journal/mysqljournal"
+	"github.com/gmq/gmq/internal/outbox"
 	"github.com/gmq/gmq/internal/queue"
 	"github.com/gmq/gmq/internal/server"
 	"github.com/gmq/gmq/internal/vfs"
@@ -93,7 +94,9 @@ type instance struct {
 	audit     *audit.Log // nil where log.audit is off
 	auditFile *logFile   // nil where it is no file
 
-	stopOutbox func() // nil: nothing is moved
+	stopOutbox func(context.Context) // nil: nothing is moved
+	moves      bool                  // the outbox, into queues; set before the first other goroutine
+	moved      outbox.Stats
 
 	started  time.Time
 	dataDir  string // of cfg, as this never changes
@@ -277,7 +280,7 @@ func (in *instance) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(in.cfg.DrainTimeout))
 	defer cancel()
 	if in.stopOutbox != nil {
-		in.stopOutbox()
+		in.stopOutbox(ctx)
 	}
 	err := in.server.Drain(ctx)
 	if in.admin != nil {
@@ -343,6 +346,7 @@ func (in *instance) Stats() admin.Stats {
 	if in.mysql != nil {
 		up := in.mysql.Outage() == nil
 		s.MySQL = &up
+		s.Outbox = in.outboxStats()
 	}
 	for _, u := range in.broker.Usage() {
 		if u.Storage == "file" {

@@ -45,6 +45,8 @@ type Stats struct {
 	ProcessBytes        int64 // what the process has of the machine's memory
 	DiskFree, DiskTotal int64 // of the file system with the data; both 0 where that cannot be known
 
+	Outbox *OutboxStats // nil: rows of gmq_outbox are not moved
+
 	Audit       string // where audit records go: log, off, or a file
 	AuditFailed uint64 // audit records that could not be written
 
@@ -60,6 +62,12 @@ type NodeStats struct {
 	State   string // in a word: up, down, joining, …
 	Leads   int    // how many of the groups it leads
 	Here    bool   // it is the one that was asked
+}
+
+// OutboxStats is what has become of rows of gmq_outbox since the start.
+type OutboxStats struct {
+	Published, Refused uint64
+	Held               int // queues and topics that take none at the moment
 }
 
 // TLSStats is one look at the TLS of a server.

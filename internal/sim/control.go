@@ -102,7 +102,7 @@ func (w *World) prepare(n *Node) {
 			return
 		}
 		k.ask(&request{op: lines[i][0], done: func(a *reply) {
-			if a.Error != nil && (a.Error.Code == "disk_full" || a.Error.Code == "overloaded") {
+			if a.Error != nil && (a.Error.Code == "disk_full" || a.Error.Code == "overloaded" || a.Error.Code == "not_found") { // a queue before it can be bound
 				w.after(50*time.Millisecond, func() { ask(i) })
 				return
 			}
