@@ -24,7 +24,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit front mysql race fuzz kill sim groups cluster cut soak deep bench scale budget demo lint clean
+.PHONY: help build test fmt vet unit front page mysql race fuzz kill sim groups cluster cut soak deep bench scale budget demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,7 +32,7 @@ help: ## say what can be done
 build: ## one static binary: bin/gmq
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gmq ./cmd/gmq
 
-test: fmt vet unit mysql race fuzz kill cut ## everything that must hold before a change lands
+test: fmt vet unit page mysql race fuzz kill cut ## everything that must hold before a change lands
 	@if command -v "$$(go env CC)" >/dev/null 2>&1; then echo "passed: $^"; \
 	else echo "passed: $(filter-out race,$^); 1 SKIPPED: race (no C compiler)"; fi
 
@@ -49,6 +49,13 @@ front: ## the tests of the protocol, with the clients at a node that leads nothi
 	@dir=$$(mktemp -d) && CGO_ENABLED=0 go build -tags front -o $$dir/gmq ./cmd/gmq && \
 		GMQ_EXE=$$dir/gmq go test -count=1 -timeout 10m ./test/wire ./test/auth ./test/limits -skip TestBodiesAreKeptOnce; \
 		bad=$$?; rm -rf $$dir; exit $$bad
+
+page: ## the admin page in a real browser without a screen (Chromium: installed if root may)
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -q && apt-get install -yq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null || true
+	@for browser in "$${GMQ_TEST_CHROMIUM:-chromium}" chromium-browser google-chrome; do found=$$(command -v "$$browser") && break; done; \
+	if [ -z "$$found" ]; then echo "SKIPPED: the page in a browser: there is no Chromium, and it could not be installed"; \
+	elif ! (cd test/page && go mod download); then echo "SKIPPED: the page in a browser: what drives it could not be fetched"; \
+	else cd test/page && go vet . && go test -count=1 -timeout 5m .; fi
 
 mysql: ## what needs a MariaDB (installed if root may, or that of GMQ_TEST_MYSQL_DSN): journal, wire, tables, outbox, MYSQLKILLS (20) kills of each
 	go test -count=1 -timeout 10m ./internal/journal/mysqljournal ./test/mariadb ./test/mysql ./test/outbox

@@ -24,6 +24,7 @@ import (
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/journal/filejournal"
 	"github.com/gmq/gmq/internal/journal/mysqljournal"
+	"github.com/gmq/gmq/internal/outbox"
 	"github.com/gmq/gmq/internal/queue"
 	"github.com/gmq/gmq/internal/server"
 	"github.com/gmq/gmq/internal/vfs"
@@ -104,12 +105,21 @@ type instance struct {
 	audit     *audit.Log // nil where log.audit is off
 	auditFile *logFile   // nil where it is no file
 
-	stopOutbox func() // nil: nothing is moved
+	stopOutbox func(context.Context) // nil: nothing is moved
+	moves      bool                  // the outbox, into queues; set before the first other goroutine
+	moved      outbox.Stats
+
+	started  time.Time
+	dataDir  string // of cfg, as this never changes
+	auditLog string
 }
 
 func serve(cfg config.Config, join string, load func() (config.Config, error)) error {
 	paceGarbage()
-	in := &instance{cfg: cfg, load: load, join: join, failed: make(chan error, 2), signals: make(chan os.Signal, 4)}
+	in := &instance{
+		cfg: cfg, load: load, join: join, failed: make(chan error, 2), signals: make(chan os.Signal, 4),
+		started: time.Now(), dataDir: cfg.Data, auditLog: cfg.Log.Audit,
+	}
 	in.log, in.level = newLogger(cfg.Log)
 	signals := in.signals
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
@@ -277,7 +287,7 @@ func (in *instance) listen() error {
 			return errors.Join(fmt.Errorf("%w (another address, or off: --admin)", err), l.Close())
 		}
 		adminAddr = al.Addr().String()
-		in.admin = admin.New(in, in.adminGate(), in.log)
+		in.admin = admin.New(in, in.adminGate(), in.page(), in.log)
 		go func() {
 			if err := in.admin.Serve(in.tls.forAdmin(al, in.cfg.Admin)); err != nil {
 				in.log.Error("admin address", "err", err)
@@ -301,7 +311,7 @@ func (in *instance) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(in.cfg.DrainTimeout))
 	defer cancel()
 	if in.stopOutbox != nil {
-		in.stopOutbox()
+		in.stopOutbox(ctx)
 	}
 	in.handOver(ctx)
 	err := in.server.Drain(ctx)
@@ -359,27 +369,33 @@ func (in *instance) Ready() error {
 
 // Stats implements admin.Source.
 func (in *instance) Stats() admin.Stats {
-	s := admin.Stats{Version: version, Requests: in.broker.Requests(), Errors: in.broker.Errors(), MemoryUsed: in.budget.Used(), MemoryLimit: in.budget.Limit()}
-	s.TLS, s.AuditFailed = in.tlsStats(), in.auditFailures()
+	s := admin.Stats{Version: version, Node: in.nodeName(), Started: in.started, Requests: in.broker.Requests(), Errors: in.broker.Errors(), MemoryUsed: in.budget.Used(), MemoryLimit: in.budget.Limit()}
+	s.TLS, s.AuditFailed, s.Audit = in.tlsStats(), in.auditFailures(), in.auditLog
+	s.ProcessBytes = processBytes()
+	s.DiskFree, s.DiskTotal = vfs.DiskSpace(in.dataDir)
 	now, total := in.server.Connections()
 	s.Connections, s.ConnectionsTotal = int(now), total
 	if in.mysql != nil {
 		up := in.mysql.Outage() == nil
 		s.MySQL = &up
+		s.Outbox = in.outboxStats()
 	}
 	for _, u := range in.broker.Usage() {
 		if u.Storage == "file" {
 			s.JournalBytes, s.JournalLiveBytes = u.Total, u.Live
 		}
 	}
-	for _, q := range in.broker.Queues("") {
+	queues := in.broker.Queues("")
+	s.Queues = make([]admin.QueueStats, 0, len(queues))
+	for i := range queues {
+		q := &queues[i]
 		c := &q.Counts
 		s.Queues = append(s.Queues, admin.QueueStats{
 			Name: q.Name, Storage: q.Settings.Storage,
 			Ready: uint64(c.Ready), Leased: uint64(c.Leased), Delayed: uint64(c.Delayed),
 			Published: c.Published, Delivered: q.Delivered, Returned: q.Returned,
 			Acked: c.Acked, Expired: c.Expired, Dead: c.Dead, Dropped: c.Dropped, Cancelled: c.Cancelled, Purged: c.Purged, Redriven: c.Redriven,
-			Bytes: uint64(q.Bytes), OldestAgeSeconds: q.Oldest.Seconds(), Consumers: q.Consumers,
+			Bytes: uint64(q.Bytes), OldestAgeSeconds: q.Oldest.Seconds(), Consumers: q.Consumers, Paused: q.Paused,
 		})
 	}
 	return s

@@ -107,17 +107,31 @@ func (sh *shard) stats(q *queue.Queue) QueueStats {
 
 // Queues are all queues whose name begins with prefix, in order of their names.
 func (b *Broker) Queues(prefix string) []QueueStats {
-	var all []QueueStats
+	var found [][]QueueStats
+	n := 0
 	b.each(func(sh *shard) {
 		for _, st := range sh.stores {
-			for _, q := range st.state.Queues() {
+			queues := st.state.Queues()
+			some := make([]QueueStats, 0, len(queues))
+			for _, q := range queues {
 				if strings.HasPrefix(q.Name, prefix) && !queue.Ephemeral(q.Name) {
-					all = append(all, sh.stats(q))
+					some = append(some, sh.stats(q))
 				}
 			}
+			found, n = append(found, some), n+len(some)
 		}
 	})
-	slices.SortFunc(all, func(a, b QueueStats) int { return cmp.Compare(a.Name, b.Name) })
+	order := make([]*QueueStats, 0, n) // they are large: each is moved once
+	for _, some := range found {
+		for i := range some {
+			order = append(order, &some[i])
+		}
+	}
+	slices.SortFunc(order, func(a, b *QueueStats) int { return cmp.Compare(a.Name, b.Name) })
+	all := make([]QueueStats, n)
+	for i, q := range order {
+		all[i] = *q
+	}
 	return all
 }
 

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"errors"
 	"slices"
 	"sync/atomic"
 
@@ -111,21 +110,21 @@ func (sh *shard) away(q *queue.Queue, seq uint64) bool {
 func (sh *shard) emigrate(j *journey) {
 	j.batch, j.part, j.sizes, j.ends, j.kept, j.joint = &journal.Batch{Owner: j}, nil, nil, nil, nil, false
 	if j.failure == nil && j.left > 0 {
-		unread := false
+		waits := false
 		for _, seq := range j.store.state.Redrivable(j.queue, min(j.left, journeyMessages), false) {
-			if len(j.batch.Data) >= journeyBytes || unread {
+			if len(j.batch.Data) >= journeyBytes || waits {
 				j.store.state.Spare(j.queue, seq, sh.now)
 				continue
 			}
 			err := sh.pack(j, seq)
-			if unread = errors.Is(err, journal.ErrNotYet); unread {
+			if waits = unread(err); waits {
 				j.store.state.Spare(j.queue, seq, sh.now)
 			} else if err != nil {
 				sh.b.fail(err)
 				return
 			}
 		}
-		if unread && len(j.part) == 0 {
+		if waits && len(j.part) == 0 {
 			j.store.fetching.again = append(j.store.fetching.again, func() { sh.emigrate(j) })
 			return
 		}
@@ -147,7 +146,7 @@ func (sh *shard) emigrate(j *journey) {
 func (sh *shard) pack(j *journey, seq uint64) error {
 	span, _, _ := j.queue.Place(seq)
 	records, err := j.store.journal.Read([]journal.Ref{journal.Ref(span.Ref)}, nil)
-	if errors.Is(err, journal.ErrNotYet) {
+	if unread(err) {
 		j.store.fetching.await(journal.Ref(span.Ref))
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -187,6 +188,7 @@ func (s *Session) Outgoing(into []*chunk) ([]*chunk, bool) {
 			return into, false
 		}
 		s.b.await(s.readable)
+		runtime.Gosched() // whoever runs now may have more for the same write
 	}
 }
 

@@ -99,8 +99,10 @@ type File struct {
 type MySQL struct {
 	DSN      string   `yaml:"dsn"`
 	Outbox   bool     `yaml:"outbox"`
-	Takeover Duration `yaml:"takeover"` // an owner of the tables that was silent for so long is taken to be gone; 0: 10s
+	Takeover Duration `yaml:"takeover"` // an owner of the tables that was silent for so long is taken to be gone
 }
+
+const defaultTakeover = Duration(10 * time.Second)
 
 // TLS names the files with the server's certificate, and says who may do without.
 type TLS struct {

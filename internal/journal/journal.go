@@ -56,7 +56,9 @@ var ErrDiskFull = errors.New("no space left on the storage")
 var ErrUnavailable = errors.New("the storage cannot be reached")
 
 // ErrNotYet is what Read returns where records have to be fetched first. The journal wakes its owner when it has them;
-// the same Read is answered then.
+// the same Read is answered then. It wakes it, too, when it has tried in vain for a while: then Read returns ErrUnavailable,
+// until the records are there after all, of which the owner is told again. So it is with records that it has, while another
+// process may have taken the storage over.
 var ErrNotYet = errors.New("the records are being fetched")
 
 // A Batch is a run of records of one shard. It is kept whole or not at all,
@@ -193,7 +195,7 @@ type Journal interface {
 	Recycle(b *Batch) bool
 
 	// Read appends the payloads of the records at refs. They are verbatim, or
-	// there is an error that names the place, or ErrNotYet. They are valid until the next Committed or Release.
+	// there is an error that names the place, or ErrNotYet, or ErrUnavailable. They are valid until the next Committed or Release.
 	Read(refs []Ref, into [][]byte) ([][]byte, error)
 
 	// Retain says that the state refers to these records; Release that it no

@@ -29,6 +29,10 @@ type Consumer struct {
 // Leased is how many messages the consumer has.
 func (c *Consumer) Leased() int { return c.leased }
 
+// Listed are the consumers that take part in the deliveries of the queue, waiting receives among them, in no
+// particular order. The slice is the queue's own, and good until something is done to it.
+func (q *Queue) Listed() []*Consumer { return q.subs }
+
 // Subscribe lets c take part in the deliveries of its queue. Where the queue
 // is no more, c is among the Removed.
 func (st *State) Subscribe(c *Consumer) {

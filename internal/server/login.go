@@ -236,7 +236,7 @@ func (c *conn) others(r *wire.Request) {
 	if do := c.carrier(r.Op); err == nil {
 		fields, err = do(r, nil)
 	}
-	if r.Op != wire.OpUserList && r.Op != wire.OpTokenList && r.Op != wire.OpAuthCheck && r.Op != wire.OpClusterStatus {
+	if changesUsers(r.Op) {
 		c.audit(r.Op, name, err)
 	}
 	if err != nil {

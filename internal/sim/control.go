@@ -111,7 +111,7 @@ func (w *World) prepare(n *Node) {
 				w.after(50*time.Millisecond, func() { ask(i) })
 				return
 			}
-			if a.Error != nil && (a.Error.Code == "disk_full" || a.Error.Code == "overloaded") {
+			if a.Error != nil && (a.Error.Code == "disk_full" || a.Error.Code == "overloaded" || a.Error.Code == "not_found") { // a queue before it can be bound
 				w.after(50*time.Millisecond, func() { ask(i) })
 				return
 			}

@@ -36,7 +36,7 @@ func (k *Checker) delivered(c *conn, s *subscription, it *item, auto bool, lo mo
 	}
 	ch.deliveries++
 	ch.maybe = ch.maybe || auto
-	d.leaseEnd = d.wall + int64(ch.q.lease)
+	d.leaseEnd = lo.least(c.life.n) + int64(ch.q.lease)
 	if d.lo > ch.notSince {
 		ch.notBefore = 0
 	}
@@ -97,7 +97,7 @@ func (k *Checker) inTime(ch *chain, d *delivery) {
 		w.wrong("queue %s, message %d is delivered %s before it is due", d.queue, d.seq, time.Duration(m.due-n.wall))
 	case ch.notBefore > n.wall && d.lo > ch.notSince:
 		w.wrong("queue %s, message %d is tried again %s before its time", d.queue, d.seq, time.Duration(ch.notBefore-n.wall))
-	case m.expires != 0 && d.queue == ch.q.name && d.wall > m.expires && !n.fault.struck: // a full disk cannot record the end
+	case m.expires != 0 && d.queue == ch.q.name && d.wall > m.expires && !n.fault.struck && !n.fault.missed: // who has no room cannot record the end
 		w.wrong("queue %s, message %d is delivered %s after its time was over", d.queue, d.seq, time.Duration(d.wall-m.expires))
 	}
 }

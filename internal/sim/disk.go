@@ -26,10 +26,16 @@ type faults struct {
 	full   bool   // the disk has little room
 
 	relieved bool // it has room again, and nothing has been confirmed since
+
+	away   bool // the storage is elsewhere, and out of reach
+	lapsed bool // nothing can be read meanwhile, not even what was fetched
+	missed bool // it was away in this life, and may not have recorded an end
 }
 
 // reborn ends what a new process does not meet any more.
-func (f *faults) reborn() { f.cut, f.torn, f.eio, f.at, f.struck = 0, false, 0, 0, f.full }
+func (f *faults) reborn() {
+	f.cut, f.torn, f.eio, f.at, f.struck, f.missed = 0, false, 0, 0, f.full, f.away
+}
 
 // diskSlack is what a log may have beyond four times what is live: compactions take their time on a slow disk.
 const diskSlack = 3 << 19

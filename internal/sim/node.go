@@ -29,10 +29,15 @@ type Node struct {
 	disk  *vfs.Mem
 	ahead time.Duration // of the wall clock: it jumps
 	wall  int64         // the latest time that it has shown
-	lives int
-	life  *life
-	dying *death
-	flips []flip
+
+	before   time.Duration // ahead before the latest jump
+	jumpedAt time.Duration
+	lives    int
+	life     *life
+	dying    *death
+	flips    []flip
+
+	elsewhere bool // its disk is reached as a database is: remote.go
 
 	doomed  bool // the power goes soon after the next start
 	refused bool // to start, or to go on, after its disk had lied
@@ -46,6 +51,7 @@ type life struct {
 	log     *filejournal.Log
 	broker  *broker.Broker
 	journal journal.Journal // of one of the shards
+	remotes [broker.Shards]*remote
 	tasks   []*task
 	conns   []*conn
 
@@ -76,7 +82,7 @@ type flip struct {
 }
 
 func (w *World) addNode() *Node {
-	n := &Node{w: w, name: fmt.Sprint("n", len(w.nodes)+1), id: uint64(len(w.nodes) + 1), pace: 1, disk: vfs.NewMem(), wall: epoch}
+	n := &Node{w: w, name: fmt.Sprint("n", len(w.nodes)+1), id: uint64(len(w.nodes) + 1), pace: 1, disk: vfs.NewMem(), wall: epoch, elsewhere: w.Seed%4 == 2 && !w.cfg.alone() && !w.cfg.Cluster}
 	if w.cfg.Cluster {
 		n.pace = 0.85 + 0.3*w.rng.Float64()
 	}
@@ -98,6 +104,7 @@ func (n *Node) time() int64 {
 
 // jump moves the node's clock.
 func (n *Node) jump(d time.Duration) {
+	n.before, n.jumpedAt = n.ahead, n.w.now
 	n.ahead += d
 	n.w.stats.Jumps++
 	n.w.note(n.name, "the clock jumps by %s", d)
@@ -166,13 +173,7 @@ func (l *life) start() (err error) {
 			Storage: "file", Lease: 5 * time.Second, MaxDeliveries: 5, RetryMin: 100 * time.Millisecond, RetryMax: 2 * time.Second, RetryFactor: 2, RetryJitter: 0.2, DedupWindow: 24 * time.Hour,
 		}},
 		Storages: []broker.Storage{
-			{Name: "file", Stored: "disk", Shared: true, Replicated: n.w.cfg.Cluster, Spread: l.log.Spread, Open: func(i int, wake func()) journal.Journal {
-				if n.w.cfg.Cluster {
-					return l.replica(i, wake) // what it keeps for others is not garbage
-				}
-				l.journal = l.log.Shard(i, wake)
-				return l.journal
-			}},
+			{Name: "file", Stored: "disk", Shared: true, Replicated: n.w.cfg.Cluster, Spread: l.spread, Open: l.open},
 			{Name: "memory", Stored: "memory", Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(budget, wake) }, Room: budget.Room},
 		},
 	}

@@ -59,6 +59,9 @@ func Run(seed uint64, cfg Config) Report {
 		n.boot()
 		if !cfg.alone() {
 			w.newPlan(n).begin()
+			if n.elsewhere {
+				w.after(w.between(time.Second, 5*time.Second), n.wander)
+			}
 		}
 	}
 	for range cfg.Clients {

@@ -14,6 +14,7 @@ type Stats struct {
 	Starts, PowerCuts, Kills, Stops, Exits                                                           int
 	Torn, Errors, Failed, Flips, Found, Refused, Jumps, Squeezes, DiskFull, AckedFull, Resumed, Lies int
 	LostPackets, Partitions, Transfers, Unknown, NoQuorum, Images                                    int
+	NotYet, Vain, Unavailable                                                                        int
 	Snapshots, Compactions                                                                           int
 }
 

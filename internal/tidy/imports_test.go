@@ -42,6 +42,7 @@ var rooms = []struct {
 	{dir: "internal/config", foreign: []string{"go.yaml.in/yaml/v3"}, because: "settings are names and values; it does not know what they do"},
 	{dir: "internal/certs", because: "files with certificates, whoever uses them"},
 	{dir: "internal/admin", ours: []string{"internal/broker"}, foreign: []string{"github.com/prometheus"}, because: "it shows what the broker says and changes nothing"},
+	{dir: "internal/admin/page", ours: []string{"internal/admin", "wire"}, because: "it shows what it is given, and asks for changes as every client does"},
 	{dir: "internal/loadgen", ours: []string{"wire"}, foreign: []string{"github.com/HdrHistogram/hdrhistogram-go", "golang.org/x/sys"}, because: "it measures a server from outside, so it must not know one"},
 	{dir: "internal/sim", ours: []string{"internal/broker", "internal/cluster", "internal/queue", "internal/journal", "internal/journal/filejournal", "internal/vfs", "internal/wal", "wire"}, foreign: []string{"go.etcd.io/raft/v3/raftpb"}, because: "it runs what production runs, over a disk and a clock of its own, without sockets"},
 	{dir: "internal/tidy", because: "it reads sources and imports only for its tests"},
