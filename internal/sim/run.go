@@ -107,7 +107,7 @@ func (w *World) finale() {
 		}
 	}
 	for _, n := range w.nodes {
-		n.fault = faults{lied: n.fault.lied}
+		n.fault = faults{lied: n.fault.lied, missed: n.fault.missed}
 		n.disk.SetCapacity(0)
 		n.repair()
 	}
