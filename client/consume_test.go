@@ -307,6 +307,22 @@ func TestRefusedSubscription(t *testing.T) {
 	})
 }
 
+func TestNoCreateIsSaidEachTime(t *testing.T) {
+	with(t, func(t *testing.T, _ *fake, c *Client, s *fakeConn) {
+		ended := going(func() (struct{}, error) {
+			return done(c.Queue("q").Work(t.Context(), 1, func(context.Context, *Message) error { return nil }, NoCreate()))
+		})
+		r := s.expect("subscribe")
+		if !strings.Contains(r.raw, `"create":false`) {
+			t.Errorf("the request is %s", r.raw)
+		}
+		s.refuse(r, "not_found", false)
+		if got := <-ended; !errors.Is(got.err, ErrNotFound) {
+			t.Errorf("Work ended with %v", got.err)
+		}
+	})
+}
+
 func TestAbandonedReceiveGivesBack(t *testing.T) {
 	with(t, func(t *testing.T, _ *fake, c *Client, s *fakeConn) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -104,6 +104,7 @@ type consumeConfig struct {
 	credit   int
 	lease    time.Duration
 	autoAck  bool          // settled by the server on delivery
+	noCreate bool          // a queue that is not there is an error
 	ackTaken bool          // settled by the client on being taken
 	grace    time.Duration // of Work; negative is without end
 }
@@ -136,6 +137,11 @@ func Lease(d time.Duration) ConsumeOption {
 // AutoAck settles messages on delivery: at most once. Those of a [Topic] are
 // settled when they are taken, so that a slow reader is not flooded.
 func AutoAck() ConsumeOption { return consumeOption(func(o *consumeConfig) { o.autoAck = true }) }
+
+// NoCreate refuses to take messages from a queue that is not there, with [ErrNotFound], also when the
+// client subscribes again after a lost connection. Without it the server makes the queue, if it is
+// configured so; such a queue is bound to no topic. Of a [Topic] it means nothing.
+func NoCreate() ConsumeOption { return consumeOption(func(o *consumeConfig) { o.noCreate = true }) }
 
 // Grace bounds how long handlers of [Queue.Work] may go on when it is told to
 // stop; then their contexts end. Without it they may finish at their leisure.

@@ -85,6 +85,9 @@ func (o *consumeConfig) appendTo(b []byte) []byte {
 	if o.autoAck {
 		b = append(b, `,"ack":"auto"`...)
 	}
+	if o.noCreate {
+		b = append(b, `,"create":false`...)
+	}
 	return b
 }
 

@@ -82,6 +82,24 @@ func OpFields(o Op) Field {
 	return ops[o].fields | always
 }
 
+// OpNeeds gives the fields without which a request of this operation means nothing: all those of needs,
+// and exactly one of those of one, if there are any.
+func OpNeeds(o Op) (needs, one Field) {
+	if o == OpNone || o >= opCount {
+		return 0, 0
+	}
+	return ops[o].needs, ops[o].one
+}
+
+// Ops gives all operations.
+func Ops() []Op {
+	all := make([]Op, 0, opCount-1)
+	for o := OpNone + 1; o < opCount; o++ {
+		all = append(all, o)
+	}
+	return all
+}
+
 // ParseOp gives the operation of that name, or OpNone.
 func ParseOp(name []byte) Op {
 	switch string(name) { // what is said most often needs no search

@@ -48,6 +48,8 @@ var rooms = []struct {
 	{dir: "internal/tidy", because: "it reads sources and imports only for its tests"},
 	{dir: "cmd/gmq", below: true, ours: []string{anything}, foreign: []string{anything}, because: "it puts everything together"},
 	{dir: "examples", below: true, ours: []string{"client", "examples"}, because: "what an example needs, everybody else must have too"},
+	{dir: "deploy/sbom", because: "it reads any Go binary, and knows nothing of what is in it"},
+	{dir: "adapters", below: true, ours: []string{"client"}, foreign: []string{anything}, because: "an adapter is a module of its own, a client like others with somebody else's framework; only those who import it pay for that"},
 	{dir: "test", below: true, ours: []string{anything}, foreign: []string{anything}, because: "it checks everything"},
 }
 

@@ -76,7 +76,7 @@ var readTree = sync.OnceValues(func() (*tree, error) {
 		name = filepath.ToSlash(name)
 		base := path.Base(name)
 		switch {
-		case d.IsDir() && name != "." && (base[0] == '.' || base == "testdata" || base == "bin" || base == "gmq-data"):
+		case d.IsDir() && name != "." && (base[0] == '.' || base == "testdata" || base == "bin" || base == "gmq-data" || base == "node_modules"):
 			return filepath.SkipDir
 		case d.IsDir():
 			t.dirs = append(t.dirs, name)
