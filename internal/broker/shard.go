@@ -381,9 +381,6 @@ func (sh *shard) turn() {
 	if sh.b.failed.Load() {
 		return
 	}
-	if len(sh.hushed) > 0 {
-		sh.tellIdle()
-	}
 	sh.flush()
 	sh.giveBack()
 	sh.afterwards()
@@ -446,6 +443,9 @@ func (sh *shard) replyOf(s *Session, n int) *chunk {
 
 // flush hands the open chunks to their sessions.
 func (sh *shard) flush() {
+	if len(sh.hushed) > 0 {
+		sh.tellIdle()
+	}
 	for i, s := range sh.touched {
 		c := s.open[sh.index]
 		s.open[sh.index] = nil
