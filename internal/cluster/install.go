@@ -107,8 +107,12 @@ func (g *group) halt() {
 	}
 	s := g.raw.BasicStatus()
 	term, err := g.storage.Term(t.index)
-	if s.RaftState == raft.StateLeader || s.GetCommit() >= t.index || err == nil && term == t.term || t.over.Load() {
-		g.installing = nil // it came by batches meanwhile, or will
+	here := err == nil && term == t.term
+	if s.RaftState == raft.StateLeader || s.GetCommit() >= t.index || here || t.over.Load() {
+		g.installing = nil // it came by batches meanwhile
+		if here && s.RaftState != raft.StateLeader && s.GetCommit() < t.index {
+			g.step(t.snap(s.Lead, s.GetTerm())) // raft commits what it has, and tells the leader, who would go on offering images
+		}
 		t.end()
 		return
 	}
@@ -158,9 +162,7 @@ func (g *group) installed(t *image) {
 	if s.GetTerm() < t.term {
 		s.Lead = raft.None
 	}
-	m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: new(s.Lead), To: new(g.host.cfg.ID), Term: new(max(s.GetTerm(), t.term)),
-		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(t.index), Term: new(t.term), ConfState: t.conf}}}
-	err := g.raw.Step(m)
+	err := g.raw.Step(t.snap(s.Lead, max(s.GetTerm(), t.term)))
 	if got := g.raw.BasicStatus().GetCommit(); err != nil || got != t.index {
 		g.host.fail(fmt.Errorf("cluster: group %d: raft does not take the image of entry %d, but has %d: %w", g.number, t.index, got, err))
 		return
@@ -177,6 +179,12 @@ func (g *group) installed(t *image) {
 	g.give(append(lost, item{installed: true})...)
 	t.end()
 	g.host.cfg.Logf("group %d: the image of entry %d from node %d is installed", g.number, t.index, t.from)
+}
+
+// snap is the image as raft hears of it, from a leader of that term.
+func (t *image) snap(leader, term uint64) *raftpb.Message {
+	return &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: new(leader), To: new(t.g.host.cfg.ID), Term: new(term),
+		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(t.index), Term: new(t.term), ConfState: t.conf}}}
 }
 
 // replace makes the log empty: all up to an index is in the state.
