@@ -12,8 +12,8 @@ DIR      ?=
 PLATFORMS ?=
 
 # Where goroutines meet. The rest has none, and the race detector is slow.
-RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/journal/... ./internal/loadgen/... ./internal/outbox/... \
-	./internal/server/... ./internal/wal/...
+RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/cluster/... ./internal/journal/... ./internal/loadgen/... ./internal/outbox/... \
+	./internal/relay ./internal/server/... ./internal/wal/...
 
 # Watermill's suite reads what one of its goroutines still writes: the detector is for the adapter, not for that.
 UNRACED := github.com/ThreeDotsLabs/watermill/pubsub/tests
@@ -28,7 +28,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit schema clients adapters deploy dist reproduce mysql race fuzz kill sim cut soak deep bench scale budget demo lint clean
+.PHONY: help build test fmt vet unit front schema clients adapters deploy dist reproduce page mysql race fuzz kill sim groups cluster cut soak deep bench scale budget demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ help: ## say what can be done
 build: ## one static binary: bin/gmq
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gmq ./cmd/gmq
 
-test: fmt vet unit schema clients adapters deploy mysql race fuzz kill cut ## everything that must hold before a change lands
+test: fmt vet unit schema clients adapters deploy page mysql race fuzz kill cut ## everything that must hold before a change lands
 	@if command -v "$$(go env CC)" >/dev/null 2>&1; then echo "passed: $^"; \
 	else echo "passed: $(filter-out race,$^); 1 SKIPPED: race (no C compiler)"; fi
 
@@ -75,6 +75,18 @@ adapters: ## the modules in adapters: Watermill's own suite, with the server kil
 			{ echo "$$out" | grep -v -e '^publishing message' -e '^error on publish' -e '^cannot publish'; exit 1; }; \
 	done
 
+front: ## the tests of the protocol, with the clients at a node that leads nothing (usage is told of the node that is asked, so one is left out)
+	@dir=$$(mktemp -d) && CGO_ENABLED=0 go build -tags front -o $$dir/gmq ./cmd/gmq && \
+		GMQ_EXE=$$dir/gmq go test -count=1 -timeout 10m ./test/wire ./test/auth ./test/limits -skip TestBodiesAreKeptOnce; \
+		bad=$$?; rm -rf $$dir; exit $$bad
+
+page: ## the admin page in a real browser without a screen (Chromium: installed if root may)
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -q && apt-get install -yq --no-install-recommends chromium fonts-dejavu-core; } >/dev/null || true
+	@for browser in "$${GMQ_TEST_CHROMIUM:-chromium}" chromium-browser google-chrome; do found=$$(command -v "$$browser") && break; done; \
+	if [ -z "$$found" ]; then echo "SKIPPED: the page in a browser: there is no Chromium, and it could not be installed"; \
+	elif ! (cd test/page && go mod download); then echo "SKIPPED: the page in a browser: what drives it could not be fetched"; \
+	else cd test/page && go vet . && go test -count=1 -timeout 5m .; fi
+
 mysql: ## what needs a MariaDB (installed if root may, or that of GMQ_TEST_MYSQL_DSN): journal, wire, tables, outbox, MYSQLKILLS (20) kills of each
 	go test -count=1 -timeout 10m ./internal/journal/mysqljournal ./test/mariadb ./test/mysql ./test/outbox
 	GMQ_TEST_STORAGE=mysql go test -count=1 -timeout 10m ./test/wire
@@ -100,6 +112,12 @@ kill: ## kill the server KILLS (200) times under load; nothing confirmed may be 
 
 sim: ## the whole broker in simulation, faults included: 150 worlds, or that of SEED
 	go test -count=1 -v ./internal/sim -run 'TestSimulation|TestSameSeed' $(if $(SEED),-sim-seed $(SEED))
+
+groups: ## Raft groups in simulation: 150 worlds and the faults put in on purpose, or the world of SEED
+	go test -count=1 -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants|TestMemoryGroups|TestMemoryMutants' -groups-seeds 150 -memory-seeds 50 $(if $(SEED),-groups-seed $(SEED))
+
+cluster: ## the whole cluster in simulation: 60 worlds of three and five nodes and the faults put in on purpose, or the world of SEED
+	go test -count=1 -timeout 20m -v ./internal/sim -run 'TestCluster|TestSameCluster' $(if $(SEED),-run 'TestCluster$$' -cluster-seed $(SEED),-cluster-seeds 60 -groups-seeds 100)
 
 cut: ## cut the power EXT4CUTS (100) and XFSCUTS (30) times under load, and fill the disk (needs the right to mount; says what is missing)
 	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \

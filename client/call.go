@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -43,6 +44,8 @@ type call struct {
 	auto bool          // of callReceive: its messages are settled on delivery
 	// link is the only connection to which the request means something; 0 is any.
 	link uint64
+	// refused is how often it was refused as nobody led its queue. Guarded by Client.mu.
+	refused int
 	// left is set, under Client.mu, where nobody waits for the reply any more.
 	left bool
 
@@ -266,8 +269,23 @@ func (c *Client) reaches(link uint64) bool {
 	return link == 0 || c.link != nil && c.link.no == link
 }
 
-// roundTrip sends a request and waits for its reply.
+// roundTrip sends a request and waits for its reply. What was certainly not carried out, as nobody led its queue at the time, is asked
+// again until ctx ends.
 func (c *Client) roundTrip(ctx context.Context, cl *call, tail []byte, keep bool, adm admission) error {
+	try := cl
+	for refused := 1; ; refused++ {
+		err := c.tripOnce(ctx, try, tail, keep, adm)
+		if try != cl {
+			cl.id, cl.err, cl.published, cl.seqs, cl.messages, cl.raw = try.id, try.err, try.published, try.seqs, try.messages, try.raw
+		}
+		if !errors.Is(err, ErrNoQuorum) || !waitFor(ctx, c.cfg.pause(refused)) {
+			return err
+		}
+		try = &call{kind: cl.kind, sub: cl.sub, num: cl.num, q: cl.q, auto: cl.auto, link: cl.link}
+	}
+}
+
+func (c *Client) tripOnce(ctx context.Context, cl *call, tail []byte, keep bool, adm admission) error {
 	if err := c.submit(ctx, cl, tail, keep, adm); err != nil {
 		return err
 	}

@@ -19,8 +19,8 @@ import (
 // A Client is a connection to a server that comes back when it is lost. It is
 // safe for any number of goroutines.
 type Client struct {
-	addr string
-	cfg  config
+	given []string // addresses; never empty
+	cfg   config
 	// life ends when the client does; done is closed when its goroutines have ended.
 	life context.Context
 	end  context.CancelFunc
@@ -30,6 +30,7 @@ type Client struct {
 	// link is the connection; nil while there is none.
 	link    *link
 	linkNo  uint64 // how many connections there have been
+	last    string // the address of the latest attempt
 	lastErr error  // why there is no connection
 	hello   Hello
 	changed chan struct{} // see change
@@ -55,18 +56,20 @@ type Hello struct {
 	Protocol        int      `json:"protocol"`
 	MaxMessageBytes int64    `json:"max_message_bytes"`
 	Storages        []string `json:"storages"`
+	// Nodes are the addresses at which clients reach the servers of a cluster; none where the server is alone.
+	Nodes []string `json:"nodes"`
 	// User is who this client is to the server; "" where it has not logged in.
 	User string `json:"user"`
 
 	data string // of an exchange
 }
 
-// Dial connects to the server at addr ("host:port"). It fails where the first
-// attempt does, unless [Lazy] is given; later losses are the client's own
-// business. The client lives until Close, not until ctx ends.
+// Dial connects to the server at addr ("host:port"), or to any of several nodes of a cluster ("a:4567,b:4567"). It fails where the first
+// attempt does with all of them, unless [Lazy] is given; later losses are the client's own
+// business: it goes on with another node, also with one that it has learnt of from the cluster itself ([OnlyGiven] prevents that). The client lives until Close, not until ctx ends.
 func Dial(ctx context.Context, addr string, opts ...Option) (*Client, error) {
 	c := &Client{
-		addr:   addr,
+		given:  addresses(addr),
 		cfg:    newConfig(opts),
 		done:   make(chan struct{}),
 		outGen: 1,
@@ -76,7 +79,7 @@ func Dial(ctx context.Context, addr string, opts ...Option) (*Client, error) {
 	var l *link
 	if !c.cfg.lazy {
 		var err error
-		if l, err = c.connect(ctx); err != nil {
+		if l, err = c.connectAny(ctx); err != nil {
 			c.end()
 			return nil, err
 		}
@@ -108,7 +111,7 @@ func (c *Client) run(l *link) {
 		if c.life.Err() != nil {
 			break
 		}
-		c.cfg.log.Warn("gmq: connection lost", "server", c.addr, "error", err)
+		c.cfg.log.Warn("gmq: connection lost", "server", c.address(), "error", err)
 	}
 	c.abandon()
 }
@@ -117,9 +120,9 @@ func (c *Client) run(l *link) {
 func (c *Client) reconnect() *link {
 	wait := c.cfg.backoffMin
 	for {
-		l, err := c.connect(c.life)
+		l, err := c.connectAny(c.life)
 		if err == nil {
-			c.cfg.log.Info("gmq: connected", "server", c.addr)
+			c.cfg.log.Info("gmq: connected", "server", l.addr)
 			return l
 		}
 		c.mu.Lock()
@@ -128,9 +131,9 @@ func (c *Client) reconnect() *link {
 		most := c.cfg.backoffMax
 		if e, ok := errors.AsType[*Error](err); ok && e.Code == wire.CodeUnauthenticated { // time alone does not mend it
 			most = max(most, refusedMax)
-			c.cfg.log.Warn("gmq: the server refuses the login", "server", c.addr, "error", err)
+			c.cfg.log.Warn("gmq: the server refuses the login", "server", c.address(), "error", err)
 		} else {
-			c.cfg.log.Debug("gmq: cannot connect", "server", c.addr, "error", err)
+			c.cfg.log.Debug("gmq: cannot connect", "server", c.address(), "error", err)
 		}
 		wait = min(wait, most)
 		// Half of the wait is left to chance, so that the clients of a server
@@ -146,27 +149,28 @@ func (c *Client) reconnect() *link {
 	}
 }
 
-// connect makes one connection and greets the server.
-func (c *Client) connect(ctx context.Context) (*link, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.dialTimeout)
+// connect makes one connection, within that time, and greets the server.
+func (c *Client) connect(ctx context.Context, addr string, within time.Duration) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	conn, err := c.cfg.dial(ctx, c.addr)
+	conn, err := c.cfg.dial(ctx, addr)
 	if err != nil {
-		return nil, fmt.Errorf("gmq: connect to %s: %w", c.addr, err)
+		return nil, fmt.Errorf("gmq: connect to %s: %w", addr, err)
 	}
 	if c.cfg.token != "" && c.cfg.tls == nil && !c.cfg.dialWith && !ownMachine(conn.RemoteAddr()) {
 		_ = conn.Close()
-		return nil, fmt.Errorf("gmq: connect to %s: %w", c.addr, errReadable)
+		return nil, fmt.Errorf("gmq: connect to %s: %w", addr, errReadable)
 	}
 	if c.cfg.tls != nil {
 		plain := conn
-		if conn, err = secured(ctx, plain, c.addr, c.cfg.tls); err != nil {
+		if conn, err = secured(ctx, plain, addr, c.cfg.tls); err != nil {
 			_ = plain.Close()
-			return nil, fmt.Errorf("gmq: connect to %s: %w", c.addr, err)
+			return nil, fmt.Errorf("gmq: connect to %s: %w", addr, err)
 		}
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	l := newLink(c, conn)
+	l.addr = addr
 	hello, err := l.hello()
 	if !stop() && err == nil {
 		err = ctx.Err()
@@ -176,7 +180,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 		if ctx.Err() != nil {
 			err = errors.Join(ctx.Err(), err)
 		}
-		return nil, fmt.Errorf("gmq: connect to %s: %w", c.addr, err)
+		return nil, fmt.Errorf("gmq: connect to %s: %w", addr, err)
 	}
 	c.mu.Lock()
 	c.hello = hello

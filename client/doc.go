@@ -5,7 +5,11 @@
 // it is not closed, subscribes again, and repeats whatever can be repeated
 // without harm. A publish is not such a thing: where the connection is lost
 // before the answer came, the publish fails with [ErrUnknownOutcome] unless
-// the caller opted in to a second try with [Retry].
+// the caller opted in to a second try with [Retry] or named the message with [DedupID].
+//
+// Of a cluster it takes several addresses, learns the others', and goes on with another node when its own is lost. What nobody led at the
+// moment ([ErrNoQuorum]) was certainly not done, and is asked again by whoever waits for it; what may have been done ([ErrUnknownOutcome])
+// is asked again only where that does no harm.
 //
 //	c, err := gmq.Dial(ctx, "localhost:4567")
 //	q := c.Queue("emails")
@@ -43,6 +47,7 @@
 // while it is held. The files:
 //
 //	client.go        life and reconnecting
+//	failover.go      several addresses, and asking again
 //	link.go          one connection, its reader and its writer
 //	call.go          requests that wait for their reply
 //	publish.go       sending; the options are in sendoptions.go

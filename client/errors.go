@@ -37,9 +37,11 @@ var (
 	ErrForbidden       error = &Error{Code: wire.CodeForbidden}
 	ErrUnauthenticated error = &Error{Code: wire.CodeUnauthenticated}
 
+	// ErrNoQuorum says that nobody led the queue: the request was certainly not carried out.
+	ErrNoQuorum error = &Error{Code: wire.CodeNoQuorum}
 	// ErrUnknownOutcome says that a request may or may not have taken effect:
 	// it was sent, and the connection or the caller's patience ended before
-	// the reply came.
+	// the reply came, or the node of a cluster that carried it out was lost.
 	ErrUnknownOutcome error = &Error{Code: wire.CodeUnknownOutcome}
 )
 

@@ -19,6 +19,7 @@ import (
 type link struct {
 	c    *Client
 	conn net.Conn
+	addr string
 	no   uint64 // which connection of the client it is
 	in   lineReader
 	wake chan struct{} // tells the writer that there is something to write
@@ -85,13 +86,14 @@ func (l *link) start() {
 // tells why.
 func (l *link) serve(ctx context.Context) error {
 	var tick <-chan time.Time
-	if d := l.c.cfg.heartbeat; d > 0 {
-		t := time.NewTicker(d)
+	every, patience := l.beat()
+	if every > 0 {
+		t := time.NewTicker(every)
 		defer t.Stop()
 		tick = t.C
 	}
 	var heard uint64
-	silent := 0
+	silent, asked := 0, false
 	for alive := true; alive; {
 		select {
 		case <-l.dead:
@@ -100,15 +102,19 @@ func (l *link) serve(ctx context.Context) error {
 			l.fail(ErrClosed)
 		case <-tick:
 			if now := l.heard.Load(); now != heard {
-				heard, silent = now, 0
+				heard, silent, asked = now, 0, false
 				continue
 			}
-			if silent++; silent > 1 {
-				l.fail(fmt.Errorf("no sign of life within %v", 2*l.c.cfg.heartbeat))
+			silent++
+			if asked {
+				l.fail(fmt.Errorf("no sign of life within %v", time.Duration(silent)*every))
 				continue
 			}
 			l.c.mu.Lock()
-			l.c.enqueue(&call{kind: callPing}, []byte(",\"op\":\"ping\"}\n"))
+			if silent >= patience || l.c.pending.busy() > 0 {
+				l.c.enqueue(&call{kind: callPing}, []byte(",\"op\":\"ping\"}\n"))
+				asked = true
+			}
 			l.c.mu.Unlock()
 		}
 	}
@@ -218,7 +224,7 @@ func (l *link) handle(f *wire.Frame) {
 			l.c.dropSubscription(s, fmt.Errorf("%w: %s", ErrUnsubscribed, f.Reason))
 		}
 	case f.Op == "closing":
-		l.c.cfg.log.Info("gmq: the server is closing", "server", l.c.addr, "reason", string(f.Reason))
+		l.c.cfg.log.Info("gmq: the server is closing", "server", l.addr, "reason", string(f.Reason))
 		l.c.mu.Lock()
 		l.draining = true
 		l.c.mu.Unlock()
@@ -229,7 +235,7 @@ func (l *link) handle(f *wire.Frame) {
 func (l *link) reply(f *wire.Frame) {
 	id, ok := parseID(f.ID)
 	if !ok {
-		l.c.cfg.log.Warn("gmq: a reply to no request", "server", l.c.addr, "reply", string(f.Raw))
+		l.c.cfg.log.Warn("gmq: a reply to no request", "server", l.addr, "reply", string(f.Raw))
 		return
 	}
 	c := l.c
@@ -241,6 +247,11 @@ func (l *link) reply(f *wire.Frame) {
 	}
 	if !f.OK && f.Err != nil && f.Err.Code == wire.CodeShuttingDown && cl.tail != nil {
 		// It will be asked again over the next connection.
+		c.mu.Unlock()
+		return
+	}
+	if !f.OK && f.Err != nil && cl.tail != nil && leaderless(f.Err.Code) {
+		c.askLater(cl, l)
 		c.mu.Unlock()
 		return
 	}

@@ -49,9 +49,9 @@ func Priority(p int) PublishOption {
 func Key(k string) PublishOption { return publishOption(func(o *publishOptions) { o.key = k }) }
 
 // DedupID names the message: within the queue's window the same name again is
-// not stored again. It makes [Retry] safe.
+// not stored again. It makes [Retry] safe, and implies it.
 func DedupID(id string) PublishOption {
-	return publishOption(func(o *publishOptions) { o.dedupID = id })
+	return publishOption(func(o *publishOptions) { o.dedupID, o.retry = id, o.retry || id != "" })
 }
 
 // RequireStored is the least durability that will do, such as "disk"; a queue

@@ -103,6 +103,10 @@ var access = [opCount]struct {
 	OpTokenRemove:     {users, []Need{{0, VerbAdmin}}},
 	OpTokenList:       {users, []Need{{0, VerbAdmin}}},
 	OpAuthCheck:       {users, []Need{{0, VerbAdmin}}},
+	OpClusterToken:    {users, []Need{{0, VerbAdmin}}},
+	OpClusterStatus:   {users, []Need{{0, VerbAdmin}}},
+	OpClusterRemove:   {users, []Need{{0, VerbAdmin}}},
+	OpClusterTransfer: {users, []Need{{0, VerbAdmin}}},
 }
 
 // Needs gives what an operation needs, and whether it may be asked for by somebody who has not said who he is. It is

@@ -2,80 +2,228 @@ package wire
 
 import "bytes"
 
-// A last is what a Decoder keeps of a publish that it has just read. The next line of the same client is likely to differ from it in id and
-// body only; then nothing else need be read again.
+// A last is what a Decoder keeps of a publish or an ack that it has read. The next line of its kind is likely to differ from it in a few
+// values only; then nothing else need be read again.
 type last struct {
-	r    *Request // that it was read into; nil: there is none
-	head []byte   // up to the id's value, up to the body's where there is no id
-	id   bool     // a number
-	mid  []byte   // from behind the id to the body's value
-	name []byte   // of the queue or the topic
+	op     Op // OpNone: there is none
+	set    Field
+	quiet  bool
+	create bool
+
+	name   []byte // of the queue or topic of the latest line
+	any    shape
+	same   shape // any with that name as text
+	folded bool  // same is there
 }
 
-// plainFields are those that a publish may have to be kept.
-const plainFields = FieldID | FieldQueue | FieldTopic | FieldBody | FieldQuiet | FieldCreate
+// A shape is a line as a text, a value that may differ, a text, and so on; behind the last value is a text, too.
+type shape struct {
+	texts [values + 1][]byte
+	kinds [values]Field
+	n     int
+}
 
-// keep keeps the publish of a line that has been read without an error, where it is plain and ends with its body.
+// A place is where a value stands that may differ.
+type place struct {
+	field    Field
+	from, to int
+}
+
+// The fields that a publish, and an ack, may have to be kept, and those of them whose values may differ.
+const (
+	plainPublish = FieldID | FieldQueue | FieldTopic | FieldBody | FieldQuiet | FieldCreate
+	plainAck     = FieldID | FieldQueue | FieldSeq | FieldReceipt | FieldQuiet
+	valueFields  = FieldID | FieldQueue | FieldTopic | FieldBody | FieldSeq | FieldReceipt
+	values       = 6
+)
+
+// keep keeps what has just been read without an error, where it is plain.
 func (d *Decoder) keep() {
-	r, p, line := d.r, &d.last, d.line
-	if r.Op != OpPublish || r.Set&^plainFields != 0 {
+	r, line := d.r, d.line
+	p, plain := &d.lasts[0], plainPublish
+	switch r.Op {
+	case OpPublish:
+	case OpAck:
+		p, plain = &d.lasts[1], plainAck
+	default:
 		return
 	}
-	if cap(r.Messages) > keepItems || cap(r.Seqs) > keepSeqs || cap(r.Receipts) > keepItems || cap(d.buf) > keepBuf { // reset is to let go of it
+	if r.Set&^plain != 0 || r.Op == OpPublish && !d.modest() {
 		return
 	}
-	body := r.Messages[0].Body
-	at := len(line) - 1 - len(body)
-	if at < 1 || &line[at] != &body[0] {
-		return
-	}
-	p.head, p.mid = append(p.head[:0], line[:at]...), p.mid[:0]
-	if p.id = r.ID != nil; p.id {
-		from := 0
-		for from < at && &line[from] != &r.ID[0] {
-			from++
+	p.op = OpNone
+	for _, v := range d.places[:d.placed] {
+		switch v.field {
+		case FieldID:
+			if line[v.from]-'0' > 9 {
+				return
+			}
+		case FieldQueue:
+			if v.to-v.from != len(r.Queue)+2 { // it had escapes
+				return
+			}
+			p.name = append(p.name[:0], r.Queue...)
+		case FieldTopic:
+			if v.to-v.from != len(r.Topic)+2 {
+				return
+			}
+			p.name = append(p.name[:0], r.Topic...)
 		}
-		if from == at || r.ID[0] == '"' {
-			return
-		}
-		p.head, p.mid = p.head[:from], append(p.mid, line[from+len(r.ID):at]...)
 	}
-	name := &r.Queue
-	if r.Set&FieldTopic != 0 {
-		name = &r.Topic
-	}
-	p.name = append(p.name[:0], *name...)
-	*name = p.name
-	p.r = r
+	p.any.learn(line, d.places[:d.placed])
+	p.folded = false
+	p.op, p.set, p.quiet, p.create = r.Op, r.Set, r.Quiet, r.Create
+	d.filled = p
 }
 
-// again reads a line that is as the last one was but for its id and its body. It is false, and has changed
-// nothing, where it is not, or not certainly right.
+// learn takes on the shape of a line.
+func (s *shape) learn(line []byte, places []place) {
+	s.n = 0
+	from := 0
+	for _, v := range places {
+		s.text(line[from:v.from])
+		s.kinds[s.n] = v.field
+		s.n++
+		from = v.to
+	}
+	s.text(line[from:])
+}
+
+func (s *shape) text(t []byte) { s.texts[s.n] = append(s.texts[s.n][:0], t...) }
+
+// fold makes s what the others are with that name: longer texts, and fewer of them.
+func (s *shape) fold(of *shape, name []byte) {
+	s.n = 0
+	s.text(of.texts[0])
+	for k, kind := range of.kinds[:of.n] {
+		if kind&(FieldQueue|FieldTopic) != 0 {
+			t := append(append(append(s.texts[s.n], '"'), name...), '"')
+			s.texts[s.n] = append(t, of.texts[k+1]...)
+			continue
+		}
+		s.kinds[s.n] = kind
+		s.n++
+		s.text(of.texts[k+1])
+	}
+}
+
+// modest reports whether nothing is held that reset would let go of.
+func (d *Decoder) modest() bool {
+	r := d.r
+	return cap(r.Messages) <= keepItems && cap(r.Seqs) <= keepSeqs && cap(r.Receipts) <= keepItems && cap(d.buf) <= keepBuf
+}
+
+// again reads a line that is as the last of its kind was but for some values. It is false where it is not,
+// or not certainly right; then r must be read into from the beginning.
 func (d *Decoder) again(line []byte, r *Request) bool {
-	p := &d.last
-	if p.r != r || !bytes.HasPrefix(line, p.head) {
+	d.line = line
+	if p := d.filled; p != nil && p.folded && d.r == r && d.values(p, &p.same) {
+		return true
+	}
+	for k := range d.lasts {
+		p := &d.lasts[k]
+		if p.op == OpNone || !bytes.HasPrefix(line, p.any.texts[0]) {
+			continue
+		}
+		if d.filled != p || d.r != r {
+			d.reset(line, r)
+			if p.op == OpPublish && !d.modest() {
+				return false
+			}
+			r.Op, r.Set, r.Quiet, r.Create = p.op, p.set, p.quiet, p.create
+			if p.op == OpPublish {
+				r.Messages = append(r.Messages, Message{Set: FieldBody, Priority: DefaultPriority})
+			}
+			r.setName(p.set, p.name)
+			if d.filled = p; p.folded && d.values(p, &p.same) {
+				return true
+			}
+		}
+		return d.values(p, &p.any)
+	}
+	return false
+}
+
+// values reads the values of a line that has the shape s.
+func (d *Decoder) values(p *last, s *shape) bool {
+	line, r := d.line, d.r
+	if p.op == OpAck {
+		d.arrays, d.buf = 0, d.buf[:0]
+		r.SeqArray, r.Seqs, r.Receipts = false, kept(r.Seqs, keepSeqs)[:0], kept(r.Receipts, keepItems)[:0]
+	}
+	if !bytes.HasPrefix(line, s.texts[0]) {
 		return false
 	}
-	i := len(p.head)
-	var id []byte
-	if p.id {
-		from := i
-		for i < len(line) && line[i]-'0' <= 9 {
-			i++
-		}
-		id = line[from:i:i]
-		if n := len(id); n == 0 || n > 1 && id[0] == '0' || n > MaxID || !bytes.HasPrefix(line[i:], p.mid) {
+	i := len(s.texts[0])
+	for k, kind := range s.kinds[:s.n] {
+		if i >= len(line) {
 			return false
 		}
-		i += len(p.mid)
+		from := i
+		switch kind {
+		case FieldID:
+			for i < len(line) && line[i]-'0' <= 9 {
+				i++
+			}
+			r.ID = line[from:i:i]
+			if n := i - from; n == 0 || n > 1 && line[from] == '0' || n > MaxID {
+				return false
+			}
+		case FieldBody:
+			var deepest int
+			var seen uint8
+			i, deepest, seen = scanValue(line, i)
+			if i < 0 || seen&strNotUTF8 != 0 || 1+deepest > MaxNesting || d.maxBody > 0 && i-from > d.maxBody {
+				return false
+			}
+			r.Messages[0].Body = line[from:i:i]
+		case FieldQueue, FieldTopic:
+			i = d.nameAgain(p, i, kind)
+		case FieldSeq:
+			i = d.seqs(i)
+		case FieldReceipt:
+			i = d.receipts(i)
+		}
+		t := s.texts[k+1]
+		if i < 0 || len(line)-i < len(t) || string(line[i:i+len(t)]) != string(t) {
+			return false
+		}
+		i += len(t)
 	}
-	if i >= len(line) {
+	if p.op == OpAck && (d.form != nil || d.value != nil || d.checkReceipts() != nil) {
 		return false
 	}
-	end, deepest, seen := scanValue(line, i)
-	if end != len(line)-1 || line[end] != '}' || seen&strNotUTF8 != 0 || 1+deepest > MaxNesting || d.maxBody > 0 && end-i > d.maxBody {
-		return false
+	return i == len(line)
+}
+
+// nameAgain reads the name of a queue or topic at i; it is negative where there is none, or it has escapes.
+func (d *Decoder) nameAgain(p *last, i int, kind Field) int {
+	line, end := d.line, i+1
+	for end < len(line) && class[line[end]]&inName != 0 {
+		end++
 	}
-	r.ID, r.Messages[0].Body = id, line[i:end:end]
-	return true
+	name := line[i+1 : end]
+	switch {
+	case line[i] != '"' || end == len(line) || line[end] != '"':
+		return -1
+	case kind == FieldTopic && !ValidTopic(name), kind == FieldQueue && !ValidQueueName(name) && (p.op == OpPublish || !ValidEphemeralName(name)):
+		return -1
+	}
+	if bytes.Equal(name, p.name) { // twice in a row: there may be more
+		p.same.fold(&p.any, name)
+		p.folded = true
+	} else {
+		p.name, p.folded = append(p.name[:0], name...), false
+	}
+	d.r.setName(kind, p.name)
+	return end + 1
+}
+
+// setName sets the one of queue and topic that is among fields.
+func (r *Request) setName(fields Field, name []byte) {
+	if fields&FieldQueue != 0 {
+		r.Queue = name
+	} else {
+		r.Topic = name
+	}
 }

@@ -66,13 +66,21 @@ func TestAllocs(t *testing.T) {
 func TestKept(t *testing.T) {
 	d, r := NewDecoder(0), &Request{}
 	big := []byte(someBatch + `[` + strings.Repeat(`{"body":1},`, MaxBatch-1) + `{"body":1}]}`)
-	for _, line := range [][]byte{big, publishLine(100), publishLine(100)} {
+	for _, line := range [][]byte{publishLine(100), big, publishLine(100), publishLine(100)} {
 		if err := d.Decode(line, r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if cap(r.Messages) > keepItems {
 		t.Errorf("%d messages are kept", cap(r.Messages))
+	}
+	for _, line := range [][]byte{ackLine(2), ackLine(MaxSeqs), ackLine(2), ackLine(2)} {
+		if err := d.Decode(line, r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cap(r.Seqs) > keepSeqs || cap(r.Receipts) > keepItems {
+		t.Errorf("%d seqs and %d receipts are kept", cap(r.Seqs), cap(r.Receipts))
 	}
 }
 
@@ -97,6 +105,26 @@ func BenchmarkDecodePublishJSON1K(b *testing.B) {
 
 func BenchmarkDecodePublishUnicode1K(b *testing.B) {
 	benchDecode(b, []byte(`{"op":"publish","queue":"orders","id":17,"body":"`+strings.Repeat("日本語é", 93)+`"}`))
+}
+
+// BenchmarkDecodeMany reads publishes and acks that each name another queue, in turn by 64.
+func BenchmarkDecodeMany(b *testing.B) {
+	var lines [][]byte
+	for i := range 128 {
+		line := fmt.Appendf(nil, `{"op":"publish","queue":"orders-%d","id":%d,"body":"%s"}`, i%64, i, strings.Repeat("x", 98))
+		if i >= 64 {
+			line = fmt.Appendf(nil, `{"op":"ack","queue":"orders-%d","seq":[%d],"receipt":["1.%d.1"]}`, i%64, i, i)
+		}
+		lines = append(lines, line)
+	}
+	d, r, n := NewDecoder(16<<20), &Request{}, 0
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := d.Decode(lines[n&127], r); err != nil {
+			b.Fatal(err)
+		}
+		n++
+	}
 }
 
 func BenchmarkDecodeBatch100(b *testing.B) {
@@ -143,3 +171,5 @@ func BenchmarkDecodeFrameDelivery(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkDecodePublish1M(b *testing.B) { benchDecode(b, publishLine(1<<20)) }

@@ -126,6 +126,14 @@ func (d *Decoder) checkOp() *Error {
 		if !ValidUserName(r.Name) {
 			return badUser(FieldOf, r.Name)
 		}
+	case OpClusterToken:
+		if r.TTL = d.top.TTL; r.Set&FieldTTL != 0 && r.TTL <= 0 {
+			return Errorf(CodeBadRequest, "ttl must be more than 0s")
+		}
+	case OpClusterRemove, OpClusterTransfer:
+		if r.Set&FieldOf != 0 && !ValidUserName(r.Name) {
+			return badUser(FieldOf, r.Name)
+		}
 	case OpAuthCheck:
 		if !ValidGrantPattern(r.Name) {
 			return Errorf(CodeBadRequest, "name must be that of a queue or a topic, or a pattern, not %q", r.Name)

@@ -27,7 +27,10 @@ type Decoder struct {
 	buf   []byte   // unescaped text
 	names [][]byte // the names of the headers being read
 
-	last last
+	places [values]place
+	placed int
+	lasts  [2]last // a publish, and an ack
+	filled *last   // the one whose fields r has; nil: none
 }
 
 // NewDecoder makes a Decoder that refuses bodies of more than maxBody bytes;
@@ -48,7 +51,7 @@ func (d *Decoder) Decode(line []byte, r *Request) *Error {
 	if d.again(line, r) {
 		return nil
 	}
-	d.last.r = nil
+	d.filled = nil
 	d.reset(line, r)
 	end := d.object(space(line, 0))
 	if end >= 0 {
@@ -69,7 +72,7 @@ func (d *Decoder) Decode(line []byte, r *Request) *Error {
 func (d *Decoder) reset(line []byte, r *Request) {
 	d.line, d.r = line, r
 	d.op, d.unknown, d.stranger = nil, nil, false
-	d.arrays, d.afterText = 0, false
+	d.arrays, d.afterText, d.placed = 0, false, 0
 	d.item, d.level = -1, 1
 	d.form, d.value = nil, nil
 	d.top = Message{}
@@ -124,7 +127,12 @@ func (d *Decoder) object(i int) int {
 			i = d.skip(i)
 		default:
 			d.r.Set |= f
+			at := i
 			i = d.field(i, f)
+			if f&valueFields != 0 {
+				d.places[d.placed] = place{f, at, i}
+				d.placed++
+			}
 		}
 		if i < 0 {
 			return i

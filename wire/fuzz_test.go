@@ -286,19 +286,29 @@ func FuzzAgain(f *testing.F) {
 		{`{"op":"publish","queue":"q","body":"a"}`, `{"op":"publish","queue":"q","body":"` + strings.Repeat("a", 100) + `"}`},
 		{`{"op":"publish","queue":"q","body":"a"}`, "{\"op\":\"publish\",\"queue\":\"q\",\"body\":\"\xff\"}"},
 		{`{"op":"publish","queue":"q","body":"a"}`, `{"op":"ping"}`},
+		{`{"op":"publish","queue":"q1","id":7,"body":"a"}`, `{"op":"publish","queue":"q10","id":8,"body":"b"}`},
+		{`{"op":"publish","queue":"q","body":"a"}`, `{"op":"publish","queue":".c1.s1","body":"b"}`},
+		{`{"op":"publish","body":"a","quiet":true,"topic":"a.b"}`, `{"op":"publish","body":"b","quiet":true,"topic":"a..b"}`},
+		{`{"op":"publish","body":"a","queue":"q"}`, `{"op":"ack","queue":"q","seq":[1,2],"receipt":["a","b"]}`},
+		{`{"op":"ack","queue":"q","seq":[1],"receipt":["a"]}`, `{"op":"ack","queue":"p","seq":[1,2],"receipt":["a"]}`},
+		{`{"op":"ack","queue":"q","seq":[1],"receipt":["a"]}`, `{"op":"ack","queue":".c1.s1","seq":2,"receipt":"b\u0061"}`},
+		{`{"op":"ack","id":1,"queue":"q","seq":1,"quiet":true}`, `{"op":"ack","id":2,"queue":"q","seq":[],"quiet":true}`},
+		{`{"op":"ack","queue":"q","seq":[1,2]}`, `{"op":"ack","queue":"q","seq":[1,-2]}`},
+		{`{"op":"ack","queue":"a","seq":[1]}`, `{"op":"ack","queue":"b","seq":[1]}`},
+		{`{"op":"publish","queue":"a","body":1}`, `{"op":"publish","queue":"b","body":1}`},
 	} {
 		f.Add([]byte(pair[0]), []byte(pair[1]))
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		d, again, fresh := NewDecoder(64), Request{}, Request{}
-		d.Decode(slices.Clone(first), &again)
-		for range 2 {
-			err, want := d.Decode(slices.Clone(second), &again), NewDecoder(64).Decode(second, &fresh)
+		publish, ack := []byte(`{"op":"publish","queue":"x","body":1}`), []byte(`{"op":"ack","queue":"x","seq":[1]}`)
+		for _, line := range [][]byte{first, second, second, publish, first, ack, second, first, first, publish, second, first, first, ack, second, first} {
+			err, want := d.Decode(slices.Clone(line), &again), NewDecoder(64).Decode(line, &fresh)
 			if (err == nil) != (want == nil) || err != nil && err.Error() != want.Error() {
-				t.Fatalf("%s\nafter %s\nis %v, by itself %v", second, first, err, want)
+				t.Fatalf("%s\nof %s and %s\nis %v, by itself %v", line, first, second, err, want)
 			}
 			if err == nil && !reflect.DeepEqual(normal(again), normal(fresh)) {
-				t.Fatalf("%s\nafter %s\nis %+v\nby itself %+v", second, first, again, fresh)
+				t.Fatalf("%s\nof %s and %s\nis %+v\nby itself %+v", line, first, second, again, fresh)
 			}
 		}
 	})

@@ -60,6 +60,10 @@ var ops = [opCount]struct {
 	OpTokenRemove:     {"token.remove", FieldOf, FieldOf, 0},
 	OpTokenList:       {"token.list", FieldPrefix | FieldAfter | FieldLimit, 0, 0},
 	OpAuthCheck:       {"auth.check", FieldUser | FieldVerb | FieldOf, FieldUser | FieldVerb | FieldOf, 0},
+	OpClusterToken:    {"cluster.token", FieldTTL, 0, 0},
+	OpClusterStatus:   {"cluster.status", 0, 0, 0},
+	OpClusterRemove:   {"cluster.remove", FieldOf, FieldOf, 0},
+	OpClusterTransfer: {"cluster.transfer", FieldOf, 0, 0},
 }
 
 // String gives the operation's name on the wire.

@@ -42,6 +42,10 @@ const (
 	OpTokenRemove
 	OpTokenList
 	OpAuthCheck
+	OpClusterToken
+	OpClusterStatus
+	OpClusterRemove
+	OpClusterTransfer
 	opCount
 )
 

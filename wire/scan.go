@@ -32,9 +32,10 @@ func space(b []byte, i int) int {
 // specials marks, by their highest bits, the quotes, backslashes and control
 // bytes among the eight of x. Subtractions borrow only above a byte that is
 // itself a hit, so the lowest mark is exact; bytes of 0x80 and more are never
-// marked.
+// marked. With their second bit turned over, the quote is 0x20 and control bytes
+// remain what they are: one subtraction finds both.
 func specials(x uint64) uint64 {
-	return ((x - 0x20*ones) | ((x ^ 0x22*ones) - ones) | ((x ^ 0x5c*ones) - ones)) &^ x & highs
+	return (((x ^ 0x02*ones) - 0x21*ones) | ((x ^ 0x5c*ones) - ones)) &^ x & highs
 }
 
 // scanString reads the string whose opening quote stands at i.
@@ -44,15 +45,19 @@ func scanString(b []byte, i int) (int, uint8) {
 	var high uint64
 	var seen uint8
 	for {
-		// Eight bytes at a time up to the next special one.
-		for i+8 <= len(b) {
+		// Eight bytes at a time up to the next special one, and 32 at a time where many follow.
+		for run := i; i+8 <= len(b); {
 			x := binary.LittleEndian.Uint64(b[i:])
 			high |= x
 			if hit := specials(x); hit != 0 {
 				i += bits.TrailingZeros64(hit) >> 3
 				break
 			}
-			i += 8
+			if i += 8; i == run+32 {
+				var more uint64
+				i, more = skipPlain(b, i)
+				high |= more
+			}
 		}
 		if i >= len(b) {
 			return ^i, seen
@@ -76,6 +81,21 @@ func scanString(b []byte, i int) (int, uint8) {
 			i++
 		}
 	}
+}
+
+// skipPlain steps from i to within 32 bytes before the next special byte, or the end. high has the highest bits
+// of all bytes on the way.
+func skipPlain(b []byte, i int) (at int, high uint64) {
+	for ; i+32 <= len(b); i += 32 {
+		w := (*[32]byte)(b[i:])
+		x0, x1 := binary.LittleEndian.Uint64(w[:]), binary.LittleEndian.Uint64(w[8:])
+		x2, x3 := binary.LittleEndian.Uint64(w[16:]), binary.LittleEndian.Uint64(w[24:])
+		if (specials(x0)|specials(x1))|(specials(x2)|specials(x3)) != 0 {
+			break
+		}
+		high |= x0 | x1 | x2 | x3
+	}
+	return i, high
 }
 
 // scanEscape reads the escape whose backslash stands at i.

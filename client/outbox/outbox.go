@@ -19,7 +19,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -38,7 +37,7 @@ type Message struct {
 	// DedupID is for messages that may be inserted more than once. Without it a row is told from others by its number.
 	DedupID string
 
-	Delay    time.Duration // in whole milliseconds, rounded up
+	Delay    time.Duration // in whole milliseconds, rounded up; 0: none
 	TTL      time.Duration // in whole milliseconds, rounded up; 0: the queue's
 	Priority int           // 1 to 9; 0: the default. Lowest says the priority 0
 	Lowest   bool
@@ -71,6 +70,10 @@ func Publish(ctx context.Context, tx Execer, m Message) error {
 	}
 	var priority any
 	switch {
+	case m.Delay < 0:
+		return fmt.Errorf("outbox: delay %s is negative", m.Delay)
+	case m.TTL < 0:
+		return fmt.Errorf("outbox: ttl %s is negative", m.TTL)
 	case m.Lowest:
 		priority = 0
 	case m.Priority < 0 || m.Priority > 9:
@@ -112,8 +115,8 @@ func text(s string) any {
 
 // millis is NULL for nothing.
 func millis(d time.Duration) any {
-	if d <= 0 {
+	if d == 0 {
 		return nil
 	}
-	return int64(math.Ceil(float64(d) / float64(time.Millisecond)))
+	return int64((d-1)/time.Millisecond) + 1
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -49,6 +48,10 @@ still can pile up.
 
 --local starts a server for the run, in a temporary directory and a process of its own, and throws it
 away. Bench and the server share the machine's processors; the report says what each of them used.
+
+A server that wants TLS or a login gets what the other commands give it (--ca, --cert, --user,
+GMQ_TOKEN, --context): each connection of the load is encrypted and logged in. The user needs the
+rights publish, consume and manage.
 
 With -o json the report has every setting; --compare prints two of them side by side.`,
 		Example: `  gmq bench --local file
@@ -169,7 +172,7 @@ func runBench(cmd *cobra.Command, g *globals, f *benchFlags) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, s.end(g.timeout)) }()
-		at.server = s.addr
+		at.server, at.target = s.addr, target{} // and nobody has to log in
 		opt.Server.Local, opt.ServerCPU = f.local.value, loadgen.CPUOf(s.cmd.Process.Pid)
 		asked := make(chan os.Signal, 2)
 		signal.Notify(asked, syscall.SIGINT, syscall.SIGTERM)
@@ -183,7 +186,12 @@ func runBench(cmd *cobra.Command, g *globals, f *benchFlags) (err error) {
 	} else {
 		context.AfterFunc(ctx, stop) // a second signal ends the process
 	}
-	opt.Server.Address, opt.Dial = at.address(), at.dialForLoad
+	opt.Server.Address = at.address()
+	if f.local.value != "" {
+		opt.Dial = at.dialPlain
+	} else if opt.Dial, err = at.loadDialer(ctx); err != nil {
+		return err
+	}
 	if onTerminal(cmd.ErrOrStderr()) {
 		opt.Progress = func(p loadgen.Progress) { fmt.Fprintln(cmd.ErrOrStderr(), benchProgress(p)) }
 	}
@@ -200,15 +208,6 @@ func runBench(cmd *cobra.Command, g *globals, f *benchFlags) (err error) {
 		err = errors.New(r.Problems[0])
 	}
 	return err
-}
-
-// dialForLoad connects once. The load generator speaks for itself on the connection.
-func (g *globals) dialForLoad(ctx context.Context) (net.Conn, error) {
-	nc, err := (&net.Dialer{Timeout: g.timeout}).DialContext(ctx, "tcp", g.address())
-	if err != nil {
-		return nil, g.cannotConnect(err)
-	}
-	return nc, nil
 }
 
 // benchFailed says why there was no run.

@@ -201,3 +201,49 @@ func TestBenchCompare(t *testing.T) {
 	r = gmqRun(t, nil, "", "bench", "--compare", files[0], files[1], "-o", "json")
 	contains(t, "compare", r.out, `{"name":"published/s","a":1000,"b":2500,"ratio":2.5}`)
 }
+
+// TestBenchSecured: bench gets into a server that wants TLS and a login, with all of its connections, and is refused as other
+// commands are.
+func TestBenchSecured(t *testing.T) {
+	t.Parallel()
+	certs, _ := devCerts(t)
+	in := func(name string) string { return filepath.Join(certs, name) }
+	config := writeFile(t, "auth: {required: true}\ntls: {cert: "+in("server.pem")+", key: "+in("server-key.pem")+", required: true}\n", 0o600)
+	data := filepath.Join(t.TempDir(), "data")
+	s := startServerWith(t, data, "127.0.0.1:0", nil, "--config", config)
+	text, err := os.ReadFile(filepath.Join(data, "admin-password"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	password := strings.TrimSpace(string(text))
+	as := func(who ...string) []string { return append(s.env(), who...) }
+	load := []string{"bench", "--messages", "500", "--warmup", "0s", "--consumers", "2", "--publishers", "2", "--storage", "memory", "--timeout", "30s", "-o", "json"}
+	known := append([]string{"--ca", in("ca.pem")}, load...)
+	added := gmqRun(t, as("GMQ_USER=admin", "GMQ_PASSWORD="+password), "", "--ca", in("ca.pem"), "token", "add", "load", "--for", "admin")
+	equal(t, "token add: "+added.err, added.code, 0)
+	token := strings.TrimSpace(added.out)
+	for name, test := range map[string]struct {
+		env  []string
+		args []string
+		code int
+		err  string
+	}{
+		"by password":    {as("GMQ_USER=admin", "GMQ_PASSWORD="+password), known, 0, ""},
+		"by token":       {as("GMQ_TOKEN=" + token), known, 0, ""},
+		"nobody":         {as(), known, exitNotAllowed, "unauthenticated"},
+		"wrong password": {as("GMQ_USER=admin", "GMQ_PASSWORD=x"), known, exitNotAllowed, "unauthenticated"},
+		"no authority":   {as("GMQ_TOKEN=" + token), append([]string{"--tls"}, load...), exitConnect, "unknown authority"},
+	} {
+		r := gmqRun(t, test.env, "", test.args...)
+		equal(t, name+": "+r.err, r.code, test.code)
+		contains(t, name, r.err, test.err)
+		if test.code == 0 {
+			if report := benchReport(t, r.out); !report.OK || report.Accounting.Confirmed != 500 {
+				t.Errorf("%s: %+v", name, report)
+			}
+		}
+		if all := r.out + r.err; strings.Contains(all, token) || strings.Contains(all, password) {
+			t.Errorf("%s tells a secret: %s", name, all)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/gmq/gmq/internal/certs"
 	"github.com/gmq/gmq/internal/config"
+	"github.com/gmq/gmq/internal/journal/mysqljournal"
 )
 
 // A checked is what there is to say of a configuration that a server takes.
@@ -56,6 +57,11 @@ func check(file string, env []string, insecure bool) (*checked, error) {
 	cfg, err := config.Load(file, env, map[string]string{config.FlagInsecure: strconv.FormatBool(insecure)})
 	if err != nil {
 		return nil, err
+	}
+	if m := cfg.Storage.MySQL; m != nil {
+		if err := mysqljournal.CheckDSN(m.DSN); err != nil {
+			return nil, fmt.Errorf("storage.mysql.dsn: %w", err)
+		}
 	}
 	c := &checked{Weak: cfg.Weaknesses()}
 	if cfg.TLS != nil {

@@ -26,6 +26,12 @@ func TestConfigCheck(t *testing.T) {
 	equal(t, "open to the network", check("listen: 0.0.0.0:1\n", "-").code, 1)
 	equal(t, "open to the network, and meant so", check("listen: 0.0.0.0:1\nadmin: off\n", "-", "--insecure").code, 0)
 	equal(t, "no file", check("", "/nosuch/file").code, 1)
+	r = check("storage: {mysql: {dsn: 'mysql://u:canary@h:1/d'}}\n", "-")
+	equal(t, "a DSN of another form", r.code, 1)
+	contains(t, "stderr", r.err, "storage.mysql.dsn: ")
+	if strings.Contains(r.err, "canary") {
+		t.Errorf("the password is shown: %s", r.err)
+	}
 }
 
 func TestConfigShow(t *testing.T) {
@@ -48,5 +54,7 @@ func TestConfigShow(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &tree); err != nil || tree.Limits["max_queues"] != 5.0 || strings.Count(out, "\n") != 1 {
 		t.Errorf("as JSON: %s, %v", out, err)
 	}
+	out = gmqRun(t, []string{"GMQ_STORAGE_MYSQL_DSN=u:p@tcp(h:1)/d"}, "", "config", "show").out
+	contains(t, "what is in force", out, "takeover: 10s\n")
 	equal(t, "a bad variable", gmqRun(t, []string{"GMQ_LIMITS_MAX_QUEUES=x"}, "", "config", "show").code, 1)
 }

@@ -14,12 +14,19 @@ import (
 	"github.com/gmq/gmq/wire"
 )
 
-// address is the server's, with a port.
+// address is the server's, with a port; of several nodes of a cluster, with commas between them, each one's.
 func (g *globals) address() string {
-	if _, _, err := net.SplitHostPort(g.server); err == nil {
-		return g.server
+	var all []string
+	for a := range strings.SplitSeq(g.server, ",") {
+		if a = strings.TrimSpace(a); a == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			a = net.JoinHostPort(strings.Trim(a, "[]"), defaultPort)
+		}
+		all = append(all, a)
 	}
-	return net.JoinHostPort(strings.Trim(g.server, "[]"), defaultPort)
+	return strings.Join(all, ",")
 }
 
 // connect connects once and gives up where that fails. Where the connection is lost later

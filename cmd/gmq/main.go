@@ -68,9 +68,9 @@ func newRoot() *cobra.Command {
 	g := addGlobals(root)
 	root.AddCommand(
 		newServe(),
-		newPub(g), newSub(g), newPeek(g), newQueue(g), newPing(g), newBench(g),
+		newPub(g), newSub(g), newPeek(g), newQueue(g), newTop(g), newPing(g), newBench(g),
 		newUser(g), newToken(g), newAuth(g),
-		newContext(g), newDevCert(), newCheck(g),
+		newContext(g), newDevCert(), newCheck(g), newCluster(g),
 		newConfig(g), newJournal(g), newBackup(g), newRestore(g), newVersion(g),
 	)
 	root.InitDefaultHelpCmd()

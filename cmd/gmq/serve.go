@@ -24,6 +24,7 @@ import (
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/journal/filejournal"
 	"github.com/gmq/gmq/internal/journal/mysqljournal"
+	"github.com/gmq/gmq/internal/outbox"
 	"github.com/gmq/gmq/internal/queue"
 	"github.com/gmq/gmq/internal/server"
 	"github.com/gmq/gmq/internal/vfs"
@@ -35,10 +36,13 @@ var serveFlags = []struct{ flag, key, help string }{
 	{"listen", "listen", "address for clients"},
 	{"admin", "admin", "address for health and metrics over HTTP, or off"},
 	{"storage", "queue_defaults.storage", "storage of new queues: file, memory or mysql"},
+	{"node", "cluster.node", "name of this node in its cluster"},
+	{"cluster-listen", "cluster.listen", "address for other nodes, two ports above that for clients if not said"},
+	{"advertise", "cluster.advertise", "address at which other nodes reach this one"},
 }
 
 func newServe() *cobra.Command {
-	var file string
+	var file, join string
 	var insecure bool
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -58,7 +62,10 @@ func newServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return serve(cfg, func() (config.Config, error) {
+			if cmd.Flags().Changed("join") && join == "" {
+				return usage("--join: there is no token; gmq cluster token prints one")
+			}
+			return serve(cfg, join, func() (config.Config, error) {
 				if file == "-" || file == "/dev/stdin" {
 					return cfg, errors.New("the configuration came from standard input, which cannot be read again")
 				}
@@ -67,6 +74,7 @@ func newServe() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", "", "configuration file (YAML)")
+	cmd.Flags().StringVar(&join, "join", "", "token of the cluster to join (gmq cluster token); counts for nothing where this node is a member")
 	cmd.Flags().BoolVar(&insecure, "insecure", false, "allow clients beyond this machine without TLS and authentication")
 	for _, f := range serveFlags {
 		cmd.Flags().String(f.flag, "", f.help)
@@ -89,18 +97,31 @@ type instance struct {
 	tls    *tlsSettings // nil without TLS
 	failed chan error
 
+	join    string // the token of a cluster to join
+	node    *node
+	signals chan os.Signal
+
 	auth      *auth.Service
 	audit     *audit.Log // nil where log.audit is off
 	auditFile *logFile   // nil where it is no file
 
-	stopOutbox func() // nil: nothing is moved
+	stopOutbox func(context.Context) // nil: nothing is moved
+	moves      bool                  // the outbox, into queues; set before the first other goroutine
+	moved      outbox.Stats
+
+	started  time.Time
+	dataDir  string // of cfg, as this never changes
+	auditLog string
 }
 
-func serve(cfg config.Config, load func() (config.Config, error)) error {
+func serve(cfg config.Config, join string, load func() (config.Config, error)) error {
 	paceGarbage()
-	in := &instance{cfg: cfg, load: load, failed: make(chan error, 2)}
+	in := &instance{
+		cfg: cfg, load: load, join: join, failed: make(chan error, 2), signals: make(chan os.Signal, 4),
+		started: time.Now(), dataDir: cfg.Data, auditLog: cfg.Log.Audit,
+	}
 	in.log, in.level = newLogger(cfg.Log)
-	signals := make(chan os.Signal, 4)
+	signals := in.signals
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	if err := in.openTLS(); err != nil {
 		return err
@@ -165,6 +186,9 @@ func (in *instance) open(signals chan os.Signal) error {
 	if err := in.openAudit(); err != nil {
 		return err
 	}
+	if err := in.openNode(data); err != nil {
+		return err
+	}
 	started := time.Now()
 	always := in.cfg.Storage.File.Sync == "always"
 	in.wal, err = filejournal.Open(vfs.OS(), data, filejournal.Options{
@@ -185,16 +209,19 @@ func (in *instance) open(signals chan os.Signal) error {
 	var seed [12]byte
 	rand.Read(seed[:])
 	in.broker, err = broker.Start(broker.Options{
-		Version: version, Node: "n1", Limits: limits(&in.cfg),
+		Version: version, Node: in.node.member.Name(), ID: in.node.member.ID(), Peers: in.node, Addresses: in.node.addresses, Limits: limits(&in.cfg),
 		Boot: binary.LittleEndian.Uint32(seed[8:]), Seed: binary.LittleEndian.Uint64(seed[:]),
 		Storages: append([]broker.Storage{
-			{Name: "file", Stored: stored, Shared: true, Spread: in.wal.Spread, Open: func(i int, wake func()) journal.Journal { return in.wal.Shard(i, wake) }},
+			{Name: "file", Stored: stored, Shared: true, Replicated: true, Spread: in.wal.Spread, Open: in.journal},
 			{Name: "memory", Stored: "memory", Room: in.budget.Room, Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(in.budget, wake) }},
 		}, in.mysqlStorages()...),
 		Fail: func(err error) { in.failed <- err },
 	})
 	if err != nil {
 		return errors.Join(err, in.closeJournals())
+	}
+	if err := in.takePart(stored); err != nil {
+		return errors.Join(err, in.close())
 	}
 	if err := in.openAuth(); err != nil {
 		return errors.Join(err, in.close())
@@ -228,20 +255,31 @@ func limits(c *config.Config) broker.Limits {
 	}
 }
 
+// clientsAt is the broker to which clients talk; tests have them talk to another node's (front.go).
+var clientsAt = func(in *instance) (*broker.Broker, error) { return in.broker, nil }
+
 // listen starts taking connections.
 func (in *instance) listen() error {
 	l, err := net.Listen("tcp", in.cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("%w (another address: --listen)", err)
 	}
+	clients, err := clientsAt(in)
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	opt := server.Options{
-		Broker: in.broker, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic,
-		Auth: in.auth, TLS: in.tls.forServer(),
+		Broker: clients, Log: in.log, MaxConnections: in.cfg.Limits.MaxConnections, Classic: in.cfg.Classic,
+		Auth: in.auth, TLS: in.tls.forServer(), Cluster: in.node.member,
 	}
 	if in.audit != nil {
 		opt.Audit = in.audit
 	}
 	in.server = server.New(opt)
+	in.node.member.SetClient(clientAddress(&in.cfg, l.Addr()))
+	if err := in.node.member.Start(); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	adminAddr := in.cfg.Admin
 	if adminAddr != config.AdminOff {
 		al, err := net.Listen("tcp", in.cfg.Admin)
@@ -249,7 +287,7 @@ func (in *instance) listen() error {
 			return errors.Join(fmt.Errorf("%w (another address, or off: --admin)", err), l.Close())
 		}
 		adminAddr = al.Addr().String()
-		in.admin = admin.New(in, in.adminGate(), in.log)
+		in.admin = admin.New(in, in.adminGate(), in.page(), in.log)
 		go func() {
 			if err := in.admin.Serve(in.tls.forAdmin(al, in.cfg.Admin)); err != nil {
 				in.log.Error("admin address", "err", err)
@@ -273,8 +311,9 @@ func (in *instance) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(in.cfg.DrainTimeout))
 	defer cancel()
 	if in.stopOutbox != nil {
-		in.stopOutbox()
+		in.stopOutbox(ctx)
 	}
+	in.handOver(ctx)
 	err := in.server.Drain(ctx)
 	if in.admin != nil {
 		err = errors.Join(err, in.admin.Shutdown(ctx))
@@ -287,7 +326,7 @@ func (in *instance) drain() error {
 }
 
 func (in *instance) close() error {
-	return errors.Join(in.broker.Close(), in.closeJournals())
+	return errors.Join(in.node.closeRelay(), in.broker.Close(), in.node.leave(), in.closeJournals())
 }
 
 // reload takes over what a running server can take over, all of it or nothing.
@@ -330,27 +369,33 @@ func (in *instance) Ready() error {
 
 // Stats implements admin.Source.
 func (in *instance) Stats() admin.Stats {
-	s := admin.Stats{Version: version, Requests: in.broker.Requests(), Errors: in.broker.Errors(), MemoryUsed: in.budget.Used(), MemoryLimit: in.budget.Limit()}
-	s.TLS, s.AuditFailed = in.tlsStats(), in.auditFailures()
+	s := admin.Stats{Version: version, Node: in.nodeName(), Started: in.started, Requests: in.broker.Requests(), Errors: in.broker.Errors(), MemoryUsed: in.budget.Used(), MemoryLimit: in.budget.Limit()}
+	s.TLS, s.AuditFailed, s.Audit = in.tlsStats(), in.auditFailures(), in.auditLog
+	s.ProcessBytes = processBytes()
+	s.DiskFree, s.DiskTotal = vfs.DiskSpace(in.dataDir)
 	now, total := in.server.Connections()
 	s.Connections, s.ConnectionsTotal = int(now), total
 	if in.mysql != nil {
 		up := in.mysql.Outage() == nil
 		s.MySQL = &up
+		s.Outbox = in.outboxStats()
 	}
 	for _, u := range in.broker.Usage() {
 		if u.Storage == "file" {
 			s.JournalBytes, s.JournalLiveBytes = u.Total, u.Live
 		}
 	}
-	for _, q := range in.broker.Queues("") {
+	queues := in.broker.Queues("")
+	s.Queues = make([]admin.QueueStats, 0, len(queues))
+	for i := range queues {
+		q := &queues[i]
 		c := &q.Counts
 		s.Queues = append(s.Queues, admin.QueueStats{
 			Name: q.Name, Storage: q.Settings.Storage,
 			Ready: uint64(c.Ready), Leased: uint64(c.Leased), Delayed: uint64(c.Delayed),
 			Published: c.Published, Delivered: q.Delivered, Returned: q.Returned,
 			Acked: c.Acked, Expired: c.Expired, Dead: c.Dead, Dropped: c.Dropped, Cancelled: c.Cancelled, Purged: c.Purged, Redriven: c.Redriven,
-			Bytes: uint64(q.Bytes), OldestAgeSeconds: q.Oldest.Seconds(), Consumers: q.Consumers,
+			Bytes: uint64(q.Bytes), OldestAgeSeconds: q.Oldest.Seconds(), Consumers: q.Consumers, Paused: q.Paused,
 		})
 	}
 	return s

@@ -30,12 +30,15 @@ const adminPasswordFile = "admin-password"
 
 // openAuth restores who the users are, and makes the first one where there is none.
 func (in *instance) openAuth() error {
-	in.auth = auth.New(auth.Options{Required: in.cfg.Auth.Required, Limits: authLimits(&in.cfg), Put: in.broker.PutDocument})
+	in.auth = auth.New(auth.Options{Required: in.cfg.Auth.Required, Limits: authLimits(&in.cfg), Put: in.node.member.Put})
 	in.broker.WatchDocuments(auth.Prefix, func(name string, data []byte) {
 		if err := in.auth.Changed(name, data); err != nil {
 			in.log.Error("users", "err", err)
 		}
 	})
+	if in.node.member.Member() {
+		return nil // the cluster has its users
+	}
 	file := filepath.Join(in.cfg.Data, adminPasswordFile)
 	written := false
 	began, err := in.auth.Begin(func() ([]byte, error) {
@@ -206,28 +209,47 @@ func (g *adminGate) Admit(r *http.Request, what string) (int, string) {
 
 // who logs in whoever has sent a request.
 func (g *adminGate) who(r *http.Request) (*auth.Identity, *wire.Error) {
-	v, err := g.auth.Arrive(r.RemoteAddr)
+	v, err := arrive(g.auth, r)
 	if err != nil {
 		return nil, err
 	}
 	defer v.Leave()
+	if err := loginByHeader(v, r); err != nil {
+		return nil, err
+	}
+	return v.Identity(), nil
+}
+
+// arrive is somebody who has sent a request and asks no more than that. Leave must follow.
+func arrive(service *auth.Service, r *http.Request) (*auth.Visitor, *wire.Error) {
+	v, err := service.Arrive(r.RemoteAddr)
+	if err != nil {
+		return nil, err
+	}
 	v.Passing()
 	if r.TLS != nil {
 		v.Secured()
 	}
+	return v, nil
+}
+
+// loginByHeader logs in by what a request says itself.
+func loginByHeader(v *auth.Visitor, r *http.Request) *wire.Error {
 	hello := wire.Request{Op: wire.OpHello}
 	if user, password, ok := r.BasicAuth(); ok {
 		hello.Set, hello.User, hello.Password = wire.FieldUser|wire.FieldPassword, []byte(user), []byte(password)
 	} else if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		hello.Set, hello.Token = wire.FieldToken, []byte(token)
 	} else {
-		return nil, wire.Errorf(wire.CodeUnauthenticated, "this page needs a login: HTTP Basic, or a token as Authorization: Bearer")
+		return wire.Errorf(wire.CodeUnauthenticated, "this page needs a login: HTTP Basic, or a token as Authorization: Bearer")
 	}
+	return loginBy(v, &hello)
+}
+
+func loginBy(v *auth.Visitor, hello *wire.Request) *wire.Error {
 	if len(hello.User) > wire.MaxUser || len(hello.Password) > wire.MaxPassword || len(hello.Token) > wire.MaxToken {
-		return nil, wire.Errorf(wire.CodeUnauthenticated, "user and password, or the token, are not right")
+		return wire.Errorf(wire.CodeUnauthenticated, "user and password, or the token, are not right")
 	}
-	if _, _, err := v.Login(&hello); err != nil {
-		return nil, err
-	}
-	return v.Identity(), nil
+	_, _, err := v.Login(hello)
+	return err
 }

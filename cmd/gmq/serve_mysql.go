@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"syscall"
 	"time"
 
+	"github.com/gmq/gmq/internal/admin"
 	"github.com/gmq/gmq/internal/broker"
 	"github.com/gmq/gmq/internal/config"
 	"github.com/gmq/gmq/internal/journal/mysqljournal"
@@ -23,9 +26,9 @@ func (in *instance) openMySQL(data string, signals chan os.Signal) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	opened := make(chan struct{})
-	defer close(opened)
+	opened, over := make(chan struct{}), make(chan struct{})
 	go func() {
+		defer close(over)
 		for {
 			select {
 			case sig := <-signals:
@@ -37,18 +40,34 @@ func (in *instance) openMySQL(data string, signals chan os.Signal) error {
 			}
 		}
 	}()
+	node, owner := in.names(data)
+	opt := mysqljournal.Options{
+		DSN: c.DSN, Shards: broker.Shards, Format: rows.Format(), Node: node, Owner: owner,
+		CacheBytes: cacheMemory(&in.cfg), MaxMessageBytes: int(in.cfg.Limits.MaxMessageBytes), Takeover: time.Duration(c.Takeover),
+		Logf: func(format string, args ...any) { in.log.Warn(fmt.Sprintf(format, args...)) },
+	}
+	j, err := mysqljournal.Open(ctx, opt)
+	close(opened)
+	<-over
+	switch {
+	case err != nil:
+		return fmt.Errorf("storage.mysql.dsn: %w", err)
+	case ctx.Err() != nil: // the signal came when the tables were just ours
+		return errors.Join(ctx.Err(), j.Close())
+	}
+	in.mysql, in.moves = j, c.Outbox
+	return nil
+}
+
+// names are what the tables call their owner. A node does not wait for its former self: the directory has one process at a time. A
+// copy of the directory elsewhere is another node.
+func (in *instance) names(data string) (node, owner string) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown host"
 	}
-	in.mysql, err = mysqljournal.Open(ctx, mysqljournal.Options{
-		DSN: c.DSN, Shards: broker.Shards, Format: rows.Format(),
-		Node:       fmt.Sprintf("%016x", in.wal.ID()),
-		Owner:      fmt.Sprintf("process %d on %s with the data in %s", os.Getpid(), host, data),
-		CacheBytes: cacheMemory(&in.cfg), MaxMessageBytes: int(in.cfg.Limits.MaxMessageBytes), Takeover: time.Duration(c.Takeover),
-		Logf: func(format string, args ...any) { in.log.Warn(fmt.Sprintf(format, args...)) },
-	})
-	return err
+	sum := sha256.Sum256(fmt.Appendf(nil, "%016x\x00%s\x00%s", in.wal.ID(), host, data))
+	return hex.EncodeToString(sum[:16]), fmt.Sprintf("process %d on %s with the data in %s", os.Getpid(), host, data)
 }
 
 // mysqlStorages is the storage in tables, if it is configured.
@@ -92,14 +111,17 @@ func (t outboxTable) Rows(ctx context.Context, limit, maxBytes int, butQueues, b
 
 // startOutbox begins to move what applications put into the outbox; stopOutbox ends that.
 func (in *instance) startOutbox() {
-	if in.mysql == nil || !in.cfg.Storage.MySQL.Outbox {
+	if !in.moves {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	over := make(chan struct{})
-	in.stopOutbox = func() {
+	in.stopOutbox = func(ctx context.Context) {
 		cancel()
-		<-over
+		select {
+		case <-over:
+		case <-ctx.Done():
+		}
 	}
 	go func() {
 		defer close(over)
@@ -109,9 +131,19 @@ func (in *instance) startOutbox() {
 			Ended:   func(err error) bool { return errors.Is(err, mysqljournal.ErrFenced) },
 			Logf:    func(format string, args ...any) { in.log.Warn(fmt.Sprintf(format, args...)) },
 			MaxBody: func() int { return in.broker.Limits().MaxMessageBytes },
+			Stats:   &in.moved,
 		})
 		if err != nil {
 			in.failed <- err
 		}
 	}()
+}
+
+// outboxStats are what the admin address tells of the outbox.
+func (in *instance) outboxStats() *admin.OutboxStats {
+	if !in.moves {
+		return nil
+	}
+	m := &in.moved
+	return &admin.OutboxStats{Published: m.Published.Load(), Refused: m.Refused.Load(), Held: int(m.Held.Load())}
 }

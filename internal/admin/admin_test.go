@@ -62,7 +62,7 @@ func serve(t *testing.T, source Source) (*Server, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(source, nil, slog.New(slog.DiscardHandler))
+	s := New(source, nil, nil, slog.New(slog.DiscardHandler))
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
 	t.Cleanup(func() {

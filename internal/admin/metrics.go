@@ -68,6 +68,12 @@ var serverMetrics = []metric[stats]{
 	gauge("memory_limit_bytes", "The limit of gmq_memory_used_bytes.", func(s stats) float64 { return float64(s.MemoryLimit) }),
 }
 
+var outboxMetrics = []metric[*OutboxStats]{
+	counter("outbox_published_total", "Rows of gmq_outbox that have been published; only where storage.mysql.outbox is on.", func(s *OutboxStats) float64 { return float64(s.Published) }),
+	counter("outbox_refused_total", "Rows of gmq_outbox that never can be published.", func(s *OutboxStats) float64 { return float64(s.Refused) }),
+	gauge("outbox_held", "Queues and topics that take no rows of gmq_outbox at the moment.", func(s *OutboxStats) float64 { return float64(s.Held) }),
+}
+
 var queueMetrics = []metric[aQueue]{
 	gauge("queue_bytes", "Bytes of the bodies in the queue.", func(q aQueue) float64 { return float64(q.Bytes) }, "queue"),
 	gauge("queue_consumers", "Consumers of the queue.", func(q aQueue) float64 { return float64(q.Consumers) }, "queue"),
@@ -114,6 +120,9 @@ func (collector) Describe(out chan<- *prometheus.Desc) {
 		out <- d
 	}
 	out <- mysqlUp
+	for _, m := range outboxMetrics {
+		out <- m.desc
+	}
 	for _, m := range serverMetrics {
 		out <- m.desc
 	}
@@ -159,6 +168,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 			up = 1
 		}
 		gauge(mysqlUp, up)
+	}
+	if s.Outbox != nil {
+		for _, m := range outboxMetrics {
+			out <- m.of(s.Outbox)
+		}
 	}
 	for _, state := range states {
 		var total uint64

@@ -23,7 +23,7 @@ const (
 	scrapeTimeout    = 20 * time.Second
 	maxHeaderBytes   = 16 << 10
 	scrapesAtATime   = 4
-	pageList         = "/livez\n/readyz\n/metrics\n/backup\n"
+	pageList         = "/\n/api/\n/livez\n/readyz\n/metrics\n/backup\n"
 	plainText        = "text/plain; charset=utf-8"
 	misdirectedReply = "this address is for this machine only: ask for it as localhost or by its IP address\n"
 )
@@ -34,8 +34,14 @@ type Server struct {
 	stop context.CancelFunc // ends the requests that would go on for long
 }
 
-// New makes a server that tells what source knows, to those whom gate lets in; nil lets in everybody.
-func New(source Source, gate Gate, logger *slog.Logger) *Server {
+// A Page answers for the paths that it owns, whatever the method, and lets people in by itself.
+type Page interface {
+	http.Handler
+	Owns(path string) bool
+}
+
+// New makes a server that tells what source knows, to those whom gate lets in; nil lets in everybody. page may be nil.
+func New(source Source, gate Gate, page Page, logger *slog.Logger) *Server {
 	errorLog := slog.NewLogLogger(logger.Handler(), slog.LevelWarn)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) {
@@ -61,7 +67,7 @@ func New(source Source, gate Gate, logger *slog.Logger) *Server {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Server{stop: stop, http: http.Server{
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		Handler:           guard(admit(gate, mux)),
+		Handler:           guard(page, admit(gate, mux)),
 		ReadHeaderTimeout: readTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
@@ -90,17 +96,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// guard lets pass what only reads, and what was meant for this server.
-func guard(next http.Handler) http.Handler {
+// guard lets pass what was meant for this server, to its page or, where it only reads, to the rest.
+func guard(page Page, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
 		switch {
+		case rebound(r):
+			reply(w, http.StatusMisdirectedRequest, misdirectedReply)
+		case page != nil && page.Owns(r.URL.Path):
+			page.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			w.Header().Set("Allow", "GET, HEAD")
 			reply(w, http.StatusMethodNotAllowed, "only GET and HEAD\n")
-		case rebound(r):
-			reply(w, http.StatusMisdirectedRequest, misdirectedReply)
 		default:
 			next.ServeHTTP(w, r)
 		}

@@ -26,6 +26,8 @@ type Source interface {
 // started, or longer where it survives restarts.
 type Stats struct {
 	Version string
+	Node    string
+	Started time.Time
 
 	Connections      int
 	ConnectionsTotal uint64
@@ -40,9 +42,32 @@ type Stats struct {
 	MemoryLimit      int64
 	MySQL            *bool // whether the database of the queues in MySQL takes anything; nil: none is configured
 
+	ProcessBytes        int64 // what the process has of the machine's memory
+	DiskFree, DiskTotal int64 // of the file system with the data; both 0 where that cannot be known
+
+	Outbox *OutboxStats // nil: rows of gmq_outbox are not moved
+
+	Audit       string // where audit records go: log, off, or a file
 	AuditFailed uint64 // audit records that could not be written
 
+	Nodes []NodeStats // of the cluster; none where the server is alone
+
 	TLS *TLSStats // nil without TLS
+}
+
+// NodeStats is one look at a node of a cluster.
+type NodeStats struct {
+	Name    string
+	Address string
+	State   string // in a word: up, down, joining, …
+	Leads   int    // how many of the groups it leads
+	Here    bool   // it is the one that was asked
+}
+
+// OutboxStats is what has become of rows of gmq_outbox since the start.
+type OutboxStats struct {
+	Published, Refused uint64
+	Held               int // queues and topics that take none at the moment
 }
 
 // TLSStats is one look at the TLS of a server.
@@ -66,4 +91,5 @@ type QueueStats struct {
 	Bytes            uint64
 	OldestAgeSeconds float64
 	Consumers        int
+	Paused           bool
 }

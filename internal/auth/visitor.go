@@ -30,6 +30,7 @@ type Visitor struct {
 
 	from *party // the address; nil where it has none
 	as   atomic.Pointer[party]
+	rate atomic.Pointer[party] // of one who is passing: whose requests count
 }
 
 // Arrive begins a connection from an address such as net.Conn.RemoteAddr gives, unless there are too many from there.
@@ -147,7 +148,7 @@ func (v *Visitor) Readable(r *wire.Request) *wire.Error {
 	case v.secure || v.local:
 	case r.Set.Has(wire.FieldPassword):
 		what = "a password is not taken over an unencrypted connection from another machine, and has been sent over one now"
-	case r.Op == wire.OpTokenAdd:
+	case r.Op == wire.OpTokenAdd, r.Op == wire.OpClusterToken:
 		what = "a token is not told over an unencrypted connection to another machine"
 	}
 	if what == "" {
@@ -355,7 +356,7 @@ func decodeData(data []byte) (string, *wire.Error) {
 // become makes the visitor who he has proved to be, unless that user has too many connections.
 func (v *Visitor) become(id *Identity) *wire.Error {
 	if v.passing {
-		v.identity.Store(id)
+		v.becomePassing(id)
 		return nil
 	}
 	s, name := v.s, id.party()
@@ -374,6 +375,21 @@ func (v *Visitor) become(id *Identity) *wire.Error {
 	v.as.Store(p)
 	v.identity.Store(id)
 	return nil
+}
+
+// becomePassing is become for one who does not count as a connection; what he asks for counts as his requests.
+func (v *Visitor) becomePassing(id *Identity) {
+	s, name := v.s, id.party()
+	s.parties.Lock()
+	defer s.parties.Unlock()
+	p := s.visiting[name]
+	if p == nil {
+		p = &party{}
+		s.visiting[name] = p
+		forgetIdle(s.visiting, s.opt.Now)
+	}
+	v.rate.Store(p)
+	v.identity.Store(id)
 }
 
 // The following make a Visitor a broker.Guard; they may be called from any goroutine.
@@ -414,7 +430,11 @@ func (v *Visitor) Take(n int) *wire.Error {
 			return tooMany(wait)
 		}
 	}
-	if p := v.as.Load(); p != nil {
+	p := v.as.Load()
+	if p == nil {
+		p = v.rate.Load()
+	}
+	if p != nil {
 		if wait := p.meter.take(now, n, l.UserRate); wait > 0 {
 			return rateLimited("the user has made more than %d requests a second (max_rate_per_user)", wait, l.UserRate)
 		}

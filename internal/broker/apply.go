@@ -12,15 +12,29 @@ import (
 // collect applies what the journal has kept since the last time, and reports whether there was anything.
 func (sh *shard) collect(st *store) bool {
 	batches := st.journal.Committed(sh.committed[:0])
+	changed := false
+	if st.replicas != nil {
+		if role := st.replicas.Role(); role != st.role {
+			sh.changeRole(st, role, batches)
+			changed = true
+		}
+		st.returned(batches)
+	}
 	for _, b := range batches {
 		var err error
 		switch owner := b.Owner.(type) {
+		case nil:
+			err = sh.follow(st, b)
 		case *work:
 			err = sh.applyPubs(st, owner)
 		case *tasks:
 			err = sh.applyTasks(st, owner)
 		case *journey:
 			err = sh.applyJourney(st, owner, b)
+		case *moved:
+			err = sh.applyMoved(st, owner)
+		case *taking:
+			err = sh.applyTaken(st, owner)
 		case *rebased:
 			err = sh.applyRebased(st, owner)
 		case *stage:
@@ -32,14 +46,20 @@ func (sh *shard) collect(st *store) bool {
 		sh.account(st)
 	}
 	for _, b := range batches {
-		if w, ok := b.Owner.(*work); ok {
+		switch owner := b.Owner.(type) {
+		case *work:
 			if !st.journal.Recycle(b) {
-				w.batch.Data = nil
+				owner.batch.Data = nil
 			}
-			sh.finish(w)
+			sh.finish(owner)
+		case *tasks:
+			if !st.journal.Recycle(b) {
+				owner.batch.Data = nil
+			}
+			st.reuse(owner)
 		}
 	}
-	some := len(batches) > 0
+	some := len(batches) > 0 || changed
 	clear(batches)
 	sh.committed = batches[:0]
 	return some
@@ -167,6 +187,9 @@ func (sh *shard) lost(st *store, w *work, cause error) {
 
 // full tells a client why a journal took nothing.
 func (st *store) full(cause error) *wire.Error {
+	if err := notKept(cause); err != nil {
+		return err
+	}
 	if errors.Is(cause, journal.ErrMemoryFull) {
 		return wire.Errorf(wire.CodeOverloaded, "limits.memory is used up by the messages of memory queues; nothing was stored")
 	}
@@ -398,9 +421,7 @@ func (sh *shard) deleted(st *store) {
 		t := c.Tag.(*tag)
 		if m := sh.members[t.s]; m != nil && m.subs[t.sub] == c {
 			delete(m.subs, t.sub)
-			r := sh.reply(t.s)
-			r.b = appendUint(append(r.b, `{"op":"unsubscribed","sub":`...), t.sub)
-			r.b = append(r.b, ",\"reason\":\"the queue has been deleted\"}\n"...)
+			sh.tellEnded(t.s, t.sub, "the queue has been deleted")
 		}
 	}
 }

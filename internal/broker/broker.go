@@ -28,7 +28,9 @@ type Storage struct {
 	Name   string // memory, file, mysql
 	Stored string // what a confirm of it stands for: memory, written, disk, mysql
 	Remote bool   // it can be out of reach: where a message goes to several storages, this one is asked first
-	Shared bool   // all shards' journals are one log: what one says of the space it takes, it says for all
+	// Replicated: its journals may come to have replicas; then there are no batches of several shards.
+	Replicated bool
+	Shared     bool // all shards' journals are one log: what one says of the space it takes, it says for all
 	// Open makes the journal of one shard; wake is the journal's to call.
 	Open func(shard int, wake func()) journal.Journal
 	// Spread proposes a batch of several shards whose journals are one log; any goroutine may call it. A
@@ -53,10 +55,14 @@ type Options struct {
 	Node     string
 	Storages []Storage
 	Limits   Limits
-	Boot     uint32       // names this life of the process in receipts
-	Seed     uint64       // of the jitter
-	Fail     func(error)  // called once, when nothing can be promised any more
-	Now      func() int64 // unix ns
+	Peers    Peers // the other nodes of its cluster; nil: there are none
+	// Addresses are where clients reach the nodes of the cluster, this one first; nil, or none: the server is alone.
+	Addresses func() []string
+	ID        uint64       // the node's number in its cluster; 0: it is alone for good
+	Boot      uint32       // names this life of the process in receipts
+	Seed      uint64       // of the jitter
+	Fail      func(error)  // called once, when nothing can be promised any more
+	Now       func() int64 // unix ns
 	// Scheduler runs the shards in a simulation, and whatever waits for them; nil leaves it to Go.
 	Scheduler Scheduler
 }
@@ -75,7 +81,15 @@ type Broker struct {
 	limits atomic.Pointer[Limits]
 	shards [Shards]*shard
 
+	seats     [Shards]seat
+	roleHooks []func(shard int)
+	grouped   atomic.Bool  // shards have groups, or are about to
+	spreading atomic.Int64 // batches of several shards that are on their way
+
 	topics    topics
+	guestsMu  sync.Mutex // guards the following
+	guests    map[uint64]*Guest
+	forward   *forwarder    // nil where there are no other nodes
 	order     []int         // the storages, those first that can refuse what is proposed
 	sessions  atomic.Uint64 // there have been so far
 	ephemeral atomic.Int64  // queues made for subscriptions to topics
@@ -124,15 +138,26 @@ func Start(opt Options) (*Broker, error) {
 	for _, sh := range b.shards {
 		sh.countQueues()
 		sh.indexAll()
+		sh.leads = sh.allLead()
+		sh.takeSeat()
+	}
+	if opt.Peers != nil {
+		b.forward = newForwarder(b)
+		b.begin(b.forward.run)
 	}
 	for _, sh := range b.shards {
-		if s := opt.Scheduler; s != nil {
-			s.Go(sh.run)
-		} else {
-			go sh.run()
-		}
+		b.begin(sh.run)
 	}
 	return b, nil
+}
+
+// begin runs f beside everything else.
+func (b *Broker) begin(f func()) {
+	if s := b.opt.Scheduler; s != nil {
+		s.Go(f)
+	} else {
+		go f()
+	}
 }
 
 // await waits for c.
@@ -224,6 +249,9 @@ func (b *Broker) fail(err error) {
 // or ctx ends.
 func (b *Broker) Drain(ctx context.Context) error {
 	b.draining.Store(true)
+	if b.forward != nil {
+		b.forward.hush()
+	}
 	b.each(func(sh *shard) { sh.endWaits() })
 	tick := time.NewTicker(drainTick)
 	defer tick.Stop()
@@ -247,11 +275,22 @@ const drainTick = 5 * time.Millisecond
 // Draining reports whether new work is refused.
 func (b *Broker) Draining() bool { return b.draining.Load() }
 
-// InFlight is how many messages are leased.
-func (b *Broker) InFlight() int64 { return b.inFlight.Load() }
+// InFlight is how many messages are leased here; what this node's clients have leased elsewhere counts while it is being shut down, by
+// client and node.
+func (b *Broker) InFlight() int64 {
+	n := b.inFlight.Load()
+	if b.forward != nil {
+		n += b.forward.holding.Load()
+	}
+	return n
+}
 
 // Close stops the shards and closes their journals. Leases end with it, uncounted.
 func (b *Broker) Close() error {
+	if b.forward != nil {
+		b.forward.stop()
+		b.await(b.forward.over)
+	}
 	for _, sh := range b.shards {
 		sh.stop()
 	}

@@ -46,6 +46,9 @@ type rig struct {
 	b     *Broker
 	stubs []*stub
 	fail  error
+
+	front *Broker // another node, which leads nothing: that of the clients; nil: they are at b
+	ends  []*cable
 }
 
 func newRig(t *testing.T, change func(*Limits)) *rig {
@@ -69,10 +72,14 @@ func newRig(t *testing.T, change func(*Limits)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if throughAnother {
+		r.goThroughAnother(limits)
+	}
 	return r
 }
 
 func (r *rig) close() {
+	r.closeFront()
 	if err := r.b.Close(); err != nil {
 		r.t.Error(err)
 	}
@@ -88,7 +95,13 @@ type peer struct {
 	dec *wire.Decoder
 }
 
-func (r *rig) peer() *peer { return &peer{r, r.b.NewSession("test:1"), wire.NewDecoder(1 << 20)} }
+func (r *rig) peer() *peer {
+	b := r.b
+	if r.front != nil {
+		b = r.front
+	}
+	return &peer{r, b.NewSession("test:1"), wire.NewDecoder(1 << 20)}
+}
 
 // send hands over lines in one go.
 func (p *peer) send(lines ...string) {

@@ -33,6 +33,9 @@ type move struct {
 func (sh *shard) compact(st *store) {
 	c := st.compaction
 	if c == nil {
+		if st.taking != nil {
+			return // its new state is what a snapshot is to be made of
+		}
 		want, ok := st.journal.Compact()
 		if !ok {
 			return
@@ -71,6 +74,7 @@ func (sh *shard) compact(st *store) {
 
 // moveSome proposes some of the messages anew that lie in sparse segments.
 func (sh *shard) moveSome(st *store, c *compaction) error {
+	to := &moved{batch: journal.Batch{Essential: true, Local: true}}
 	for bytes := 0; len(c.moves) > 0 && bytes < moveStep; {
 		m := c.moves[0]
 		c.moves = c.moves[1:]
@@ -87,14 +91,33 @@ func (sh *shard) moveSome(st *store, c *compaction) error {
 			return err
 		}
 		bytes += len(payloads[0])
-		st.record(task{}).write(func(dst []byte) []byte {
-			dst, err = queue.AppendRelocate(dst, m.queue.ID, m.seq, payloads[0])
-			return dst
-		})
+		start := len(to.batch.Data)
+		if to.batch.Data, err = queue.AppendRelocate(journal.BeginRecord(to.batch.Data), m.queue.ID, m.seq, payloads[0]); err != nil {
+			return err
+		}
+		journal.EndRecord(to.batch.Data, start)
+	}
+	if len(to.batch.Data) > 0 {
+		to.batch.Owner = to
+		st.journal.Propose(&to.batch)
+	}
+	return nil
+}
+
+// moved is a batch of messages that lie somewhere else from now on: here, and on no other node.
+type moved struct{ batch journal.Batch }
+
+// applyMoved lets messages refer to their new places.
+func (sh *shard) applyMoved(st *store, m *moved) error {
+	for off := 0; off < len(m.batch.Data) && m.batch.Err == nil; {
+		_, next, err := st.apply(&m.batch, off)
+		if err == nil {
+			err = sh.alsoMoved(st, &m.batch, off)
+		}
 		if err != nil {
 			return err
 		}
+		off = next
 	}
-	st.propose()
-	return nil
+	return nil // without space they stay where they are
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/gmq/gmq/internal/queue"
@@ -33,6 +32,9 @@ type control struct {
 	set      wire.Field
 	settings wire.Settings
 	work     *work
+	silent   bool // nobody is told: a subscription is made again (route.go)
+	done     bool // answered by another node
+	living   bool // unsubscribe: the client has not been told of the subscription's end
 }
 
 // A tag is what a consumer's Tag holds for a subscription and for a session's receives (sub 0).
@@ -113,6 +115,9 @@ func (in *Intake) control(r *wire.Request) {
 			in.subs = map[uint64]home{}
 		}
 		in.subs[c.sub] = home{shard, c.topic != nil}
+		if in.s.route != nil && c.topic == nil {
+			in.s.route.asked(shard, c)
+		}
 	case wire.OpUnsubscribe:
 		at, ok := in.subs[r.Sub]
 		if !ok {
@@ -123,6 +128,9 @@ func (in *Intake) control(r *wire.Request) {
 		if shard = at.shard; at.topic {
 			in.topical--
 			in.s.awaitBindings() // it may not have begun yet
+			c.name = in.s.ephemeralName(c.sub)
+		} else if in.s.route != nil {
+			c.living = in.s.route.ended(c.sub)
 		}
 	}
 	in.alone(shard, c)
@@ -146,6 +154,10 @@ func (sh *shard) admitControl(w *work) bool {
 	}
 	if c.op == wire.OpSubscribe && c.topic != nil {
 		return sh.subscribeTopic(w, c)
+	}
+	if err := sh.strange(w, c.name); err != nil {
+		sh.fail(w.s, c.id, err)
+		return true
 	}
 	if m := sh.making[string(c.name)]; m != nil {
 		switch {
@@ -209,7 +221,7 @@ func (sh *shard) control(w *work, c *control, t target) bool {
 		}
 		if c.state != "" && c.settled == nil { // what was published before is to be there when the messages are chosen
 			c.settled = t.queue
-			t.store.record(task{barrier: w}).write(queue.AppendNoop)
+			t.store.record(task{aside: &aside{barrier: w}}).write(queue.AppendNoop)
 			t.store.propose()
 			return false
 		}
@@ -277,7 +289,7 @@ func (sh *shard) changeQueue(w *work, c *control, st *store, id uint32, name str
 			updated = q
 		}
 	}
-	t := task{op: c.op, s: w.s, control: c, updated: updated}
+	t := task{op: c.op, s: w.s, control: c, aside: &aside{updated: updated}}
 	if c.op == wire.OpQueueDelete { // from here on, the name is free for a new queue
 		if delete(sh.making, name); st.state.Queue(name) != nil {
 			t.deleted = st.state.Queue(name)
@@ -421,7 +433,10 @@ func (c *control) leaseOf(q *queue.Queue) time.Duration {
 func (sh *shard) subscribe(w *work, c *control, t target) {
 	cons := &queue.Consumer{Queue: t.queue, Tag: &tag{s: w.s, sub: c.sub}, Limit: c.max, Lease: c.leaseOf(t.queue), Auto: c.auto}
 	sh.member(w.s).subs[c.sub] = cons
-	if !c.quiet {
+	if w.s.route != nil {
+		w.s.route.made(c.sub, sh.b.term(sh.index))
+	}
+	if !c.quiet && !c.silent {
 		r := sh.reply(w.s)
 		r.b = append(appendUint(append(wire.AppendOK(r.b, c.id), `,"sub":`...), c.sub), "}\n"...)
 	}
@@ -542,40 +557,10 @@ func (sh *shard) detach(s *Session) {
 	}
 }
 
-// endWaits answers every receive that waits: nothing more will come.
-func (sh *shard) endWaits() {
-	sessions := slices.SortedFunc(maps.Keys(sh.members), func(a, b *Session) int { return cmp.Compare(a.number, b.number) })
-	for _, s := range sessions {
-		m := sh.members[s]
-		for _, wt := range m.waiters() {
-			st := sh.storeOf(wt.c.Queue)
-			st.state.Unsubscribe(wt.c)
-			sh.answerReceive(st, wt)
-			sh.drop(wt)
-		}
-		for _, w := range m.later {
-			if sh.admitControl(w) {
-				sh.finish(w)
-			}
-		}
-		m.later = nil
-	}
-}
-
-// waiters are the receives that wait, in the order in which they came.
-func (m *member) waiters() []*waiter {
-	var wts []*waiter
-	for c := range m.waits {
-		wts = append(wts, c.Tag.(*waiter))
-	}
-	slices.SortFunc(wts, func(a, b *waiter) int { return cmp.Compare(a.n, b.n) })
-	return wts
-}
-
 // resume lets a session whose reader was slow have deliveries again.
 func (sh *shard) resume(s *Session) {
 	m := sh.members[s]
-	if m == nil {
+	if m == nil || m.hushed {
 		return
 	}
 	m.blocked = false
@@ -591,7 +576,3 @@ func (sh *shard) resume(s *Session) {
 		}
 	}
 }
-
-func appendFloat(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'g', -1, 64) }
-
-func appendUint(dst []byte, v uint64) []byte { return strconv.AppendUint(dst, v, 10) }

@@ -19,6 +19,9 @@ const lineOverhead = 192
 
 // pump delivers what there is to deliver, and reports whether there was anything.
 func (sh *shard) pump(st *store) bool {
+	if st.follows() {
+		return false
+	}
 	some := false
 	for sh.readable(st) && sh.takeBatch(st) {
 		some = true
@@ -42,7 +45,15 @@ func (sh *shard) takeBatch(st *store) bool {
 		}
 		some = true
 		if d.Seq == 0 {
+			if err := sh.encodeBatch(st); err != nil { // what cannot be read yet comes first, when it can
+				sh.b.fail(err)
+				return false
+			}
+			sh.batch = sh.batch[:0]
 			sh.answerWait(st, d.C)
+			if st.fetching.ref != 0 {
+				break
+			}
 			continue
 		}
 		sh.batch = append(sh.batch, d)
@@ -102,7 +113,7 @@ func (sh *shard) crowded(s *Session) bool {
 	if c := s.open[sh.index]; c != nil {
 		n += int64(c.ahead + len(c.b) + c.promised)
 	}
-	return n >= OutLimit
+	return n >= s.limit
 }
 
 // awaitRoom has resume called when s has room again.
@@ -124,7 +135,7 @@ func (sh *shard) encodeBatch(st *store) error {
 	for i := range sh.batch {
 		d := &sh.batch[i]
 		t := d.C.Tag.(*tag)
-		c := sh.reply(t.s)
+		c := sh.replyOf(t.s, int(d.Span.Size)+1024)
 		if err := sh.describe(st, d, sh.bodies[i]); err != nil {
 			return err
 		}
@@ -147,10 +158,13 @@ func (sh *shard) read(st *store) error {
 		sh.refs = append(sh.refs, journal.Ref(sh.batch[i].Span.Ref))
 	}
 	var err error
-	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); errors.Is(err, journal.ErrNotYet) {
-		return sh.readSome(st)
+	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); unread(err) {
+		err = sh.readSome(st)
 	}
-	return err
+	if err != nil {
+		return sh.blame(st, err)
+	}
+	return nil
 }
 
 // describe makes sh.delivery what a client is told of d.
@@ -281,6 +295,16 @@ func (sh *shard) answerReceive(st *store, wt *waiter) bool {
 			sh.took = got
 			sh.putAside(st, wt, hold)
 			return false
+		} else if errors.Is(err, journal.ErrUnavailable) {
+			st.state.Untake(&got[n])
+			got[n] = queue.Delivery{}
+			if got = got[:n]; n > 0 {
+				break // what can be had
+			}
+			r.b = r.b[:start]
+			sh.took = got
+			sh.fail(wt.s, wt.id, st.unavailable(err))
+			return true
 		} else if err != nil {
 			sh.b.fail(err)
 			return true
@@ -300,8 +324,10 @@ func (sh *shard) answerReceive(st *store, wt *waiter) bool {
 func (sh *shard) appendReceived(st *store, r *chunk, d *queue.Delivery, comma bool) error {
 	sh.refs = append(sh.refs[:0], journal.Ref(d.Span.Ref))
 	var err error
-	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); err != nil {
+	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); unread(err) {
 		return err
+	} else if err != nil {
+		return unreadable(d.C.Queue, d.Seq, err)
 	}
 	if err = sh.describe(st, d, sh.bodies[0]); err != nil {
 		return err

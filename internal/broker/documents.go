@@ -34,7 +34,7 @@ func (b *Broker) PutDocument(name string, data []byte) error {
 	var refused error // written before done is closed
 	if !b.shards[0].call(func(sh *shard) {
 		st := sh.documents()
-		st.record(task{document: &kept{name: name, done: func(err error) { refused = err; close(done) }}}).write(func(dst []byte) []byte {
+		st.record(task{aside: &aside{document: &kept{name: name, done: func(err error) { refused = err; close(done) }}}}).write(func(dst []byte) []byte {
 			return queue.AppendDocument(dst, sh.now, name, data)
 		})
 	}) {
@@ -84,11 +84,16 @@ func (sh *shard) documentKept(st *store, d *kept, out queue.Outcome) {
 			d.name, queue.MaxDocuments, queue.MaxDocument, queue.MaxDocumentsSum))
 		return
 	}
-	data := st.state.Document(d.name)
+	sh.tellDocument(st, d.name)
+	d.done(nil)
+}
+
+// tellDocument tells the watchers what a document is now.
+func (sh *shard) tellDocument(st *store, name string) {
+	data := st.state.Document(name)
 	for _, w := range sh.watchers {
-		if strings.HasPrefix(d.name, w.prefix) {
-			w.tell(d.name, data)
+		if strings.HasPrefix(name, w.prefix) {
+			w.tell(name, data)
 		}
 	}
-	d.done(nil)
 }

@@ -18,18 +18,27 @@ func (sh *shard) peek(w *work, c *control, t target) bool {
 	r := sh.reply(w.s)
 	start := len(r.b)
 	r.b = append(wire.AppendOK(r.b, c.id), `,"messages":[`...)
-	for i, v := range t.store.state.Peek(t.queue, c.state, c.after, c.max) {
+	views := t.store.state.Peek(t.queue, c.state, c.after, c.max)
+	for i, v := range views {
 		if len(r.b)-start >= OutLimit {
 			break
 		}
 		payloads, err := t.store.journal.Read([]journal.Ref{journal.Ref(v.Span.Ref)}, nil)
 		if errors.Is(err, journal.ErrNotYet) {
 			r.b = r.b[:start]
+			sh.wish(t.store, views[i:])
 			t.store.fetching.park(journal.Ref(v.Span.Ref), w)
 			return false
 		}
+		if errors.Is(err, journal.ErrUnavailable) {
+			r.b = r.b[:start]
+			sh.fail(w.s, c.id, t.store.unavailable(err))
+			return true
+		}
 		if err == nil {
 			err = sh.view(t.queue, &v, payloads[0])
+		} else {
+			err = unreadable(t.queue, v.Seq, err)
 		}
 		if err != nil {
 			sh.b.fail(err)
@@ -42,6 +51,16 @@ func (sh *shard) peek(w *work, c *control, t target) bool {
 	}
 	r.b = append(r.b, "]}\n"...)
 	return true
+}
+
+// wish has the journal fetch together what a peek is going to show.
+func (sh *shard) wish(st *store, views []queue.View) {
+	sh.refs = sh.refs[:0]
+	for i, bytes := 0, 0; i < len(views) && bytes < OutLimit; i++ {
+		sh.refs = append(sh.refs, journal.Ref(views[i].Span.Ref))
+		bytes += int(views[i].Span.Size)
+	}
+	_, _ = st.journal.Read(sh.refs, nil) // what it has not got yet it fetches
 }
 
 // view makes sh.delivery what a client is shown of a message.

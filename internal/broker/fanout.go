@@ -37,6 +37,12 @@ type fanout struct {
 	stores uint32       // bits of the storages whose copies are still to be proposed
 	left   atomic.Int32 // shards that have not made room yet; then those that have not applied the stage under way
 	freed  bool         // the session may post again
+
+	// Of one that is a node's part of a conduct (conduct.go).
+	by      conductor       // told instead of the session, which is nil; nil: the fanout is all there is
+	leads   uint32          // bits of the shards that this node led when the queues were found
+	terms   *[Shards]uint64 // and in which terms
+	dropped atomic.Int32    // 1: all shards have claimed, or the room is to be given back; 2: both
 }
 
 // A unit is one publish request: stored in all of its goals or in none.
@@ -50,6 +56,8 @@ type unit struct {
 	refusal  atomic.Pointer[wire.Error] // the first of them
 	took     atomic.Int32               // queues
 	repeated atomic.Int32               // those that knew all of it already
+	goals    int
+	by       atomic.Pointer[string] // the queue that refused it
 }
 
 // A goal is a queue to which a unit goes.
@@ -66,6 +74,10 @@ func (u *unit) refuse(err *wire.Error) { u.refusal.CompareAndSwap(nil, err) }
 
 // publishTopic takes in a publish to a topic.
 func (in *Intake) publishTopic(r *wire.Request) {
+	if in.s.b.forward != nil && in.s.b.grouped.Load() {
+		in.publishAll(r)
+		return
+	}
 	in.s.awaitBindings()
 	goals := in.match(r.Topic)
 	if len(goals) == 0 {
@@ -133,6 +145,12 @@ func (s *Session) refuseOrDone(r *wire.Request) {
 
 // postFan hands over the publishes to topics that were taken in so far.
 func (in *Intake) postFan() {
+	if c := in.conduct; c != nil {
+		in.s.awaitLaunched()
+		in.conduct = nil
+		c.post()
+		return
+	}
 	f := in.fan
 	if f == nil {
 		return
@@ -170,7 +188,12 @@ func (sh *shard) claimAll(f *fanout) {
 			u.refuse(err)
 		}
 	}
-	if f.left.Add(-1) == 0 {
+	if f.left.Add(-1) > 0 {
+		return
+	}
+	if f.by != nil {
+		f.allClaimed(sh.b)
+	} else {
 		sh.advance(f)
 	}
 }
@@ -180,6 +203,11 @@ func (sh *shard) claim(f *fanout, g *goal, u *unit) *wire.Error {
 	q, st := g.to.queue, sh.stores[g.to.store]
 	if sh.b.draining.Load() {
 		return errShuttingDown
+	}
+	if f.by != nil && !g.to.ephemeral {
+		if _, term, here := sh.b.leadership(sh.index); !here || term != f.terms[sh.index] {
+			return errNoQuorum
+		}
 	}
 	if q.Gone() || q.Deleting {
 		g.void = true
@@ -194,14 +222,14 @@ func (sh *shard) claim(f *fanout, g *goal, u *unit) *wire.Error {
 		return st.full(journal.ErrMemoryFull)
 	case !g.to.ephemeral:
 		if err := st.unmet(u.demands, q.Name); err != nil {
-			return f.about(q, err)
+			return f.about(u, q, err)
 		}
 	}
 	n, bytes := int(u.n), u.bytes
 	if u.ids > 0 {
 		ids := 0
 		if n, bytes, ids = q.Fresh(f.sources(u), sh.now); !q.MayRemember(ids, sh.now) {
-			return f.about(q, tooManyIDs(q))
+			return f.about(u, q, tooManyIDs(q))
 		}
 	}
 	room, ok := sh.shield(st, q, n, bytes)
@@ -216,14 +244,23 @@ func (sh *shard) claim(f *fanout, g *goal, u *unit) *wire.Error {
 		g.void, g.miss = true, true
 		return nil
 	}
-	return f.about(q, queueFull(q, n))
+	return f.about(u, q, queueFull(q, n))
 }
 
 // about is the refusal of a topic's publish by a queue. Who may not see the queue learns neither its name nor what is in it.
-func (f *fanout) about(q *queue.Queue, err *wire.Error) *wire.Error {
+func (f *fanout) about(u *unit, q *queue.Queue, err *wire.Error) *wire.Error {
+	if f.by != nil { // it is for the conductor to say who may see what
+		u.by.CompareAndSwap(nil, &q.Name)
+		return err
+	}
 	if f.s.sees(q.Name) {
 		return err
 	}
+	return discreet(err)
+}
+
+// discreet is the refusal by a queue for somebody who may not see it.
+func discreet(err *wire.Error) *wire.Error {
 	why := "is full"
 	switch err.Code {
 	case wire.CodeOverloaded:
@@ -248,19 +285,28 @@ func (sh *shard) advance(f *fanout) {
 		if st == nil {
 			continue
 		}
-		s, free := f.s, f.stores == 0
+		s, by, free := f.s, f.by, f.stores == 0
 		f.freed = free
 		f.left.Store(int32(len(st.shards)))
 		sh.launch(k, st) // from here on f is others'
 		if free {
-			s.launched()
+			launched(s, by, f)
 		}
 		return
 	}
 	if !f.freed {
-		f.s.launched()
+		launched(f.s, f.by, f)
 	}
 	sh.answerFanout(f)
+}
+
+// launched tells that all copies have been proposed.
+func launched(s *Session, by conductor, f *fanout) {
+	if by != nil {
+		by.fanLaunched(f)
+	} else {
+		s.launched()
+	}
 }
 
 // A stage is the copies of one storage.
@@ -269,6 +315,7 @@ type stage struct {
 	store  int
 	shards []int
 	batch  journal.Batch
+	joint  bool // in one frame of a log that the shards share
 }
 
 // compose writes the copies that go to storage k; nil where there are none.
@@ -345,19 +392,29 @@ func (f *fanout) appendCopies(data []byte, at []int32, g *goal, copies int, now 
 
 // launch proposes a stage.
 func (sh *shard) launch(k int, st *stage) {
-	if spread := sh.b.opt.Storages[k].Spread; spread != nil {
-		spread(&st.batch)
+	s := &sh.b.opt.Storages[k]
+	if sh.b.joint(s) {
+		st.joint = true
+		s.Spread(&st.batch)
 		return
 	}
-	shards := st.shards
-	for _, i := range shards {
+	shards, f := st.shards, st.f
+	batches := make([]*journal.Batch, len(shards))
+	for n, i := range shards {
 		b := &journal.Batch{Data: st.batch.Data, Sharers: len(shards), Essential: true, Owner: st} // it has been asked for room
+		if s.Replicated {                                                                          // each shard has a log of its own, on nodes of its own
+			b.Data, b.Sharers = f.composeFor(k, i, sh.now), 0
+		}
+		batches[n] = b
+	}
+	for n, i := range shards { // from here on f is others'
+		b := batches[n]
 		if i == sh.index {
-			sh.stores[k].journal.Propose(b)
+			sh.stores[k].send(b)
 			continue
 		}
 		w := sh.newWork()
-		w.call = func(other *shard) { other.stores[k].journal.Propose(b) }
+		w.call = func(other *shard) { other.stores[k].send(b) }
 		sh.b.shards[i].post(w)
 	}
 }
@@ -372,7 +429,10 @@ func (sh *shard) applyStage(st *store, g *stage, b *journal.Batch) error {
 		}
 		u := &f.units[goal.unit]
 		if b.Err != nil {
-			u.refuse(st.full(b.Err))
+			err := st.full(b.Err)
+			if u.refuse(err); err.Code == wire.CodeUnknownOutcome { // which outweighs that another shard has certainly not taken it
+				u.refusal.Store(err)
+			}
 		}
 		off := int(goal.at)
 		for n := u.n; n > 0 && b.Err == nil; n-- {
@@ -390,6 +450,9 @@ func (sh *shard) applyStage(st *store, g *stage, b *journal.Batch) error {
 		sh.unshield(st, &goal.room)
 	}
 	if f.left.Add(-1) == 0 {
+		if g.joint {
+			sh.b.jointOver()
+		}
 		sh.advance(f)
 	}
 	return nil
@@ -408,6 +471,12 @@ func repeated(out queue.Outcome) bool {
 // answerFanout tells what has become of all units, and gives back what was claimed for those that were refused.
 func (sh *shard) answerFanout(f *fanout) {
 	weakest := sh.weakest(f)
+	if f.by != nil {
+		f.by.fanPublished(f, weakest)
+		sh.missed(f)
+		sh.unclaim(f)
+		return
+	}
 	for i := range f.units {
 		u := &f.units[i]
 		id := f.text[u.id.from:u.id.to]
@@ -425,15 +494,20 @@ func (sh *shard) answerFanout(f *fanout) {
 			c.b = append(c.b, "}\n"...)
 		}
 	}
+	sh.missed(f)
+	sh.unclaim(f)
+	w := sh.newWork()
+	w.s, w.cost, w.requests = f.s, f.cost, len(f.units)
+	sh.finish(w)
+}
+
+// missed counts what ephemeral queues had no room for.
+func (sh *shard) missed(f *fanout) {
 	for i := range f.goals {
 		if g := &f.goals[i]; g.miss && f.units[g.unit].refusal.Load() == nil {
 			g.to.missed.Add(uint64(f.units[g.unit].n))
 		}
 	}
-	sh.unclaim(f)
-	w := sh.newWork()
-	w.s, w.cost, w.requests = f.s, f.cost, len(f.units)
-	sh.finish(w)
 }
 
 // weakest is, for each unit, the storage that gives least of those that took it; nil where only ephemeral queues did.

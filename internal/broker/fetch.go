@@ -2,15 +2,17 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/wire"
 )
 
 // A journal may have to fetch records before it can read them (journal.ErrNotYet). The shard waits for nothing: what it had
 // taken for consumers goes back as if nobody had had it, requests are put aside, and all of it is tried again when the
-// journal has woken it.
+// journal has woken it. Who asks for what cannot be had for long (journal.ErrUnavailable) is told so; what consumers get goes on waiting.
 
 // fetching is what a store cannot do before its journal has fetched a record.
 type fetching struct {
@@ -33,22 +35,36 @@ func (f *fetching) park(ref journal.Ref, w *work) {
 	f.parked = append(f.parked, w)
 }
 
-// readable reports whether nothing is waited for any more, and goes on with what was put aside.
+// unread reports whether an error of Read says that a record is still to come.
+func unread(err error) bool {
+	return errors.Is(err, journal.ErrNotYet) || errors.Is(err, journal.ErrUnavailable)
+}
+
+// readable reports whether nothing is waited for any more, and goes on with what was put aside. Where a record is long in coming, only
+// with requests: each of them is answered.
 func (sh *shard) readable(st *store) bool {
 	f := &st.fetching
 	if f.ref == 0 {
 		return true
 	}
-	if _, err := st.journal.Read([]journal.Ref{f.ref}, nil); errors.Is(err, journal.ErrNotYet) {
+	_, err := st.journal.Read([]journal.Ref{f.ref}, nil)
+	if errors.Is(err, journal.ErrNotYet) {
 		return false
 	}
-	parked, again, leaving := f.parked, f.again, f.leaving
-	*f = fetching{}
+	there := !unread(err)
+	parked, leaving, again := f.parked, f.leaving, f.again
+	f.parked, f.leaving = nil, nil
+	if there {
+		*f = fetching{}
+	}
 	for _, w := range parked {
 		sh.goOn(w)
 	}
 	for _, s := range leaving {
 		sh.detach(s)
+	}
+	if !there {
+		return false
 	}
 	for _, g := range again {
 		g()
@@ -56,14 +72,23 @@ func (sh *shard) readable(st *store) bool {
 	return true
 }
 
+// unavailable tells a client that what it asks for cannot be read now.
+func (st *store) unavailable(cause error) *wire.Error {
+	return wire.Errorf(wire.CodeOverloaded, "storage %s: %v", st.Name, cause)
+}
+
 // readSome is read where some of the records have to be fetched: the deliveries from the first of those on go back.
 func (sh *shard) readSome(st *store) error {
 	n := 0
 	for n < len(sh.refs) {
-		if _, err := st.journal.Read(sh.refs[n:n+1], nil); errors.Is(err, journal.ErrNotYet) {
+		if _, err := st.journal.Read(sh.refs[n:n+1], nil); unread(err) {
 			break
 		}
 		n++
+	}
+	var err error
+	if sh.bodies, err = st.journal.Read(sh.refs[:n], sh.bodies[:0]); unread(err) {
+		n, err = 0, nil // what could be read a moment ago cannot be now
 	}
 	if n < len(sh.refs) {
 		st.fetching.await(sh.refs[n])
@@ -81,14 +106,28 @@ func (sh *shard) readSome(st *store) error {
 		*d = queue.Delivery{}
 	}
 	sh.batch, sh.refs = sh.batch[:n], sh.refs[:n]
-	var err error
-	sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0])
+	return err
+}
+
+// unreadable is the end: a message that was kept is not what it was.
+func unreadable(q *queue.Queue, seq uint64, cause error) error {
+	return fmt.Errorf("queue %q, message %d: %w", q.Name, seq, cause)
+}
+
+// blame names the message of sh.batch that cannot be read.
+func (sh *shard) blame(st *store, err error) error {
+	for i, ref := range sh.refs {
+		if _, cause := st.journal.Read([]journal.Ref{ref}, nil); cause != nil && !unread(cause) {
+			return unreadable(sh.batch[i].C.Queue, sh.batch[i].Seq, cause)
+		}
+	}
 	return err
 }
 
 // putAside lets a receive wait for the records of all that it would get: sh.took so far, the last of which could not be read.
 func (sh *shard) putAside(st *store, wt *waiter, hold *queue.Consumer) {
 	got, bytes := sh.took, 0
+	missing := journal.Ref(got[len(got)-1].Span.Ref) // of those behind it some may be there already
 	for i := range got {
 		bytes += int(got[i].Span.Size) // a line is longer, so that nothing is left out
 	}
@@ -111,5 +150,5 @@ func (sh *shard) putAside(st *store, wt *waiter, hold *queue.Consumer) {
 	clear(got)
 	sh.took = got
 	wt.work.control.wait = time.Duration(max(wt.c.Until-sh.now, 0))
-	st.fetching.park(sh.refs[len(sh.refs)-1], wt.work)
+	st.fetching.park(missing, wt.work)
 }

@@ -233,35 +233,49 @@ func (b *Broker) Recheck() {
 		w.call = (*shard).recheck
 		sh.post(w)
 	}
+	if b.forward != nil {
+		b.forward.recheck()
+	}
 }
 
 // recheck ends the consumers of this shard whose users may no longer consume, and tells them.
 func (sh *shard) recheck() {
 	sessions := slices.SortedFunc(maps.Keys(sh.members), func(a, b *Session) int { return cmp.Compare(a.number, b.number) })
 	for _, s := range sessions {
-		g, m := s.guard.Load(), sh.members[s]
-		if g == nil {
-			continue
-		}
-		for _, sub := range slices.Sorted(maps.Keys(m.subs)) {
-			c := m.subs[sub]
-			if g.Known() && mayConsume(g, c.Queue) {
-				continue
-			}
-			delete(m.subs, sub)
-			sh.release(c, "the user may no longer consume")
-			r := sh.reply(s)
-			r.b = appendUint(append(r.b, `{"op":"unsubscribed","sub":`...), sub)
-			r.b = append(r.b, ",\"reason\":\"the right to consume has been withdrawn\"}\n"...)
-		}
-		for _, wt := range m.waiters() {
-			if q := wt.c.Queue; !g.Known() || !mayConsume(g, q) {
-				sh.storeOf(q).state.Unsubscribe(wt.c)
-				sh.drop(wt)
-				sh.fail(s, wt.id, wire.Errorf(wire.CodeForbidden, "receive on %q needs the right consume, which has been withdrawn", q.Name))
-			}
+		if g := s.guard.Load(); g != nil {
+			sh.recheckMember(s, sh.members[s], func(q *queue.Queue) bool { return g.Known() && mayConsume(g, q) })
 		}
 	}
+}
+
+// recheckMember ends what a session consumes and may not consume.
+func (sh *shard) recheckMember(s *Session, m *member, may func(q *queue.Queue) bool) {
+	for _, sub := range slices.Sorted(maps.Keys(m.subs)) {
+		c := m.subs[sub]
+		if may(c.Queue) {
+			continue
+		}
+		delete(m.subs, sub)
+		sh.release(c, "the user may no longer consume")
+		sh.tellEnded(s, sub, "the right to consume has been withdrawn")
+	}
+	for _, wt := range m.waiters() {
+		if q := wt.c.Queue; !may(q) {
+			sh.storeOf(q).state.Unsubscribe(wt.c)
+			sh.drop(wt)
+			sh.fail(s, wt.id, wire.Errorf(wire.CodeForbidden, "receive on %q needs the right consume, which has been withdrawn", q.Name))
+		}
+	}
+}
+
+// tellEnded tells a client that a subscription of its is over.
+func (sh *shard) tellEnded(s *Session, sub uint64, reason string) {
+	if s.route != nil {
+		s.route.ended(sub)
+	}
+	r := sh.reply(s)
+	r.b = appendUint(append(r.b, `{"op":"unsubscribed","sub":`...), sub)
+	r.b = append(appendText(r.b, "reason", reason), "}\n"...)
 }
 
 // mayConsume is May for a queue that is there; of an ephemeral one the patterns count.

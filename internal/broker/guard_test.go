@@ -174,7 +174,7 @@ func TestRecheck(t *testing.T) {
 			t.Fatal(lines)
 		}
 		k.set("consume b")
-		p.b.Recheck()
+		p.s.b.Recheck()
 		got := strings.Join(p.take(), "\n")
 		for _, want := range []string{`"op":"unsubscribed","sub":1`, `"op":"unsubscribed","sub":2`, `{"id":"w","ok":false,"error":{"code":"forbidden"`} {
 			if !strings.Contains(got, want) {
@@ -184,13 +184,13 @@ func TestRecheck(t *testing.T) {
 		if strings.Contains(got, `"sub":3`) {
 			t.Error(got)
 		}
-		if n := p.b.ephemeral.Load(); n != 0 {
+		if n := p.s.b.ephemeral.Load(); n != 0 {
 			t.Errorf("%d ephemeral queues are left", n)
 		}
 		open.want(`{"op":"publish","topic":"t.x","body":1}`, "queues", 0)
 		p.want(`{"op":"ack","queue":"b","seq":1}`, "settled", 1)
 		k.set()
-		p.b.Recheck()
+		p.s.b.Recheck()
 		if lines := p.take(); len(lines) != 1 {
 			t.Error(lines)
 		}
@@ -212,7 +212,7 @@ func TestRecheck(t *testing.T) {
 		if strings.Count(got, `"forbidden"`)+strings.Count(got, `"op":"unsubscribed"`)+strings.Count(got, `"ok":true`) == 0 {
 			t.Error(got)
 		}
-		p.b.Recheck()
+		p.s.b.Recheck()
 		p.take()
 		for _, sh := range p.b.shards {
 			sh.call(func(sh *shard) {

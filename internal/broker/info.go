@@ -33,6 +33,9 @@ func (s *Session) Hello(r *wire.Request, more func(dst []byte) []byte) {
 	if len(r.Client) > 0 {
 		client := string(r.Client)
 		s.client.Store(&client)
+		if s.route != nil {
+			s.route.rename(client)
+		}
 	}
 	if r.Quiet {
 		return
@@ -43,11 +46,31 @@ func (s *Session) Hello(r *wire.Request, more func(dst []byte) []byte) {
 		dst = appendText(appendText(dst, "version", o.Version), "node", o.Node)
 		dst = appendNumber(dst, "protocol", Protocol)
 		dst = appendNumber(dst, "max_message_bytes", uint64(s.b.limits.Load().MaxMessageBytes))
-		if dst = s.b.appendStorages(dst); more != nil {
+		dst = s.b.appendAddresses(s.b.appendStorages(dst))
+		if more != nil {
 			dst = more(dst)
 		}
 		return append(dst, "}\n"...)
 	})
+}
+
+// appendAddresses appends where clients find the nodes of a cluster.
+func (b *Broker) appendAddresses(dst []byte) []byte {
+	if b.opt.Addresses == nil {
+		return dst
+	}
+	all := b.opt.Addresses()
+	if len(all) == 0 {
+		return dst
+	}
+	dst = append(dst, `,"nodes":[`...)
+	for i, a := range all {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = wire.AppendString(dst, a)
+	}
+	return append(dst, ']')
 }
 
 func (b *Broker) appendStorages(dst []byte) []byte {
@@ -84,17 +107,31 @@ func (sh *shard) stats(q *queue.Queue) QueueStats {
 
 // Queues are all queues whose name begins with prefix, in order of their names.
 func (b *Broker) Queues(prefix string) []QueueStats {
-	var all []QueueStats
+	var found [][]QueueStats
+	n := 0
 	b.each(func(sh *shard) {
 		for _, st := range sh.stores {
-			for _, q := range st.state.Queues() {
+			queues := st.state.Queues()
+			some := make([]QueueStats, 0, len(queues))
+			for _, q := range queues {
 				if strings.HasPrefix(q.Name, prefix) && !queue.Ephemeral(q.Name) {
-					all = append(all, sh.stats(q))
+					some = append(some, sh.stats(q))
 				}
 			}
+			found, n = append(found, some), n+len(some)
 		}
 	})
-	slices.SortFunc(all, func(a, b QueueStats) int { return cmp.Compare(a.Name, b.Name) })
+	order := make([]*QueueStats, 0, n) // they are large: each is moved once
+	for _, some := range found {
+		for i := range some {
+			order = append(order, &some[i])
+		}
+	}
+	slices.SortFunc(order, func(a, b *QueueStats) int { return cmp.Compare(a.Name, b.Name) })
+	all := make([]QueueStats, n)
+	for i, q := range order {
+		all[i] = *q
+	}
 	return all
 }
 
@@ -103,7 +140,7 @@ func (s *Session) listQueues(r *wire.Request) {
 		return
 	}
 	after, limit, n := string(r.After), int(r.Limit), 0
-	all := s.b.Queues(string(r.Prefix))
+	all := s.b.allQueues(string(r.Prefix))
 	s.Reply(func(dst []byte) []byte {
 		dst = append(wire.AppendOK(dst, r.ID), `,"queues":[`...)
 		for i := range all {
@@ -184,7 +221,7 @@ func (s *Session) serverInfo(r *wire.Request) {
 	}
 	b := s.b
 	var queues, ready, leased, delayed uint64
-	for _, q := range b.Queues("") {
+	for _, q := range b.allQueues("") {
 		if !s.sees(q.Name) {
 			continue
 		}
@@ -203,7 +240,7 @@ func (s *Session) serverInfo(r *wire.Request) {
 		dst = append(dst, `},"totals":{"queues":`...)
 		dst = appendNumber(appendUint(dst, queues), "ready", ready)
 		dst = appendNumber(appendNumber(dst, "leased", leased), "delayed", delayed)
-		dst = append(b.appendStorages(append(dst, '}')), `,"usage":{`...)
+		dst = append(b.appendAddresses(b.appendStorages(append(dst, '}'))), `,"usage":{`...)
 		for i, u := range usage {
 			if i > 0 {
 				dst = append(dst, ',')
@@ -280,3 +317,7 @@ func (sh *shard) appendInfo(dst []byte, q *queue.Queue) []byte {
 	}
 	return dst
 }
+
+func appendFloat(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'g', -1, 64) }
+
+func appendUint(dst []byte, v uint64) []byte { return strconv.AppendUint(dst, v, 10) }

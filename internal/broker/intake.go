@@ -3,9 +3,11 @@ package broker
 import (
 	"bytes"
 	"slices"
+	"sync/atomic"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/internal/spare"
 	"github.com/gmq/gmq/wire"
 )
 
@@ -21,6 +23,7 @@ type pub struct {
 	array    bool
 	refused  bool
 	again    bool  // proposed for the second time
+	done     bool  // answered by another node
 	demands  uint8 // bits of what the confirm must stand for at least
 }
 
@@ -34,6 +37,7 @@ type ack struct {
 	delayed  bool // nack: delay was there
 	dead     bool
 	count    bool
+	done     bool  // answered by another node
 	delay    int64 // nack: delay; extend: lease; ns
 	reason   span
 }
@@ -58,6 +62,21 @@ type work struct {
 	fan      *fanout
 	binding  bool // a control that may change what is bound to topics
 	call     func(*shard)
+
+	term    uint64 // of the leadership that it is for; 0: any
+	lapsed  bool   // answered, though the journal may still keep the batch
+	own     bool   // of queues that this node alone has, whoever leads their shard
+	counted bool   // in route.local
+
+	// Of one that is at another node, or may have to go there (route.go).
+	number   uint64
+	lk       *link
+	volley   uint64 // of what was sent before anything came back; 0: it is a work of this node
+	since    int64  // when it came, unix ns
+	until    int64  // of a receive that waits, unix ns
+	left     int    // requests that have not been answered or refused there
+	answered int    // requests that have been answered
+	back     bool   // some have been refused
 }
 
 func (w *work) str(s span) []byte { return w.text[s.from:s.to] }
@@ -74,19 +93,22 @@ type room struct {
 	n        int
 	bytes    int64
 	promised int // of n
+	era      uint32
 }
 
 // An Intake sorts a session's requests by shard. It belongs to the session's reader.
 type Intake struct {
 	s            *Session
 	open         [Shards]*work
+	own          [Shards]*work // likewise, of queues that this node alone has
 	dirty        bool
-	touched      uint32 // bits of the shards that may hold something for the session
-	lastSub      uint64 // the latest number of a subscription
+	touched      atomic.Uint32 // bits of the shards that may hold something for the session
+	lastSub      uint64        // the latest number of a subscription
 	subs         map[uint64]home
-	topical      int     // of subs, those to topics
-	fan          *fanout // publishes to topics that are not posted yet
-	topic        []byte  // the topic last seen, what is bound to it, and when that was so
+	topical      int      // of subs, those to topics
+	fan          *fanout  // publishes to topics that are not posted yet
+	conduct      *conduct // likewise, in a cluster
+	topic        []byte   // the topic last seen, what is bound to it, and when that was so
 	matched      []*bound
 	topicVersion uint64
 	shard        int         // of lastName
@@ -122,6 +144,20 @@ func (in *Intake) work(shard int) *work {
 	return w
 }
 
+// workFor is the work for what is about a queue. What the session's ephemeral queues are asked is for this node, whoever leads the shard.
+func (in *Intake) workFor(shard int, name []byte) *work {
+	if len(name) == 0 || name[0] != '.' || in.s.route == nil {
+		return in.work(shard)
+	}
+	w := in.own[shard]
+	if w == nil {
+		w = in.s.b.shards[shard].newWork()
+		w.s, w.own = in.s, true
+		in.own[shard] = w
+	}
+	return w
+}
+
 // Handle takes in one request. Its bytes may be reused when Handle returns. Flush must follow soon.
 func (in *Intake) Handle(r *wire.Request) {
 	in.seen[r.Op]++
@@ -146,7 +182,8 @@ func (in *Intake) Handle(r *wire.Request) {
 	case wire.OpHello:
 		in.s.Hello(r, nil)
 	case wire.OpUserAdd, wire.OpUserRemove, wire.OpUserList, wire.OpUserPassword, wire.OpUserGrant,
-		wire.OpTokenAdd, wire.OpTokenRemove, wire.OpTokenList, wire.OpAuthCheck:
+		wire.OpTokenAdd, wire.OpTokenRemove, wire.OpTokenList, wire.OpAuthCheck,
+		wire.OpClusterToken, wire.OpClusterStatus, wire.OpClusterRemove, wire.OpClusterTransfer:
 		in.other(r)
 	case wire.OpQueueList:
 		in.Flush()
@@ -165,6 +202,9 @@ func (in *Intake) publish(r *wire.Request) {
 	in.postFan()
 	shard := in.shardOf(r.Queue)
 	w := in.work(shard)
+	if n := roomFor(r.Messages); n > spare.Least {
+		w = in.enlarge(shard, n)
+	}
 	data := w.batch.Data
 	p := pub{id: w.put(r.ID), at: int32(len(data)), n: int32(len(r.Messages)), quiet: r.Quiet, create: r.Create, array: r.Batch}
 	if n := len(w.pubs); n > 0 && bytes.Equal(w.str(w.pubs[n-1].name), r.Queue) {
@@ -183,6 +223,25 @@ func (in *Intake) publish(r *wire.Request) {
 	if len(data) >= workBytes {
 		in.post(shard)
 	}
+}
+
+// roomFor is about how many bytes the records of messages take, rather more.
+func roomFor(ms []wire.Message) (n int) {
+	for i := range ms {
+		n += len(ms[i].Body) + len(ms[i].Headers) + 1024
+	}
+	return n
+}
+
+// enlarge is work for large records: they are written into a buffer that has room for them from the beginning.
+func (in *Intake) enlarge(shard, n int) *work {
+	w := in.work(shard)
+	if len(w.batch.Data) > 0 {
+		in.post(shard)
+		w = in.work(shard)
+	}
+	w.batch.Data, w.batch.Lent = spare.Get(n), true
+	return w
 }
 
 // appendMessage appends the record of a message to be published, to a topic where one is given.
@@ -207,7 +266,7 @@ func (in *Intake) ack(r *wire.Request) {
 		return
 	}
 	shard := in.shardOf(r.Queue)
-	w := in.work(shard)
+	w := in.workFor(shard, r.Queue)
 	a := ack{
 		op: r.Op, id: w.put(r.ID), name: w.put(r.Queue), from: int32(len(w.seqs)), quiet: r.Quiet,
 		receipts: len(r.Receipts) > 0, dead: r.Dead, count: r.Count, reason: w.put(r.Reason),
@@ -232,17 +291,26 @@ func (in *Intake) ack(r *wire.Request) {
 	w.requests++
 }
 
-// post hands the open work of one shard over.
+// post hands the open works of one shard over.
 func (in *Intake) post(shard int) {
-	w := in.open[shard]
+	in.postOne(shard, &in.open[shard])
+	in.postOne(shard, &in.own[shard])
+}
+
+func (in *Intake) postOne(shard int, open **work) {
+	w := *open
 	if w == nil {
 		return
 	}
-	in.open[shard] = nil
+	*open = nil
 	in.s.awaitLaunched()
 	w.cost += len(w.batch.Data) + len(w.text) + 8*len(w.seqs) + 64*w.requests
 	in.s.working.Add(int64(w.cost))
 	in.s.b.working.Add(int64(w.requests))
+	if rt := in.s.route; rt != nil && !w.own {
+		rt.post(shard, w)
+		return
+	}
 	in.s.b.shards[shard].post(w)
 }
 
@@ -271,14 +339,14 @@ const controlCost = 1 << 10
 func (in *Intake) alone(shard int, c *control) {
 	in.postFan()
 	in.post(shard)
-	w := in.work(shard)
+	w := in.workFor(shard, c.name)
 	w.control, w.requests, w.cost = c, 1, controlCost
 	switch c.op {
 	case wire.OpQueueBind, wire.OpQueueUnbind, wire.OpQueueDelete, wire.OpSubscribe, wire.OpUnsubscribe:
 		w.binding = true
 		in.s.binding.Add(1)
 	}
-	in.touched |= 1 << shard
+	in.touched.Or(1 << shard)
 	in.post(shard)
 }
 
@@ -286,7 +354,7 @@ func (in *Intake) alone(shard int, c *control) {
 func (in *Intake) detach() {
 	in.Flush()
 	for i, sh := range in.s.b.shards {
-		if in.touched&(1<<i) != 0 {
+		if in.touched.Load()&(1<<i) != 0 {
 			w := sh.newWork()
 			s := in.s
 			w.call = func(sh *shard) { sh.detach(s) }

@@ -9,27 +9,33 @@ import (
 	"github.com/gmq/gmq/wire"
 )
 
-// A task is one record that a shard has proposed, and whom to tell.
+// A task is one record that a shard has proposed, and whom to tell. Most are acks, and there are many of those.
 type task struct {
 	op      wire.Op // OpNone: nobody is told
-	s       *Session
-	id      span // in tasks.text; of an ack or nack: a control has its own
 	quiet   bool
+	id      span // in tasks.text; of an ack or nack: a control has its own
+	s       *Session
 	queue   *queue.Queue // whose messages are held or on their way back until the record is kept
 	settled uint64       // the message that a delivery with ack auto settles
-	deleted *queue.Queue // queue.delete
-	updated *queue.Queue // queue.update
-	frozen  *queue.Queue // queue.purge: Purgeable's, until it is decided
-	barrier *work        // that goes on when all that was proposed before has been decided
-	journey *journey     // whose messages the record takes away
-	stale   []uint64
-	held    []uint64 // of a nack: what was delivered by an earlier life, and is kept from consumers until the record is
-	work    *work    // of an ack or nack
+	work    *work        // of an ack or nack
 	control *control
-	made    *making // queue.create
+	*aside  // in a list never nil
+}
 
+// An aside is what few tasks have. Nothing is written to it once its task is in a list.
+type aside struct {
+	deleted  *queue.Queue // queue.delete
+	updated  *queue.Queue // queue.update
+	frozen   *queue.Queue // queue.purge: Purgeable's, until it is decided
+	barrier  *work        // that goes on when all that was proposed before has been decided
+	journey  *journey     // whose messages the record takes away
+	stale    []uint64     // of an ack or nack
+	held     []uint64     // of a nack: what was delivered by an earlier life, and is kept from consumers until the record is
+	made     *making      // queue.create
 	document *kept
 }
+
+var nothingAside aside
 
 // tasks is a batch of records that a shard itself wrote: everything but publishes.
 type tasks struct {
@@ -55,11 +61,36 @@ func (st *store) record(t task) *tasks {
 		st.propose()
 	}
 	if st.tasks == nil {
-		st.tasks = &tasks{batch: journal.Batch{Essential: true}}
-		st.tasks.batch.Owner = st.tasks
+		st.tasks = st.newTasks()
+	}
+	if t.aside == nil {
+		t.aside = &nothingAside
 	}
 	st.tasks.list = append(st.tasks.list, t)
 	return st.tasks
+}
+
+// spareTasks is how many batches of tasks are kept to be used again.
+const spareTasks = 8
+
+func (st *store) newTasks() *tasks {
+	ts := &tasks{}
+	if n := len(st.spare); n > 0 {
+		ts = st.spare[n-1]
+		st.spare = st.spare[:n-1]
+	}
+	ts.batch = journal.Batch{Essential: true, Owner: ts, Data: ts.batch.Data}
+	return ts
+}
+
+// reuse keeps a batch that has been dealt with, if it is not too large for that.
+func (st *store) reuse(ts *tasks) {
+	if len(st.spare) == spareTasks || cap(ts.batch.Data)+cap(ts.text) > spareBytes || cap(ts.list) > spareBytes/64 {
+		return
+	}
+	clear(ts.list)
+	ts.list, ts.text, ts.batch.Data = ts.list[:0], ts.text[:0], ts.batch.Data[:0]
+	st.spare = append(st.spare, ts)
 }
 
 func (ts *tasks) write(f func(dst []byte) []byte) {
@@ -78,7 +109,7 @@ func (ts *tasks) put(b []byte) span {
 func (st *store) propose() {
 	if ts := st.tasks; ts != nil {
 		st.tasks = nil
-		st.journal.Propose(&ts.batch)
+		st.send(&ts.batch)
 	}
 }
 
@@ -133,7 +164,10 @@ func (sh *shard) admitPubs(w *work) {
 		for end < len(w.pubs) && w.pubs[end].create == w.pubs[i].create && bytes.Equal(w.str(w.pubs[end].name), name) {
 			end++
 		}
-		to, err := sh.resolve(name, w.pubs[i].create)
+		to, err := target{}, sh.strange(w, name)
+		if err == nil {
+			to, err = sh.resolve(name, w.pubs[i].create)
+		}
 		if err == nil && w.store != nil && w.store != to.store {
 			rest = sh.split(w, i) // for another journal, as a work of its own
 			break
@@ -167,7 +201,7 @@ func (sh *shard) admitPubs(w *work) {
 		sh.finish(w)
 	} else {
 		w.batch.Owner = w
-		w.store.journal.Propose(&w.batch)
+		w.store.send(&w.batch)
 	}
 	if rest != nil {
 		sh.admitPubs(rest)
@@ -239,7 +273,7 @@ func (w *work) size(p *pub) int64 {
 // shield claims room for n messages that take that many bytes at most, and sees to it that what they push out is nothing that a
 // consumer has, or gets while they are on their way. It is false where there is no room; unshield undoes it in any case.
 func (sh *shard) shield(st *store, q *queue.Queue, n int, bytes int64) (room, bool) {
-	r := room{queue: q, n: n, bytes: bytes}
+	r := room{queue: q, n: n, bytes: bytes, era: st.era}
 	q.Proposed += n
 	q.ProposedBytes += bytes
 	if q.Fits(q.Proposed, q.ProposedBytes) {
@@ -259,7 +293,7 @@ func (sh *shard) shield(st *store, q *queue.Queue, n int, bytes int64) (room, bo
 // unshield undoes shield when it is decided what was pushed out.
 func (sh *shard) unshield(st *store, r *room) {
 	q := r.queue
-	if q == nil {
+	if q == nil || r.era != st.era {
 		return
 	}
 	q.Proposed -= r.n
@@ -312,15 +346,6 @@ func (sh *shard) resolve(name []byte, create bool) (target, *wire.Error) {
 		return target{}, err
 	}
 	return target{store: m.store, id: m.id}, nil
-}
-
-func (sh *shard) find(name []byte) (target, bool) {
-	for _, st := range sh.stores {
-		if q := st.state.Find(name); q != nil && !q.Deleting {
-			return target{st, q.ID, q}, true
-		}
-	}
-	return target{}, false
 }
 
 // relative is the storage of the queue that shares its messages with name: source
@@ -378,6 +403,9 @@ func (sh *shard) create(name string, settings queue.Settings, t task) (*making, 
 	m.id = st.state.NewID()
 	sh.making[name] = m
 	st.propose()
+	if t.aside == nil {
+		t.aside = new(aside)
+	}
 	t.made = m
 	st.record(t).write(func(dst []byte) []byte { return queue.AppendCreate(dst, m.id, sh.now, name, &settings) })
 	st.tasks.batch.Essential = false
@@ -389,6 +417,10 @@ var errShuttingDown = wire.Errorf(wire.CodeShuttingDown, "the server is shutting
 
 // admitAck deals with an ack, nack or extend.
 func (sh *shard) admitAck(w *work, a *ack) {
+	if err := sh.strange(w, w.str(a.name)); err != nil {
+		sh.fail(w.s, w.str(a.id), err)
+		return
+	}
 	t, ok := sh.find(w.str(a.name))
 	if !ok {
 		sh.fail(w.s, w.str(a.id), wire.Errorf(wire.CodeNotFound, "queue %q does not exist", w.str(a.name)))
@@ -425,7 +457,10 @@ func (sh *shard) admitAck(w *work, a *ack) {
 		sh.answerAck(w.s, w.str(a.id), a.op, a.quiet, 0, stale, sh.now+a.delay)
 		return
 	}
-	tk := task{op: a.op, s: w.s, quiet: a.quiet, queue: q, stale: stale, held: held, work: w}
+	tk := task{op: a.op, s: w.s, quiet: a.quiet, queue: q, work: w}
+	if stale != nil || held != nil {
+		tk.aside = &aside{stale: stale, held: held}
+	}
 	w.acking++
 	ts := t.store.record(tk)
 	ts.list[len(ts.list)-1].id = ts.put(w.str(a.id))
@@ -468,7 +503,7 @@ func (sh *shard) giveBackNow(st *store, q *queue.Queue, seqs []uint64, reason st
 // ripen lets time pass for what nobody has: what is due is ready, and what has outlived its time goes. It comes before all
 // requests: a receive must not be given what is over, though the shard was busy, or the clock moved, when its time came.
 func (sh *shard) ripen(st *store) {
-	if next := st.state.Next(); next == 0 || next > sh.now {
+	if next := st.state.Next(); next == 0 || next > sh.now || st.follows() {
 		return
 	}
 	st.state.Due(sh.now)
@@ -480,6 +515,9 @@ func (sh *shard) ripen(st *store) {
 // expire lets time pass for the others: leases that are over, receives that have waited long enough. It comes behind the
 // acks that have come up.
 func (sh *shard) expire(st *store) {
+	if st.follows() {
+		return
+	}
 	for len(st.owed) > 0 && st.owed[0].at <= sh.now {
 		o := st.owed[0]
 		st.owed = st.owed[1:]

@@ -69,7 +69,7 @@ func (sh *shard) rebase(st *store) {
 		return
 	}
 	g := st.gathered[0]
-	r := &rebased{batch: journal.Batch{Essential: true}}
+	r := &rebased{batch: journal.Batch{Essential: true, Local: true}}
 	r.batch.Owner = r
 	var shards [Shards][]rebaseAt
 	for len(g.order) > 0 && len(r.batch.Data) < moveStep {
@@ -140,6 +140,9 @@ func (sh *shard) applyRebased(st *store, r *rebased) error {
 	}
 	for _, at := range r.at[sh.index] {
 		if _, _, err := st.apply(&r.batch, at); err != nil {
+			return err
+		}
+		if err := sh.alsoMoved(st, &r.batch, at); err != nil {
 			return err
 		}
 	}

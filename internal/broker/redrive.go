@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"errors"
 	"slices"
 	"sync/atomic"
 
@@ -70,6 +69,8 @@ type journey struct {
 	moved   int
 	begun   bool // the destination has been asked
 	failure *wire.Error
+	over    bool    // answered
+	reply   func()  // at the destination of a journey from another node: tells it what has become of the part
 	parked  []*work // what would change the messages under way: it goes on behind the part
 
 	// Of the part under way. The batch is a new one each, as the journal may still look at the last.
@@ -109,21 +110,21 @@ func (sh *shard) away(q *queue.Queue, seq uint64) bool {
 func (sh *shard) emigrate(j *journey) {
 	j.batch, j.part, j.sizes, j.ends, j.kept, j.joint = &journal.Batch{Owner: j}, nil, nil, nil, nil, false
 	if j.failure == nil && j.left > 0 {
-		unread := false
+		waits := false
 		for _, seq := range j.store.state.Redrivable(j.queue, min(j.left, journeyMessages), false) {
-			if len(j.batch.Data) >= journeyBytes || unread {
+			if len(j.batch.Data) >= journeyBytes || waits {
 				j.store.state.Spare(j.queue, seq, sh.now)
 				continue
 			}
 			err := sh.pack(j, seq)
-			if unread = errors.Is(err, journal.ErrNotYet); unread {
+			if waits = unread(err); waits {
 				j.store.state.Spare(j.queue, seq, sh.now)
 			} else if err != nil {
 				sh.b.fail(err)
 				return
 			}
 		}
-		if unread && len(j.part) == 0 {
+		if waits && len(j.part) == 0 {
 			j.store.fetching.again = append(j.store.fetching.again, func() { sh.emigrate(j) })
 			return
 		}
@@ -133,6 +134,9 @@ func (sh *shard) emigrate(j *journey) {
 		return
 	}
 	j.begun = true
+	if sh.sendAbroad(j) {
+		return
+	}
 	w := sh.newWork()
 	w.call = func(dest *shard) { dest.immigrate(j) }
 	sh.b.shards[shardOf(j.control.to)].post(w)
@@ -142,7 +146,7 @@ func (sh *shard) emigrate(j *journey) {
 func (sh *shard) pack(j *journey, seq uint64) error {
 	span, _, _ := j.queue.Place(seq)
 	records, err := j.store.journal.Read([]journal.Ref{journal.Ref(span.Ref)}, nil)
-	if errors.Is(err, journal.ErrNotYet) {
+	if unread(err) {
 		j.store.fetching.await(journal.Ref(span.Ref))
 	}
 	if err != nil {
@@ -169,6 +173,9 @@ func (sh *shard) immigrate(j *journey) {
 	} else if sh.b.draining.Load() {
 		j.failure = errShuttingDown
 	}
+	if !sh.leads {
+		j.failure = errNotLeading
+	}
 	if j.failure != nil {
 		sh.sendHome(j)
 		return
@@ -191,8 +198,8 @@ func (sh *shard) immigrate(j *journey) {
 		queue.Address(payload, t.id, sh.now)
 		off = next
 	}
-	if t.store.Name != j.store.Name || t.store.Spread == nil {
-		t.store.journal.Propose(j.batch)
+	if j.reply != nil || t.store.Name != j.store.Name || !sh.b.joint(&t.store.Storage) {
+		t.store.send(j.batch)
 		return
 	}
 	j.joint, j.homeAt = true, off
@@ -226,13 +233,20 @@ func (sh *shard) applyJourney(st *store, j *journey, b *journal.Batch) error {
 		}
 		sh.unshield(st, &j.room)
 	}
-	if !j.joint || j.awaits.Add(-1) == 0 {
+	if !j.joint {
+		sh.sendHome(j)
+	} else if j.awaits.Add(-1) == 0 {
+		sh.b.jointOver()
 		sh.sendHome(j)
 	}
 	return nil
 }
 
 func (sh *shard) sendHome(j *journey) {
+	if j.reply != nil {
+		j.reply()
+		return
+	}
 	w := sh.newWork()
 	w.call = func(home *shard) { home.arrived(j) }
 	j.home.post(w)
@@ -240,6 +254,9 @@ func (sh *shard) sendHome(j *journey) {
 
 // arrived sees to it that what has been stored at the destination is taken away, and goes on with the next part.
 func (sh *shard) arrived(j *journey) {
+	if j.over {
+		return
+	}
 	for _, seq := range j.part {
 		if !slices.Contains(j.kept, seq) {
 			j.store.state.Spare(j.queue, seq, sh.now)
@@ -252,7 +269,7 @@ func (sh *shard) arrived(j *journey) {
 		j.left -= n
 	}
 	if n > 0 && !j.joint {
-		j.store.record(task{queue: j.queue, journey: j}).write(func(dst []byte) []byte {
+		j.store.record(task{queue: j.queue, aside: &aside{journey: j}}).write(func(dst []byte) []byte {
 			return queue.AppendRedriven(dst, j.queue.ID, sh.now, j.kept)
 		})
 		return
@@ -263,6 +280,7 @@ func (sh *shard) arrived(j *journey) {
 // endJourney answers. What was moved before a failure is moved: that is the answer then.
 func (sh *shard) endJourney(j *journey) {
 	delete(sh.leaving, j.queue)
+	j.over = true
 	if j.failure != nil && j.moved == 0 {
 		sh.fail(j.control.work.s, j.control.id, j.failure)
 	} else {

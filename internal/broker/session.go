@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 
+	"github.com/gmq/gmq/internal/spare"
 	"github.com/gmq/gmq/wire"
 )
 
@@ -24,7 +26,8 @@ const fullChunk = 48 << 10
 // A chunk is bytes on their way to one session.
 type chunk struct {
 	b        []byte
-	promised int // bytes of deliveries that were taken for it and are not in b yet
+	small    []byte // where b is a large buffer of package spare: the chunk's own
+	promised int    // bytes of deliveries that were taken for it and are not in b yet
 
 	// What a shard has for a session in one turn is a row of chunks: before is the one that was full, ahead
 	// the bytes of all before this one.
@@ -35,6 +38,10 @@ type chunk struct {
 var chunkPool = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, 8<<10)} }}
 
 func (c *chunk) free() {
+	if c.small != nil {
+		spare.Put(c.b)
+		c.b, c.small = c.small, nil
+	}
 	if cap(c.b) <= 128<<10 {
 		c.b, c.promised, c.before, c.ahead = c.b[:0], 0, nil, 0
 		chunkPool.Put(c)
@@ -62,17 +69,32 @@ type Session struct {
 	blocked   atomic.Uint32 // bits of the shards that hold back deliveries
 	gone      atomic.Bool   // no more requests will come
 	client    atomic.Pointer[string]
-	guard     atomic.Pointer[guarded] // nil: whoever is there may do everything
-	others    func(*wire.Request)     // carries out what is not about queues; nil: nothing does
+	guard     atomic.Pointer[guarded]        // nil: whoever is there may do everything
+	lost      func(shard int, subs []uint64) // told of subscriptions that a shard has ended as it leads no more; it must not wait. nil: nobody is
+	others    func(*wire.Request)            // carries out what is not about queues; nil: nothing does
 
 	detached atomic.Uint32 // bits of the shards that have let go of the session
 
-	open [Shards]*chunk // [i] is owned by shard i, between two flushes
+	limit int64  // of pending, bytes
+	proxy *proxy // of a client at another node
+	route *route // what the session has at other nodes; nil where there can be none
+
+	fences [Shards]uint64 // [i] is owned by shard i: the latest volley of another node of which something was refused
+	open   [Shards]*chunk // [i] is owned by shard i, between two flushes
 }
 
 // NewSession starts a session with the client at that address.
 func (b *Broker) NewSession(address string) *Session {
-	s := &Session{b: b, address: address, number: b.sessions.Add(1), readable: make(chan struct{}, 1), writable: make(chan struct{}, 1)}
+	s := b.newSession(address)
+	if b.forward != nil {
+		s.route = newRoute(b.forward, s)
+		s.lost = s.route.lost
+	}
+	return s
+}
+
+func (b *Broker) newSession(address string) *Session {
+	s := &Session{b: b, address: address, number: b.sessions.Add(1), readable: make(chan struct{}, 1), writable: make(chan struct{}, 1), limit: OutLimit}
 	s.Intake.s = s
 	return s
 }
@@ -108,6 +130,10 @@ func (s *Session) sendRow(last *chunk) {
 // send queues c for the session; c is no longer the caller's.
 func (s *Session) send(c *chunk) {
 	s.pending.Add(int64(len(c.b)))
+	if s.proxy != nil {
+		s.proxy.send(c)
+		return
+	}
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
@@ -162,6 +188,7 @@ func (s *Session) Outgoing(into []*chunk) ([]*chunk, bool) {
 			return into, false
 		}
 		s.b.await(s.readable)
+		runtime.Gosched() // whoever runs now may have more for the same write
 	}
 }
 
@@ -180,8 +207,16 @@ func (s *Session) Sent(cs []*chunk) {
 		n += len(c.b)
 		c.free()
 	}
-	if s.pending.Add(-int64(n)) > OutLimit/2 {
+	s.sent(int64(n))
+}
+
+// sent notes that n bytes of output are no longer pending.
+func (s *Session) sent(n int64) {
+	if s.pending.Add(-n) > s.limit/2 {
 		return
+	}
+	if s.route != nil && s.route.owing.Load() {
+		s.route.thank()
 	}
 	signal(s.writable)
 	if mask := s.blocked.Swap(0); mask != 0 {
@@ -236,6 +271,10 @@ func (s *Session) Close() {
 	if s.gone.Swap(true) {
 		return
 	}
+	if s.route != nil {
+		s.Intake.Flush() // before the client is known to be gone elsewhere
+		s.route.close()
+	}
 	s.Intake.detach()
 	if s.working.Load() == 0 {
 		s.end()
@@ -244,8 +283,18 @@ func (s *Session) Close() {
 
 func (s *Session) end() {
 	s.mu.Lock()
+	again := s.ended
 	s.ended = true
 	s.mu.Unlock()
+	if again {
+		return
+	}
+	if s.proxy != nil {
+		s.proxy.over()
+	}
+	if s.route != nil {
+		s.route.over()
+	}
 	signal(s.readable)
 	signal(s.writable)
 }

@@ -1,11 +1,13 @@
 package broker
 
 import (
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/internal/spare"
 	"github.com/gmq/gmq/wire"
 )
 
@@ -17,13 +19,20 @@ type store struct {
 	journal    journal.Journal
 	owed       []owed               // settles of what was delivered with ack auto, that could not be recorded
 	tasks      *tasks               // being collected; proposed at the latest at the end of a turn
+	spare      []*tasks             // to be used again
 	compaction *compaction          // nil where there is none
 	gathering  *gathering           // shard 0's; nil where there is none
 	gathered   []*gathering         // shard 0's, those that are whole
 	rebased    map[queue.Ref]uint64 // shard 0's: in which round a shared record was proposed anew
 	fetching   fetching
-	counted    int // queues counted towards the limit when last looked
-	all        int // all queues, then
+	taking     *taking            // an image that is to take the state's place; nil: there is none
+	partial    *queue.State       // what came of one that came to nothing
+	replicas   journal.Replicated // the journal, where it may have replicas; nil: it has none
+	role       journal.Role
+	sent       []*journal.Batch // proposed and not back yet, of a journal with replicas
+	era        uint32           // of what is claimed in queues: nothing outlives a change of roles
+	counted    int              // queues counted towards the limit when last looked
+	all        int              // all queues, then
 }
 
 // An owed settle is tried again at that time.
@@ -51,6 +60,7 @@ type member struct {
 	waits map[*queue.Consumer]struct{}     // receives that wait
 
 	blocked bool    // the session has enough to carry
+	hushed  bool    // the client's node is being shut down, and has been told what it holds
 	later   []*work // receives that are answered when it has room again
 }
 
@@ -71,13 +81,17 @@ type shard struct {
 
 	stores    []*store
 	byName    map[string]*store
+	near      near
 	making    map[string]*making
 	updates   map[*queue.Queue]*update // proposed and not all kept yet
 	members   map[*Session]*member
 	bounds    map[*queue.Queue]*bound   // queues that are bound to topics, or were
 	leaving   map[*queue.Queue]*journey // dead-letter queues with messages on their way to other shards or storages
 	condemned map[*queue.Queue][]uint64 // what messages on their way will push out, kept from consumers
+	leads     bool                      // this node does, in all storages with replicas
+	term      uint64                    // of that leadership
 	touched   []*Session                // have an open chunk
+	hushed    []*Session                // of nodes that are being shut down: their clients may have something leased
 	now       int64                     // of this turn, unix ns
 	chance    uint64                    // state of the jitter's generator
 	leased    int                       // as last added to Broker.inFlight
@@ -106,6 +120,9 @@ func newShard(b *Broker, index int) *shard {
 	}
 	for _, s := range b.opt.Storages {
 		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.signal)}
+		if r, ok := st.journal.(journal.Replicated); ok {
+			st.replicas = r
+		}
 		sh.stores = append(sh.stores, st)
 		sh.byName[s.Name] = st
 	}
@@ -126,6 +143,9 @@ func (sh *shard) replay() error {
 			return err
 		}
 		st.state.Resume(func(spans []queue.Span) { st.journal.Retain(sh.convert(spans)) })
+		if st.replicas != nil {
+			st.role = st.replicas.Role()
+		}
 	}
 	return nil
 }
@@ -182,6 +202,9 @@ func (sh *shard) giveBack() {
 		if w.binding && w.s.binding.Add(-1) == 0 {
 			signal(w.s.writable)
 		}
+		if w.counted {
+			w.s.route.settled(sh.index)
+		}
 		if w.s != nil {
 			w.s.finished(w.cost)
 			sh.b.working.Add(-int64(w.requests))
@@ -193,6 +216,13 @@ func (sh *shard) giveBack() {
 
 // reuse keeps a work to be used again, if it is not too large for that.
 func (sh *shard) reuse(w *work) {
+	if w.lapsed {
+		return // the journal may still keep its bytes
+	}
+	if w.batch.Lent && w.batch.Data != nil {
+		spare.Put(w.batch.Data)
+		w.batch.Data = nil
+	}
 	if cap(w.batch.Data) > spareBytes || cap(w.text) > spareBytes || cap(w.seqs) > spareBytes/8 {
 		return
 	}
@@ -280,6 +310,12 @@ func (sh *shard) rest(timer *time.Timer) {
 
 func (sh *shard) next() (next int64) {
 	for _, st := range sh.stores {
+		if st.follows() {
+			if t := st.taking; t != nil && t.retry > sh.now && (next == 0 || t.retry < next) {
+				next = t.retry
+			}
+			continue
+		}
 		t := st.state.Next()
 		if len(st.owed) > 0 && (t == 0 || st.owed[0].at < t) {
 			t = st.owed[0].at
@@ -347,13 +383,25 @@ func (sh *shard) turn() {
 	}
 	sh.flush()
 	sh.giveBack()
-	for _, st := range sh.stores { // nobody waits for these
+	sh.afterwards()
+}
+
+// afterwards does some of what nobody waits for.
+func (sh *shard) afterwards() {
+	behind := false
+	for _, st := range sh.stores {
 		if st.state.Owes() {
 			sh.account(st)
 			sh.signal()
+			behind = true
 		}
+		sh.takeImage(st)
 		sh.compact(st)
 		sh.rebase(st)
+		behind = behind || st.compaction != nil
+	}
+	if behind {
+		runtime.Gosched() // somebody may be waiting for this processor, who is on the way of a request
 	}
 }
 
@@ -366,17 +414,38 @@ func (sh *shard) reply(s *Session) *chunk {
 		s.open[sh.index] = c
 		sh.touched = append(sh.touched, s)
 	case len(c.b) >= fullChunk:
-		next := chunkPool.Get().(*chunk)
-		next.before, next.ahead, next.promised = c, c.ahead+len(c.b), c.promised
-		c.promised = 0
-		s.open[sh.index] = next
-		return next
+		return sh.behind(s, c)
 	}
+	return c
+}
+
+// behind is a new chunk behind the open one of s.
+func (sh *shard) behind(s *Session, c *chunk) *chunk {
+	next := chunkPool.Get().(*chunk)
+	next.before, next.ahead, next.promised = c, c.ahead+len(c.b), c.promised
+	c.promised = 0
+	s.open[sh.index] = next
+	return next
+}
+
+// replyOf is reply for about n bytes, which do not fit into most chunks.
+func (sh *shard) replyOf(s *Session, n int) *chunk {
+	c := sh.reply(s)
+	if n <= spare.Least || cap(c.b)-len(c.b) >= n {
+		return c
+	}
+	if len(c.b) > 0 {
+		c = sh.behind(s, c)
+	}
+	c.small, c.b = c.b, spare.Get(n)
 	return c
 }
 
 // flush hands the open chunks to their sessions.
 func (sh *shard) flush() {
+	if len(sh.hushed) > 0 {
+		sh.tellIdle()
+	}
 	for i, s := range sh.touched {
 		c := s.open[sh.index]
 		s.open[sh.index] = nil
@@ -388,6 +457,10 @@ func (sh *shard) flush() {
 
 func (sh *shard) fail(s *Session, id []byte, err *wire.Error) {
 	if s == nil {
+		return
+	}
+	if len(id) > 0 && id[0] == silentID {
+		sh.notMadeAgain(s, id, err)
 		return
 	}
 	sh.b.countError(err.Code)
@@ -436,12 +509,15 @@ func (sh *shard) reportLeases() {
 
 // countQueues brings Broker.counted up to date after queues have come or gone.
 func (sh *shard) countQueues() {
+	n := 0
 	for _, st := range sh.stores {
 		counted, all := st.state.Counted()
 		sh.b.counted.Add(int64(counted - st.counted))
 		sh.b.queues.Add(int64(all - st.all))
 		st.counted, st.all = counted, all
+		n += all
 	}
+	sh.near.forget(n)
 }
 
 // random is the next of a sequence that Options.Seed decides (splitmix64).

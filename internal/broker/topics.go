@@ -185,7 +185,7 @@ func (sh *shard) subscribeTopic(w *work, c *control) bool {
 // endEphemeral proposes the end of a queue whose subscription has ended; t says whom to tell.
 func (sh *shard) endEphemeral(st *store, q *queue.Queue, t task) {
 	q.Deleting = true
-	t.deleted = q
+	t.aside = &aside{deleted: q}
 	st.record(t).write(func(dst []byte) []byte { return queue.AppendDelete(dst, q.ID, sh.now) })
 }
 

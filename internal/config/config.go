@@ -99,8 +99,10 @@ type File struct {
 type MySQL struct {
 	DSN      string   `yaml:"dsn"`
 	Outbox   bool     `yaml:"outbox"`
-	Takeover Duration `yaml:"takeover"` // an owner of the tables that was silent for so long is taken to be gone; 0: 10s
+	Takeover Duration `yaml:"takeover"` // an owner of the tables that was silent for so long is taken to be gone
 }
+
+const defaultTakeover = Duration(10 * time.Second)
 
 // TLS names the files with the server's certificate, and says who may do without.
 type TLS struct {
@@ -117,12 +119,13 @@ type Auth struct {
 	Required bool `yaml:"required"`
 }
 
-// Cluster makes the server one node of several.
+// Cluster is the server's part in a cluster, where it has one: that it has says not the configuration, but gmq serve --join or gmq
+// cluster token. Members gives the defaults.
 type Cluster struct {
-	Node      string `yaml:"node"`
-	Listen    string `yaml:"listen"`
-	Advertise string `yaml:"advertise"`
-	Replicas  int    `yaml:"replicas"`
+	Node      string `yaml:"node"`      // "": the cluster gives one
+	Listen    string `yaml:"listen"`    // for other nodes; "": 127.0.0.1 and the port of clients plus two
+	Advertise string `yaml:"advertise"` // where they reach it; "": where it listens
+	Replicas  int    `yaml:"replicas"`  // how many nodes there may be; 0: as the cluster has it, 3 in a new one
 }
 
 // Default is the configuration of a server that was told nothing.

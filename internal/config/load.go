@@ -38,6 +38,9 @@ func Load(file string, env []string, flags map[string]string) (Config, error) {
 	l.readEnv(env)
 	l.readFlags(flags)
 	l.config.TLS.complete()
+	if m := l.config.Storage.MySQL; m != nil && m.Takeover == 0 {
+		m.Takeover = defaultTakeover
+	}
 	for _, p := range l.config.problems() {
 		l.problem(l.placeOf(p.key), p.key, p.text)
 	}

@@ -7,9 +7,7 @@ var unsupported = []struct {
 	key   string
 	what  string
 	asked func(*Config) bool
-}{
-	{"cluster", "a cluster of several nodes", func(c *Config) bool { return c.Cluster != nil }},
-}
+}{}
 
 func (c *Config) refused() []problem {
 	var all []problem

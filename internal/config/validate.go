@@ -30,6 +30,7 @@ func (c *Config) problems() []problem {
 	all = append(all, c.notOneOf()...)
 	all = append(all, c.contradictions()...)
 	all = append(all, c.TLS.problems()...)
+	all = append(all, c.clusterProblems()...)
 	return append(all, c.addresses()...)
 }
 
@@ -79,7 +80,7 @@ func (c *Config) outOfRange() []problem {
 	number("queue_defaults.retry.jitter", q.Retry.Jitter, 0, 1)
 	duration("queue_defaults.ttl", q.TTL, 0, 10*365*day)
 	duration("queue_defaults.dedup_window", q.DedupWindow, 0, 30*day)
-	if m := c.Storage.MySQL; m != nil && m.Takeover != 0 {
+	if m := c.Storage.MySQL; m != nil {
 		duration("storage.mysql.takeover", m.Takeover, time.Second, time.Hour)
 	}
 	duration("drain_timeout", c.DrainTimeout, 0, time.Hour)

@@ -56,7 +56,9 @@ var ErrDiskFull = errors.New("no space left on the storage")
 var ErrUnavailable = errors.New("the storage cannot be reached")
 
 // ErrNotYet is what Read returns where records have to be fetched first. The journal wakes its owner when it has them;
-// the same Read is answered then.
+// the same Read is answered then. It wakes it, too, when it has tried in vain for a while: then Read returns ErrUnavailable,
+// until the records are there after all, of which the owner is told again. So it is with records that it has, while another
+// process may have taken the storage over.
 var ErrNotYet = errors.New("the records are being fetched")
 
 // A Batch is a run of records of one shard. It is kept whole or not at all,
@@ -89,14 +91,57 @@ type Batch struct {
 	// answers for its part of the memory. 0 is 1. No bytes of Data may be changed before all of them return it.
 	Sharers int
 
-	// Owner is the proposer's; no journal looks at it.
+	// Local batches say where things lie on this node and change nothing that replicas must agree on: a journal with
+	// replicas keeps them for this node alone, and returns them without waiting for others: maybe before batches that were
+	// proposed earlier. Journals without replicas need not look at it.
+	Local bool
+
+	// Lent says that Data is a buffer of package spare that nobody but the batch has: whoever needs it last gives it back there.
+	// A journal that keeps Data is that.
+	Lent bool
+
+	// Owner is the proposer's; no journal looks at it. It is nil in a batch that another node has proposed.
 	Owner any
+}
+
+// Errors of a journal with replicas, as a Batch's outcome.
+var (
+	// ErrNotLeading: another node leads, or none does yet. Nothing of the batch is kept, or ever will be.
+	ErrNotLeading = errors.New("this node does not lead")
+	// ErrOverruled: this node led when the batch was proposed, and a later leader has put something else in its place. Nothing
+	// of it is kept, or ever will be.
+	ErrOverruled = errors.New("another node has taken over the lead, and the batch is not kept")
+)
+
+// A Role is what a node is to a shard that has replicas.
+type Role struct {
+	Leading bool
+	Leader  uint64 // the node that leads; 0: it is not known
+	Term    uint64 // the number of the leadership: each has a greater one than those before
+}
+
+// Replicated is a journal with replicas on other nodes. One of them leads: only there are batches proposed, but for Local ones.
+//
+// On every node Committed returns all batches that count, in the same order: those that were proposed there, and those of
+// others, whose Owner is nil, and of which several may come as one. What was proposed and is not kept comes back with its error when that is certain, which after a loss of
+// the lead may take until another node leads; whoever waits for it need not: once Role says so, the outcome is unknown to him.
+type Replicated interface {
+	Journal
+	// Role is the one under which the batches that Committed has returned last were committed. It leads only when
+	// everything of earlier leaders has been returned.
+	Role() Role
+	// Image is what is to take the place of the owner's state, nil where nothing is. The owner goes on as before meanwhile, but begins no
+	// snapshot of the old state and proposes nothing that is Local but the image's records.
+	Image() Image
 }
 
 // A Part is the records of one shard in a batch: from the end of the part before up to Data[End].
 type Part struct {
 	Shard int // Nobody: no shard replays them; any may read them
 	End   int
+	// Mark says that the records are notes of a consensus about what lies behind them. They are in the shard's order, and
+	// none of its owner's.
+	Mark bool
 }
 
 // Nobody is the shard of records that are only referred to by others.
@@ -150,7 +195,7 @@ type Journal interface {
 	Recycle(b *Batch) bool
 
 	// Read appends the payloads of the records at refs. They are verbatim, or
-	// there is an error that names the place, or ErrNotYet. They are valid until the next Committed or Release.
+	// there is an error that names the place, or ErrNotYet, or ErrUnavailable. They are valid until the next Committed or Release.
 	Read(refs []Ref, into [][]byte) ([][]byte, error)
 
 	// Retain says that the state refers to these records; Release that it no

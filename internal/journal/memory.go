@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+
+	"github.com/gmq/gmq/internal/spare"
 )
 
 // ErrMemoryFull is a Batch's outcome where the memory's budget is used up.
@@ -95,6 +97,7 @@ type window struct {
 	undone   int   // batches that the owner is not done with
 	open     bool  // batches are still added
 	common   bool  // the bytes are the journal's own
+	lent     bool  // they go back to package spare
 }
 
 // NewMemory makes a journal whose bytes count against the budget.
@@ -158,7 +161,9 @@ func (m *Memory) place(b *Batch) (*window, int) {
 	if exact {
 		data = append(make([]byte, 0, len(b.Data)), b.Data...)
 	}
-	return m.add(data, size), 0
+	w := m.add(data, size)
+	w.lent = b.Lent && !exact && b.Sharers <= 1
+	return w, 0
 }
 
 // small batches go into a window with others. One that several journals share is small where its bytes are few.
@@ -219,6 +224,9 @@ func (m *Memory) letGo(w *window) {
 	if w.common && m.spared+w.size <= spareBytes {
 		m.spare = append(m.spare, w.data[:0])
 		m.spared += w.size
+	}
+	if w.lent {
+		spare.Put(w.data)
 	}
 	w.data = nil
 	m.held -= w.size

@@ -8,6 +8,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/gmq/gmq/wire"
@@ -53,14 +54,22 @@ type Options struct {
 	Ended   func(error) bool // whether an error of the table is the mover's end
 	Logf    func(format string, args ...any)
 	MaxBody func() int
+	Stats   *Stats // nil: nobody wants to know
+}
+
+// Stats count what a mover has done. Any goroutine may read them.
+type Stats struct {
+	Published, Refused atomic.Uint64 // rows
+	Held               atomic.Int64  // destinations that take nothing at the moment
 }
 
 const (
 	poll = 20 * time.Millisecond
 	// batchRows and batchBytes bound what is moved in one go.
 	batchRows, batchBytes = 2000, 2 << 20
-	// A destination that takes nothing is tried again after leastPause, later after mostPause.
-	leastPause, mostPause = 100 * time.Millisecond, 5 * time.Second
+	// A destination that takes nothing is tried again after leastPause, later after mostPause. Where maxPaused are being paused no row is
+	// looked for: the names would fill the query.
+	leastPause, mostPause, maxPaused = 100 * time.Millisecond, 5 * time.Second, 500
 )
 
 // A pause keeps a destination out of the looks until it may take something again.
@@ -82,6 +91,9 @@ type Mover struct {
 func Run(ctx context.Context, opt Options) error {
 	if opt.Poll == 0 {
 		opt.Poll = poll
+	}
+	if opt.Stats == nil {
+		opt.Stats = &Stats{}
 	}
 	m := &Mover{opt: opt, paused: map[destination]*pause{}}
 	defer func() {
@@ -127,6 +139,10 @@ func wait(ctx context.Context, d time.Duration) {
 func (m *Mover) move(ctx context.Context) (int, error) {
 	began := time.Now()
 	queues, topics := m.resting(began)
+	m.opt.Stats.Held.Store(int64(len(queues) + len(topics)))
+	if len(queues)+len(topics) >= maxPaused {
+		return 0, nil
+	}
 	rows, err := m.opt.Table.Rows(ctx, batchRows, batchBytes, queues, topics)
 	m.look = time.Since(began)
 	if err != nil || len(rows) == 0 {
@@ -153,7 +169,12 @@ func (m *Mover) done(ctx context.Context, b *batch) error {
 	for id, why := range b.refused {
 		m.opt.Logf("outbox: row %d cannot be published, and is in gmq_outbox_error: %s", id, why)
 	}
-	return m.opt.Table.Done(ctx, b.published, b.refused)
+	err := m.opt.Table.Done(ctx, b.published, b.refused)
+	if err == nil {
+		m.opt.Stats.Published.Add(uint64(len(b.published)))
+		m.opt.Stats.Refused.Add(uint64(len(b.refused)))
+	}
+	return err
 }
 
 // publish publishes runs, and notes in b what has become of their rows. Runs of which nothing became stay in the table, and so does all
@@ -213,10 +234,12 @@ func (m *Mover) rest(to destination) {
 	p.until = time.Now().Add(p.last)
 }
 
-// resting are the destinations that are paused.
+// resting are the destinations that are paused. Those that nobody has tried for long are forgotten.
 func (m *Mover) resting(now time.Time) (queues, topics []string) {
 	for to, p := range m.paused {
 		switch {
+		case now.Sub(p.until) > mostPause:
+			delete(m.paused, to)
 		case now.After(p.until): // it is tried
 		case to.topic:
 			topics = append(topics, to.name)

@@ -20,10 +20,12 @@ type fake struct {
 	stored  map[string][]string // by destination, in order
 	failing int                 // how many of the next Done fail
 	looks   int
+	most    int // names that a look left out
 }
 
 func (f *fake) Rows(_ context.Context, limit, _ int, butQueues, butTopics []string) (got []Row, err error) {
 	f.looks++
+	f.most = max(f.most, len(butQueues)+len(butTopics))
 	for _, r := range f.rows {
 		if len(got) < limit && !slices.Contains(butQueues, string(r.Queue)) && !slices.Contains(butTopics, string(r.Topic)) {
 			got = append(got, r)
@@ -182,6 +184,30 @@ func TestPublishedAgain(t *testing.T) {
 		}
 		if got := strings.Join(lines[:3], " "); got != "q t q" || len(lines) != 12 {
 			t.Errorf("%v", lines)
+		}
+	})
+}
+
+// Many destinations that take nothing fill no query, and are tried again.
+func TestManyPaused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		for i := range int64(3 * maxPaused) {
+			f.rows = append(f.rows, row(i, fmt.Sprint("q", i), "1"))
+		}
+		began := time.Now()
+		f.judge = func(string, []string) Reply {
+			if time.Since(began) < time.Minute {
+				return Reply{Code: "overloaded", Retryable: true}
+			}
+			return Reply{OK: true}
+		}
+		f.move(t, 3*time.Minute)
+		if len(f.rows) != 0 {
+			t.Errorf("%d rows are left", len(f.rows))
+		}
+		if f.most > maxPaused+batchRows {
+			t.Errorf("a look names %d destinations", f.most)
 		}
 	})
 }

@@ -14,11 +14,17 @@ import (
 
 // Session is a Publisher that is a client of the broker, without a socket.
 type Session struct {
+	b       *broker.Broker
 	s       *broker.Session
 	dec     *wire.Decoder
+	longest int // the message that dec lets through
 	replies chan reply
 	over    chan struct{}
 }
+
+// window is how many bytes of requests may be on their way. The broker would let a session wait that has more, where nothing could
+// end that.
+const window = 512 << 10
 
 type reply struct {
 	id int
@@ -27,7 +33,7 @@ type reply struct {
 
 // NewSession makes a session.
 func NewSession(b *broker.Broker) *Session {
-	s := &Session{s: b.NewSession("the outbox"), dec: wire.NewDecoder(b.Limits().MaxMessageBytes), replies: make(chan reply, batchRows), over: make(chan struct{})}
+	s := &Session{b: b, s: b.NewSession("the outbox"), replies: make(chan reply, batchRows), over: make(chan struct{})}
 	go s.read()
 	return s
 }
@@ -71,34 +77,52 @@ func (s *Session) take(line []byte) {
 
 // Publish implements Publisher.
 func (s *Session) Publish(ctx context.Context, lines [][]byte) ([]Reply, error) {
+	if n := s.b.Limits().MaxMessageBytes; n != s.longest { // it can change while the broker runs
+		s.dec, s.longest = wire.NewDecoder(n), n
+	}
 	got := make([]Reply, len(lines))
-	waiting := 0
+	waiting, bytes := 0, 0
 	var r wire.Request
 	for i, line := range lines {
+		for ; waiting > 0 && bytes+len(line) > window; waiting-- {
+			k, err := s.reply(ctx, got)
+			if err != nil {
+				return nil, err
+			}
+			bytes -= len(lines[k])
+		}
 		line = append(append(line[:len(line)-1:len(line)-1], `,"id":`...), strconv.Itoa(i)+"}"...)
 		if err := s.dec.Decode(line, &r); err != nil {
 			got[i] = Reply{Code: string(err.Code), Message: err.Message}
 			continue
 		}
-		s.s.Await()
 		s.s.Intake.Handle(&r)
 		s.s.Intake.Flush()
 		waiting++
+		bytes += len(lines[i])
 	}
 	for ; waiting > 0; waiting-- {
-		select {
-		case r := <-s.replies:
-			if r.id < 0 || r.id >= len(got) {
-				return nil, fmt.Errorf("outbox: a reply to request %d, which was never sent", r.id)
-			}
-			got[r.id] = r.Reply
-		case <-s.over:
-			return nil, errors.New("outbox: the broker has ended")
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if _, err := s.reply(ctx, got); err != nil {
+			return nil, err
 		}
 	}
 	return got, nil
+}
+
+// reply waits for a reply, and says to which line it is.
+func (s *Session) reply(ctx context.Context, got []Reply) (int, error) {
+	select {
+	case r := <-s.replies:
+		if r.id < 0 || r.id >= len(got) {
+			return 0, fmt.Errorf("outbox: a reply to request %d, which was never sent", r.id)
+		}
+		got[r.id] = r.Reply
+		return r.id, nil
+	case <-s.over:
+		return 0, errors.New("outbox: the broker has ended")
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
 }
 
 // Close implements Publisher.

@@ -67,7 +67,7 @@ func checkChunks(st *State, q *Queue) string {
 		switch {
 		case q.byKey[c.key] != c || c.prev != before || before != nil && before.key >= c.key:
 			return fmt.Sprintf("chunk %d is misplaced", c.key)
-		case live != c.live || leasedN != c.leased || (c.leases != nil) != (leasedN > 0):
+		case live != c.live || leasedN != c.leased || (c.few != nil || c.all != nil) != (leasedN > 0) || c.few != nil && (c.all != nil || c.few.n != leasedN):
 			return fmt.Sprintf("chunk %d: live %d counted %d, leased %d counted %d", c.key, live, c.live, leasedN, c.leased)
 		case live == 0 && c.next != nil:
 			return fmt.Sprintf("chunk %d is empty and not the last", c.key)
@@ -193,7 +193,7 @@ func checkLeases(q *Queue) string {
 	firsts := map[*Consumer]bool{}
 	q.each(func(seq uint64, c *chunk, m *msg) bool {
 		if m.state == leased {
-			l := &c.leases[seq&(chunkLen-1)]
+			l := c.lease(seq)
 			held[seq], firsts[l.c] = l.c, true
 		}
 		return true
@@ -205,7 +205,7 @@ func checkLeases(q *Queue) string {
 			if m == nil || m.state != leased || held[seq] != c {
 				return fmt.Sprintf("the list of a consumer holds message %d, which it has not, or twice", seq)
 			}
-			l := &ck.leases[seq&(chunkLen-1)]
+			l := ck.lease(seq)
 			if l.c != c || l.prev != before {
 				return fmt.Sprintf("the lease of message %d is linked to %d, not %d", seq, l.prev, before)
 			}
@@ -249,7 +249,7 @@ func checkTimers(st *State) string {
 				fail = fmt.Sprintf("queue %q: message %d is delayed and has %d timers", q.Name, seq, n)
 			}
 			if m.state == leased {
-				l := &c.leases[seq&(chunkLen-1)]
+				l := c.lease(seq)
 				if l.at != 0 && !l.returning && ends[at] == 0 {
 					fail = fmt.Sprintf("queue %q: message %d is leased and its lease has no timer", q.Name, seq)
 				}

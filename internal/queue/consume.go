@@ -29,6 +29,10 @@ type Consumer struct {
 // Leased is how many messages the consumer has.
 func (c *Consumer) Leased() int { return c.leased }
 
+// Listed are the consumers that take part in the deliveries of the queue, waiting receives among them, in no
+// particular order. The slice is the queue's own, and good until something is done to it.
+func (q *Queue) Listed() []*Consumer { return q.subs }
+
 // Subscribe lets c take part in the deliveries of its queue. Where the queue
 // is no more, c is among the Removed.
 func (st *State) Subscribe(c *Consumer) {
@@ -57,7 +61,7 @@ func (st *State) Unsubscribe(c *Consumer) (seqs []uint64) {
 	st.unlist(c)
 	for seq := c.leases; seq != 0; {
 		ck, _ := c.Queue.find(seq)
-		l := &ck.leases[seq&(chunkLen-1)]
+		l := ck.lease(seq)
 		if !l.returning {
 			l.returning = true
 			seqs = append(seqs, seq)
@@ -239,8 +243,10 @@ func (q *Queue) nextReady() (seq uint64, c *chunk, m *msg, heap *seqHeap) {
 			return seq, c, m, &q.returned[p]
 		}
 	}
-	if seq, c, m = q.top(DefaultPriority); m != nil { // the cursor is behind all that was returned
-		return seq, c, m, &q.returned[DefaultPriority]
+	if q.heaps&(1<<DefaultPriority) != 0 {
+		if seq, c, m = q.top(DefaultPriority); m != nil { // the cursor is behind all that was returned
+			return seq, c, m, &q.returned[DefaultPriority]
+		}
 	}
 	if seq, c, m = q.atCursor(); m != nil {
 		return seq, c, m, nil
@@ -289,23 +295,12 @@ func (q *Queue) atCursor() (uint64, *chunk, *msg) {
 	return 0, nil, nil
 }
 
-// spareLeases is how many emptied blocks of leases are kept to be used again.
-const spareLeases = 64
-
 func (st *State) lease(c *Consumer, seq uint64, ck *chunk, now int64) {
-	if ck.leases == nil {
-		if n := len(st.spare); n > 0 {
-			ck.leases, st.spare = st.spare[n-1], st.spare[:n-1]
-		} else {
-			ck.leases = new(leases)
-		}
-	}
-	ck.leased++
-	l := &ck.leases[seq&(chunkLen-1)]
+	l := st.leases.add(ck, seq)
 	*l = lease{c: c, next: c.leases}
 	if c.leases != 0 {
 		nc, _ := c.Queue.find(c.leases)
-		nc.leases[c.leases&(chunkLen-1)].prev = seq
+		nc.lease(c.leases).prev = seq
 	}
 	c.leases = seq
 	if c.leased++; c.leased >= c.Limit {
@@ -327,7 +322,7 @@ func (st *State) endAt(at int64, seq uint64, q *Queue) {
 
 // leaseOf is the lease that a timer is about; nil where it has been settled, returned or extended since.
 func (st *State) leaseOf(t timer) (*Queue, *lease) {
-	q := st.ids[t.queue]
+	q := st.byID(t.queue)
 	if q == nil {
 		return nil, nil
 	}
@@ -335,7 +330,7 @@ func (st *State) leaseOf(t timer) (*Queue, *lease) {
 	if m == nil || m.state != leased {
 		return nil, nil
 	}
-	l := &c.leases[t.seq&(chunkLen-1)]
+	l := c.lease(t.seq)
 	if l.at != t.at || l.returning {
 		return nil, nil
 	}
@@ -344,25 +339,19 @@ func (st *State) leaseOf(t timer) (*Queue, *lease) {
 
 // unlease ends the lease of a leased message; its state is the caller's to change.
 func (st *State) unlease(q *Queue, seq uint64, ck *chunk) {
-	l := &ck.leases[seq&(chunkLen-1)]
+	l := ck.lease(seq)
 	c := l.c
 	if l.prev != 0 {
 		pc, _ := q.find(l.prev)
-		pc.leases[l.prev&(chunkLen-1)].next = l.next
+		pc.lease(l.prev).next = l.next
 	} else {
 		c.leases = l.next
 	}
 	if l.next != 0 {
 		nc, _ := q.find(l.next)
-		nc.leases[l.next&(chunkLen-1)].prev = l.prev
+		nc.lease(l.next).prev = l.prev
 	}
-	*l = lease{}
-	if ck.leased--; ck.leased == 0 {
-		if len(st.spare) < spareLeases {
-			st.spare = append(st.spare, ck.leases)
-		}
-		ck.leases = nil
-	}
+	st.leases.drop(ck, seq)
 	c.leased--
 	q.Counts.Leased--
 	st.leasedN--
@@ -386,7 +375,7 @@ func (st *State) Due(now int64) {
 	for t := st.delays.next(); t != 0 && t <= now; t = st.delays.next() {
 		e := st.delays.pop()
 		if st.isDelayed(e) {
-			q := st.ids[e.queue]
+			q := st.byID(e.queue)
 			c, m := q.find(e.seq)
 			st.changes(q, c)
 			st.leaveState(q, e.seq, c, m)
@@ -493,7 +482,7 @@ func (st *State) Holds(q *Queue, seq uint64, r Receipt) Holding {
 		switch {
 		case r.Number != 0 && (r.Number != n || r.Boot != st.boot):
 			return Stale
-		case c.leases[seq&(chunkLen-1)].returning:
+		case c.lease(seq).returning:
 			return Back
 		}
 		return Current
@@ -524,7 +513,7 @@ func (st *State) Extend(q *Queue, seq uint64, until int64) bool {
 	if m == nil || m.state != leased {
 		return false
 	}
-	l := &c.leases[seq&(chunkLen-1)]
+	l := c.lease(seq)
 	if l.returning {
 		return false
 	}
@@ -538,7 +527,7 @@ func (st *State) Extend(q *Queue, seq uint64, until int64) bool {
 // Rearm lets a lease whose end could not be recorded end again at that time.
 func (st *State) Rearm(q *Queue, seq uint64, at int64) {
 	if c, m := q.find(seq); m != nil && m.state == leased {
-		l := &c.leases[seq&(chunkLen-1)]
+		l := c.lease(seq)
 		l.returning, l.at = false, at
 		st.endAt(at, seq, q)
 	}
@@ -547,7 +536,7 @@ func (st *State) Rearm(q *Queue, seq uint64, at int64) {
 // Unreturn undoes Returning: the lease ends when it would have.
 func (st *State) Unreturn(q *Queue, seq uint64) {
 	if c, m := q.find(seq); m != nil && m.state == leased {
-		l := &c.leases[seq&(chunkLen-1)]
+		l := c.lease(seq)
 		if l.returning = false; l.at != 0 {
 			st.endAt(l.at, seq, q)
 		}
@@ -562,7 +551,7 @@ func (st *State) Returning(q *Queue, seq uint64) bool {
 	if m == nil || m.state != leased {
 		return false
 	}
-	l := &c.leases[seq&(chunkLen-1)]
+	l := c.lease(seq)
 	first := !l.returning
 	l.returning = true
 	return first

@@ -34,7 +34,7 @@ func (st *State) Peek(q *Queue, state string, after uint64, limit int) (views []
 			switch m.state {
 			case leased:
 				v.Attempt++
-				v.Until = c.leases[i].at
+				v.Until = c.lease(seq).at
 			case delayed:
 				v.Until = c.due(seq).at
 			}
@@ -71,37 +71,76 @@ type Event struct {
 // pastEvents is how many of a queue's events are remembered.
 const pastEvents = 256
 
-// A past is the latest events of one queue, in a ring. It is the owner's view and is in no snapshot.
-type past struct {
-	ring []Event
-	next int
+// What can happen to a message.
+type happening uint8
+
+const (
+	wasAcked happening = iota
+	wasReturned
+	hasExpired
+	wasCancelled
+	wasDropped
+	hasDied
+	wasPurged
+	wasRedriven
+)
+
+var happenings = [...]string{
+	wasAcked: "acked", wasReturned: "returned", hasExpired: "expired", wasCancelled: "cancelled", wasDropped: "dropped",
+	hasDied: "dead", wasPurged: "purged", wasRedriven: "redriven",
 }
 
-func (p *past) add(e Event) {
+// An event is an Event in its ring: small and without pointers, so that the garbage collector
+// looks into no ring, however many queues there are.
+type event struct {
+	seq      uint64
+	at       int64
+	attempts uint16
+	what     happening
+	reasoned bool // past.reasons has its reason
+}
+
+// A past is the latest events of one queue, in a ring. It is the owner's view and is in no snapshot.
+type past struct {
+	ring    []event
+	next    int
+	reasons map[int]string // by place in the ring
+}
+
+func (p *past) add(e event, reason string) {
+	at := p.next
 	if len(p.ring) < pastEvents {
-		p.ring = append(p.ring, e)
-		return
+		at = len(p.ring)
+		p.ring = append(p.ring, event{})
+	} else if p.next = (p.next + 1) % pastEvents; p.ring[at].reasoned {
+		delete(p.reasons, at)
 	}
-	p.ring[p.next] = e
-	p.next = (p.next + 1) % pastEvents
+	if e.reasoned = reason != ""; e.reasoned {
+		if p.reasons == nil {
+			p.reasons = map[int]string{}
+		}
+		p.reasons[at] = reason
+	}
+	p.ring[at] = e
 }
 
 // of lists what is remembered of a message, the oldest first.
 func (p *past) of(seq uint64) (es []Event) {
 	for i := range p.ring {
-		if e := p.ring[(p.next+i)%len(p.ring)]; e.Seq == seq {
-			es = append(es, e)
+		at := (p.next + i) % len(p.ring)
+		if e := &p.ring[at]; e.seq == seq {
+			es = append(es, Event{Seq: seq, At: e.at, Attempts: uint32(e.attempts), What: happenings[e.what], Reason: p.reasons[at]})
 		}
 	}
 	return es
 }
 
 // happened remembers something for Explain.
-func (st *State) happened(q *Queue, seq uint64, m *msg, what, reason string) {
+func (st *State) happened(q *Queue, seq uint64, m *msg, what happening, reason string) {
 	if st.rows != nil {
 		return // nobody asks
 	}
-	q.past.add(Event{Seq: seq, At: st.now, Attempts: uint32(m.attempts), What: what, Reason: reason})
+	q.past.add(event{seq: seq, at: st.now, attempts: m.attempts, what: what}, reason)
 }
 
 // A Reason says why a message is not being delivered.
@@ -151,7 +190,7 @@ func (st *State) Explain(q *Queue, seq uint64) Explanation {
 	x.State, x.Attempts = stateNames[m.state], uint32(m.attempts)
 	switch {
 	case m.state == leased:
-		l := &c.leases[seq&(chunkLen-1)]
+		l := c.lease(seq)
 		x.Reason, x.Until, x.Consumer = Out, l.at, l.c
 		x.Attempts++
 	case m.state == delayed:

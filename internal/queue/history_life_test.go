@@ -10,10 +10,16 @@ import (
 
 // reboot restarts. The state is the same but for what is the owner's, whichever way it was read.
 func (h *history) reboot() {
-	h.copying = nil // with the process
+	again := h.storage != "memory" && h.chance(3)
 	if h.chance(2) {
 		h.pending = nil // they never came to be
 	}
+	if again { // the process lives on: it has lost the lead over its replicas, and won it again
+		h.commit()
+		h.leadAgain()
+		return
+	}
+	h.copying = nil // with the process
 	var onTheirWay []proposal
 	if n := len(h.pending); h.storage == "file" && n > 0 && h.chance(2) {
 		n = h.rnd.IntN(n)
@@ -39,6 +45,36 @@ func (h *history) reboot() {
 	}
 	if after := h.st.AppendSnapshot(nil); before != nil && !bytes.Equal(before, after) {
 		h.Fatal("after a restart the state is another")
+	}
+	h.compareMessages()
+	h.ends()
+}
+
+// leadAgain comes to the same as a restart, but that nothing is read.
+func (h *history) leadAgain() {
+	h.st.Due(h.now)
+	before := h.st.AppendSnapshot(nil)
+	h.st.Follow()
+	if f := check(h.st); f != "" {
+		h.Fatal("as a follower: " + f)
+	}
+	h.boot++
+	h.st.Lead(h.boot)
+	h.consumers = nil
+	retries := map[*mMessage]int64{} // what could not be recorded is tried again when it would have been
+	for _, q := range h.queues {
+		for _, m := range q.msgs {
+			if m.ending == 0 && m.state != leased && !m.over {
+				retries[m] = m.retry
+			}
+		}
+	}
+	h.reborn(h.now)
+	for m, retry := range retries {
+		m.retry = retry
+	}
+	if !bytes.Equal(before, h.st.AppendSnapshot(nil)) {
+		h.Fatal("when it leads again the state is another")
 	}
 	h.compareMessages()
 	h.ends()

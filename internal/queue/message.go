@@ -24,7 +24,7 @@ type msg struct {
 	ref       Ref
 	size      uint32 // of the record in the journal, bytes
 	ageShares uint32 // published this many ms after its chunk's base, at most tooOld; above ageBits, shares
-	over      uint16 // size less the body
+	over      uint16 // size less the body; at most maxOver when it is published
 	attempts  uint16 // counted returns; saturates
 	uncounted uint16 // other returns; saturates
 	state     uint8
@@ -61,8 +61,19 @@ func (m *msg) setShares(n uint8) { m.ageShares = m.ageShares&tooOld | uint32(n)<
 
 func (m *msg) body() int64 { return int64(m.size) - int64(m.over) }
 
+// maxOver leaves room in msg.over for what a record grows by when it is relocated: else the body would seem to grow, on
+// the one replica that relocates it, and max_bytes with it.
+const maxOver = 1<<16 - 1 - 8
+
 // refer lets m refer to its record, of which body bytes are the body.
 func (m *msg) refer(span Span, body int64) {
+	m.ref, m.size = span.Ref, span.Size
+	m.over = uint16(max(0, min(int64(span.Size)-body, maxOver)))
+}
+
+// move lets m refer to another record with the same body.
+func (m *msg) move(span Span) {
+	body := m.body()
 	m.ref, m.size = span.Ref, span.Size
 	m.over = uint16(max(0, min(int64(span.Size)-body, 1<<16-1)))
 }
@@ -76,17 +87,6 @@ func saturate(v *uint16) {
 	}
 }
 
-// A lease is the owner's promise to one consumer. prev and next link the
-// leases of one consumer, as seqs; 0 ends the list.
-type lease struct {
-	at         int64 // ends at, unix ns
-	c          *Consumer
-	prev, next uint64
-	returning  bool // its end has been proposed
-}
-
-type leases [chunkLen]lease
-
 const chunkBits, chunkLen = 6, 64
 
 // A chunk holds the messages whose seqs differ in the last chunkBits only.
@@ -96,9 +96,10 @@ type chunk struct {
 	base       int64  // time of the first publish since it was empty, unix ns
 	live       int    // messages not gone
 	leased     int
-	leases     *leases // there while leased > 0
-	dues       []due   // of those that are delayed, in no order
-	epoch      uint32  // of the latest snapshot that has the chunk, or needs it not; see Snapshot
+	few        *fewLeases // there while leased > 0 and all is not
+	all        *allLeases
+	dues       []due  // of those that are delayed, in no order
+	epoch      uint32 // of the latest snapshot that has the chunk, or needs it not; see Snapshot
 	prev, next *chunk
 	m          *[chunkLen]msg // nil while they are packed
 	packed     []byte

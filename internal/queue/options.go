@@ -63,7 +63,7 @@ const endsNow = 1 // in timer.about: the message is kept from consumers already
 
 // outlived is the message that a timer of ends is about, nil where it is no more or may live longer.
 func (st *State) outlived(t timer) (*Queue, *msg) {
-	q := st.ids[t.queue]
+	q := st.byID(t.queue)
 	if q == nil {
 		return nil, nil
 	}
@@ -157,7 +157,7 @@ func (st *State) expire(q *Queue, r *reader) (n int) {
 			continue
 		}
 		q.Counts.Expired++
-		st.happened(q, seq, m, "expired", "its ttl is over")
+		st.happened(q, seq, m, hasExpired, "its ttl is over")
 		st.end(q, seq, c, m)
 	}
 	return n
@@ -170,7 +170,7 @@ func (st *State) cancel(q *Queue, r *reader) int {
 		return 0
 	}
 	q.Counts.Cancelled++
-	st.happened(q, seq, m, "cancelled", "")
+	st.happened(q, seq, m, wasCancelled, "")
 	st.end(q, seq, c, m)
 	return 1
 }

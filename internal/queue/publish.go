@@ -232,7 +232,7 @@ func (st *State) makeRoom(q *Queue, n int, bytes int64) bool {
 			continue
 		}
 		q.Counts.Dropped++
-		st.happened(q, seq, m, "dropped", "the queue was full")
+		st.happened(q, seq, m, wasDropped, "the queue was full")
 		st.end(q, seq, c, m)
 	}
 	return true
@@ -311,7 +311,7 @@ func (q *Queue) Shield(n int) (seqs []uint64) {
 // bury moves a message to the dead-letter queue. Its record stays where it is.
 func (st *State) bury(q, dq *Queue, seq uint64, c *chunk, m *msg, reason string) {
 	p := piece{span: m.span(), body: m.body(), shares: m.shares(), priority: uint8(m.priority()), key: q.extras[seq].key}
-	st.happened(q, seq, m, "dead", reason)
+	st.happened(q, seq, m, hasDied, reason)
 	d := &Dead{Queue: q.Name, Seq: seq, Attempts: uint32(m.attempts), Reason: reason}
 	st.take(q, seq, c, m)
 	q.Counts.Dead++

@@ -91,7 +91,7 @@ func (st *State) purge(q *Queue, flags byte, r *reader) (n int) {
 		return 0
 	}
 	end := func(seq uint64, c *chunk, m *msg) {
-		st.happened(q, seq, m, "purged", "")
+		st.happened(q, seq, m, wasPurged, "")
 		st.end(q, seq, c, m)
 		n++
 	}
@@ -150,8 +150,8 @@ func (st *State) discard(q *Queue) (n int) {
 	return n
 }
 
-// discardStep is how many chunks Spans looks at in one call.
-const discardStep = 128
+// discardStep is how many chunks Spans looks at in one call: no more records than shrink lets the slices keep.
+const discardStep = 32
 
 // giveUp gives up the records of some of what discard has taken out.
 func (st *State) giveUp() {

@@ -54,7 +54,7 @@ func (st *State) redrive(dq *Queue, flags byte, r *reader) (n int) {
 			continue
 		}
 		if flags&flagOut != 0 {
-			st.happened(dq, seq, m, "redriven", "")
+			st.happened(dq, seq, m, wasRedriven, "")
 			st.end(dq, seq, c, m)
 			dq.Counts.Redriven++
 			n++
@@ -69,7 +69,7 @@ func (st *State) redrive(dq *Queue, flags byte, r *reader) (n int) {
 			st.Spare(dq, seq, st.now)
 			continue
 		}
-		st.happened(dq, seq, m, "redriven", "to "+q.Name)
+		st.happened(dq, seq, m, wasRedriven, "to "+q.Name)
 		st.take(dq, seq, c, m)
 		dq.Counts.Redriven++
 		st.store(q, &p, 0)

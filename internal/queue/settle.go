@@ -5,7 +5,7 @@ func (st *State) settle(q *Queue, r *reader) (n int) {
 	for ; count > 0 && r.err == nil; count-- {
 		seq := r.uvarint()
 		if c, m := q.find(seq); m != nil {
-			st.happened(q, seq, m, "acked", "")
+			st.happened(q, seq, m, wasAcked, "")
 			st.end(q, seq, c, m)
 			n++
 		}
@@ -32,7 +32,7 @@ func (st *State) giveBack(q *Queue, flags byte, r *reader) (n int) {
 		} else {
 			saturate(&m.attempts)
 		}
-		st.happened(q, seq, m, "returned", reason)
+		st.happened(q, seq, m, wasReturned, reason)
 		if st.dying(q, flags, m) {
 			st.bury(q, st.deadQueue(q), seq, c, m, deadReason(flags, reason))
 			continue
@@ -84,7 +84,7 @@ func (st *State) wait(q *Queue, seq uint64, c *chunk, m *msg, at int64) {
 
 // isDelayed reports whether a message waits for the time of t: it may have been moved, or have come back, since.
 func (st *State) isDelayed(t timer) bool {
-	q := st.ids[t.queue]
+	q := st.byID(t.queue)
 	if q == nil {
 		return false
 	}

@@ -162,7 +162,10 @@ func (q *Queue) appendHead(dst []byte) []byte {
 }
 
 // LoadSnapshot makes an empty state what AppendSnapshot wrote.
-func (st *State) LoadSnapshot(b []byte) error {
+func (st *State) LoadSnapshot(b []byte) error { return st.load(b, 0) }
+
+// load sets mark in all refs.
+func (st *State) load(b []byte, mark Ref) error {
 	r := &reader{b: b}
 	version := r.byte()
 	if version < 1 || version > snapshotVersion {
@@ -174,7 +177,7 @@ func (st *State) LoadSnapshot(b []byte) error {
 	st.now = r.varint()
 	st.nextID = uint32(r.uvarint())
 	for n := r.uvarint(); n > 0 && r.err == nil; n-- {
-		st.loadQueue(r, version)
+		st.loadQueue(r, version, mark)
 	}
 	if r.err == nil && (len(r.b) > 0 || st.now < 0) {
 		return errSnapshot
@@ -184,7 +187,7 @@ func (st *State) LoadSnapshot(b []byte) error {
 
 var errSnapshot = errors.New("snapshot holds what no state can")
 
-func (st *State) loadQueue(r *reader, version byte) {
+func (st *State) loadQueue(r *reader, version byte, mark Ref) {
 	id := uint32(r.uvarint())
 	name, s := r.string(), r.settings()
 	if id == 0 || st.ids[id] != nil || st.names[name] != nil {
@@ -209,11 +212,11 @@ func (st *State) loadQueue(r *reader, version byte) {
 	live, ids := r.uvarint(), r.uvarint()
 	q.dedup.load(r, ids)
 	if version == 1 {
-		st.loadSingly(q, r, live)
+		st.loadSingly(q, r, live, mark)
 		return
 	}
 	for live > 0 && r.err == nil {
-		live = st.loadChunk(q, r, live)
+		live = st.loadChunk(q, r, live, mark)
 	}
 }
 

@@ -55,7 +55,7 @@ func (q *Queue) appendOptions(dst []byte, seq uint64, c *chunk, m *msg) []byte {
 }
 
 // loadChunk reads what encode wrote, at most live messages, and returns how many are left to be read.
-func (st *State) loadChunk(q *Queue, r *reader, live uint64) uint64 {
+func (st *State) loadChunk(q *Queue, r *reader, live uint64, mark Ref) uint64 {
 	key, base := r.uvarint(), r.varint()
 	if q.tail != nil && key <= q.tail.key {
 		r.fail(errSnapshot)
@@ -77,6 +77,10 @@ func (st *State) loadChunk(q *Queue, r *reader, live uint64) uint64 {
 			break
 		}
 		live--
+		if m.ref&mark != 0 {
+			r.fail(errSnapshot)
+		}
+		m.ref |= mark
 		st.loadMessage(q, r, seq, base, m, due)
 	}
 	if live == before {
@@ -116,7 +120,7 @@ func (st *State) loadMessage(q *Queue, r *reader, seq uint64, base int64, from *
 }
 
 // loadSingly reads the messages of a queue as version 1 wrote them.
-func (st *State) loadSingly(q *Queue, r *reader, live uint64) {
+func (st *State) loadSingly(q *Queue, r *reader, live uint64, mark Ref) {
 	for before := uint64(0); live > 0 && r.err == nil; live-- {
 		seq, base := r.uvarint(), int64(0)
 		if q.tail != nil && q.tail.key == seq>>chunkBits {
@@ -128,7 +132,7 @@ func (st *State) loadSingly(q *Queue, r *reader, live uint64) {
 			r.fail(errSnapshot)
 		}
 		before = seq
-		m := msg{flags: r.byte(), ref: Ref(r.uvarint()), size: uint32(r.uvarint()), over: uint16(r.uvarint())}
+		m := msg{flags: r.byte(), ref: Ref(r.uvarint()) | mark, size: uint32(r.uvarint()), over: uint16(r.uvarint())}
 		m.attempts, m.uncounted = uint16(r.uvarint()), uint16(r.uvarint())
 		m.ageShares = uint32(r.uvarint())
 		st.loadMessage(q, r, seq, base, &m, r.varint())

@@ -28,53 +28,59 @@ type Dead struct {
 }
 
 // A Queue is one queue. Its exported fields are the state's to change and its owner's to read.
+//
+// What every message needs comes first: where many queues take turns, each line of memory that a message
+// touches comes from far away.
 type Queue struct {
-	ID       uint32
-	Name     string
-	Settings Settings
-	Counts   Counts
-	Bytes    int64 // of the bodies of live messages
-	Paused   bool
+	ID uint32
 
 	// Deleting and Shielded belong to the owner: a delete, or a shield that is
 	// not empty, has been proposed.
 	Deleting, Shielded bool
+
+	Paused bool
+	dirty  bool // in State.dirty
+	gone   bool
+	heaps  uint16
+	frozen int // purges on their way that list what stays: nothing may be leased
+
+	Name   string
+	ring   *Consumer // those of subs that could take a message
+	last   uint64    // the greatest seq given
+	cursor uint64    // what is ready and not in returned has at least this seq
+	chunks
+
+	Bytes int64 // of the bodies of live messages
 	// Proposed and ProposedBytes are the messages on their way to a queue with an overflow policy or with
 	// bindings; Promised are those of them that come from a topic: it has been checked already that there is
 	// room for them. The owner's, too.
 	Proposed      int
 	ProposedBytes int64
 	Promised      int
-	Consumers     int // subscriptions
-
-	Bindings []string // the patterns of topics that it is bound to, sorted
+	Counts        Counts
+	past          past
+	Settings      Settings
 
 	// Delivered and Returned count since the process started.
 	Delivered, Returned uint64
 
-	chunks
-	last     uint64 // the greatest seq given
-	deadLast uint64 // the greatest that a deleted dead-letter queue of this one gave: its successor has the same id and goes on from there
-	cursor   uint64 // what is ready and not in returned has at least this seq
+	restored  uint64 // messages up to this seq are older than the process
+	Consumers int    // subscriptions
+	subs      []*Consumer
+
+	deadLast uint64   // the greatest that a deleted dead-letter queue of this one gave: its successor has the same id and goes on from there
+	Bindings []string // the patterns of topics that it is bound to, sorted
 	dead     map[uint64]*Dead
 	extras   map[uint64]extra
 	late     map[uint64]int64    // when messages were published whose age has no room in msg, unix ns
 	lines    map[string]*keyLine // by key
-	past     past
 	dedup    dedup
 
 	// returned holds, by priority, the ready messages that the cursor has passed, those of other
 	// than the default priority from the beginning, and some that are no more. heaps has a bit for each that is not empty.
 	returned [10]seqHeap
-	heaps    uint16
 
-	restored uint64   // messages up to this seq are older than the process
-	shield   []uint64 // sorted: what an overflow must leave alone
-	subs     []*Consumer
-	ring     *Consumer // those of subs that could take a message
-	dirty    bool      // in State.dirty
-	frozen   int       // purges on their way that list what stays: nothing may be leased
-	gone     bool
+	shield []uint64 // sorted: what an overflow must leave alone
 }
 
 // A State is the queues of one shard in one storage.
@@ -82,6 +88,7 @@ type State struct {
 	now    int64  // the latest time seen in a command; never runs back
 	nextID uint32 // greater than any id that a create has borne
 	ids    map[uint32]*Queue
+	near   near
 	names  map[string]*Queue
 	group  []piece // of an all-or-none publish whose last record is still to come
 	docs   documents
@@ -107,7 +114,7 @@ type State struct {
 	dirty     []*Queue // may have something to deliver
 	turn      int
 	removed   []*Consumer
-	spare     []*leases
+	leases    leasePool
 	pool      pool
 	discarded *chunk // what a purge has taken out of its queue, whose records are still to be given up
 	retained  []Span
@@ -117,7 +124,7 @@ type State struct {
 
 // New is a state without queues. boot tells this process's receipts from those of others before it.
 func New(boot uint32) *State {
-	return &State{nextID: 2, ids: map[uint32]*Queue{}, names: map[string]*Queue{}, boot: boot, waiting: map[uint64]*Consumer{}}
+	return &State{nextID: 2, ids: map[uint32]*Queue{}, near: make(near, 8), names: map[string]*Queue{}, boot: boot, waiting: map[uint64]*Consumer{}}
 }
 
 // Queue returns the queue of that name, or nil.
@@ -223,7 +230,7 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 	if kind == kindNoop || kind == kindBody {
 		return Outcome{}, nil
 	}
-	if kind != kindRelocate { // which bears the time of its message
+	if kind != kindRelocate && kind != kindRebase { // which only say where something lies on this node, when it suits it
 		if at := int64(binary.LittleEndian.Uint64(record[8:])); at > st.now {
 			st.now = at
 		}
@@ -234,7 +241,7 @@ func (st *State) Apply(span Span, record []byte) (Outcome, error) {
 		return out, r.err
 	}
 	id := binary.LittleEndian.Uint32(record[4:])
-	q := st.ids[id]
+	q := st.byID(id)
 	if kind == kindPublish {
 		return st.publish(q, span, record)
 	}
@@ -332,7 +339,7 @@ const maxID = 1<<32 - 4 // the last even id whose neighbours are ids as well
 
 func (st *State) add(id uint32, name string, s Settings) *Queue {
 	q := &Queue{ID: id, Name: name, Settings: s, cursor: 1, chunks: chunks{pool: &st.pool}}
-	st.ids[id], st.names[name] = q, q
+	st.enter(q)
 	return q
 }
 
@@ -358,8 +365,7 @@ func (st *State) remove(q *Queue) {
 	if src := st.ids[q.ID-1]; q.ID&1 != 0 && src != nil {
 		src.deadLast = q.last
 	}
-	delete(st.ids, q.ID)
-	delete(st.names, q.Name)
+	st.leave(q)
 	for len(q.subs) > 0 {
 		c := q.subs[0]
 		st.unlist(c)
@@ -432,7 +438,7 @@ func (st *State) relocate(q *Queue, span Span, seq uint64, shares uint8) {
 	st.changes(q, c)
 	st.released = append(st.released, m.stake())
 	body := m.body()
-	m.refer(span, body)
+	m.move(span)
 	m.setShares(shares)
 	q.Bytes += m.body() - body
 	st.retained = append(st.retained, m.stake())

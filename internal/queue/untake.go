@@ -4,7 +4,7 @@ package queue
 func (st *State) Untake(d *Delivery) {
 	q := d.C.Queue
 	c, m := q.find(d.Seq)
-	if m == nil || m.state != leased || c.leases[d.Seq&(chunkLen-1)].c != d.C {
+	if m == nil || m.state != leased || c.lease(d.Seq).c != d.C {
 		return // it was ended meanwhile
 	}
 	st.unlease(q, d.Seq, c)

@@ -28,6 +28,12 @@ const maxBody = 4 << 10
 // listen starts a server whose queues live in that storage, and gives its address.
 func listen(t *testing.T, storage string, classic bool) string {
 	t.Helper()
+	return listenFor(t, storage, classic, maxBody)
+}
+
+// listenFor is listen for bodies of at most that many bytes.
+func listenFor(t *testing.T, storage string, classic bool, most int) string {
+	t.Helper()
 	st := broker.Storage{Name: "memory", Stored: "memory", Open: func(_ int, wake func()) journal.Journal {
 		return journal.NewMemory(journal.NewBudget(0), wake)
 	}}
@@ -41,7 +47,7 @@ func listen(t *testing.T, storage string, classic bool) string {
 	}
 	b, err := broker.Start(broker.Options{
 		Storages: []broker.Storage{st}, Fail: func(err error) { t.Error(err) },
-		Limits: broker.Limits{MaxQueues: 10, MaxMessageBytes: maxBody, MaxInFlight: 100, AutoCreate: true, Defaults: queue.Settings{
+		Limits: broker.Limits{MaxQueues: 10, MaxMessageBytes: most, MaxInFlight: 100, AutoCreate: true, Defaults: queue.Settings{
 			Storage: storage, Lease: time.Minute, MaxDeliveries: 3, RetryFactor: 1,
 		}},
 	})
@@ -152,8 +158,13 @@ func (d *today) say(line string) string {
 }
 
 func inStorages(t *testing.T, f func(t *testing.T, addr string)) {
+	inStoragesFor(t, maxBody, f)
+}
+
+// inStoragesFor is inStorages for bodies of at most that many bytes.
+func inStoragesFor(t *testing.T, most int, f func(t *testing.T, addr string)) {
 	for _, storage := range []string{"memory", "file"} {
-		t.Run(storage, func(t *testing.T) { f(t, listen(t, storage, true)) })
+		t.Run(storage, func(t *testing.T) { f(t, listenFor(t, storage, true, most)) })
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gmq/gmq/internal/auth"
 	"github.com/gmq/gmq/internal/broker"
+	"github.com/gmq/gmq/internal/spare"
 	"github.com/gmq/gmq/wire"
 )
 
@@ -26,13 +27,17 @@ const lingerTime = time.Second
 // A desk is what reading takes: it is shared by all connections, so that one with nothing
 // to read holds no buffer.
 type desk struct {
-	buf []byte
-	dec *wire.Decoder
-	req wire.Request
-	max int // of the decoder
+	buf   []byte
+	small []byte // buf, but while a longer line comes in
+	dec   *wire.Decoder
+	req   wire.Request
+	max   int // of the decoder
 }
 
-var desks = sync.Pool{New: func() any { return &desk{buf: make([]byte, deskBytes)} }}
+var desks = sync.Pool{New: func() any {
+	small := make([]byte, deskBytes)
+	return &desk{buf: small, small: small}
+}}
 
 // A conn is one connection. Its reader owns everything but nc and session, which reader and writer share.
 type conn struct {
@@ -44,7 +49,8 @@ type conn struct {
 
 	desk    *desk
 	n       int         // bytes in desk.buf that are not dealt with
-	part    []byte      // a line's beginning, while there is no desk
+	part    []byte      // a line's beginning, while there is no desk; has its buffer where that is large
+	long    int         // bytes of the last line that was longer than a desk
 	skip    bool        // the rest of the line is to be thrown away
 	first   atomic.Bool // the first byte has been seen
 	modern  bool        // a line was not for the first protocol, so none will be
@@ -197,16 +203,36 @@ func (c *conn) takeDesk() {
 		d.dec, d.max = wire.NewDecoder(limit), limit
 	}
 	c.desk = d
-	if len(d.buf) <= len(c.part) {
-		d.buf = make([]byte, c.roomFor(len(c.part)))
+	if cap(c.part) > deskBytes {
+		c.n, d.buf = len(c.part), c.part[:cap(c.part)]
+	} else {
+		c.n = copy(d.buf, c.part)
 	}
-	c.n = copy(d.buf, c.part)
 	c.part = nil
 }
 
-// roomFor is the size of a buffer that holds n bytes of a line and has room for more of it.
+// roomFor is the size of a buffer that holds n bytes of a line and has room for more of it. Who has sent a long
+// line is likely to send another: there is room for as much, and for the beginning of the next.
 func (c *conn) roomFor(n int) int {
-	return max(deskBytes, min(2*n, c.lineLimit()+1))
+	return min(max(2*n, c.long+deskBytes), c.lineLimit()+1)
+}
+
+// enlarge makes room behind a desk that is full.
+func (c *conn) enlarge() {
+	d := c.desk
+	buf := spare.Get(c.roomFor(c.n))
+	buf = buf[:cap(buf)]
+	copy(buf, d.buf[:c.n])
+	c.letGo()
+	d.buf = buf
+}
+
+// letGo gives back a large buffer.
+func (c *conn) letGo() {
+	if d := c.desk; len(d.buf) > deskBytes {
+		spare.Put(d.buf)
+		d.buf = d.small
+	}
 }
 
 func (c *conn) lineLimit() int {
@@ -222,14 +248,20 @@ func (c *conn) leaveDesk() {
 	if d == nil {
 		return
 	}
-	c.part = append([]byte(nil), d.buf[:c.n]...)
-	if c.n == 0 {
-		c.part = nil
+	switch {
+	case c.n == 0:
+		c.letGo()
+	case c.n < deskBytes:
+		c.part = append(make([]byte, 0, c.n), d.buf[:c.n]...)
+		c.letGo()
+	case c.n <= len(d.buf)/4: // nobody is to hold much memory for little
+		c.part = append(spare.Get(2*c.n), d.buf[:c.n]...)
+		c.letGo()
+	default:
+		c.part, d.buf = d.buf[:c.n], d.small
 	}
 	c.desk = nil
-	if len(d.buf) == deskBytes {
-		desks.Put(d)
-	}
+	desks.Put(d)
 }
 
 // lines deals with the whole lines that have been read. It is false where
@@ -253,6 +285,9 @@ func (c *conn) lines() bool {
 			break
 		}
 		line := rest[:from+i]
+		if len(line) > deskBytes {
+			c.long = len(line)
+		}
 		rest, from = rest[from+i+1:], 0
 		if c.skip {
 			c.skip = false
@@ -274,9 +309,7 @@ func (c *conn) lines() bool {
 		c.skip, c.n, c.modern = true, 0, true
 	}
 	if c.n == len(d.buf) {
-		buf := make([]byte, c.roomFor(c.n))
-		copy(buf, d.buf)
-		d.buf = buf
+		c.enlarge()
 	}
 	return true
 }

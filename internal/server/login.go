@@ -225,7 +225,7 @@ func (c *conn) identity() *auth.Identity {
 	return c.login.Identity()
 }
 
-// others carries out requests about users.
+// others carries out requests about users, and about the cluster.
 func (c *conn) others(r *wire.Request) {
 	name := string(r.User)
 	if name == "" {
@@ -233,10 +233,10 @@ func (c *conn) others(r *wire.Request) {
 	}
 	var fields []byte
 	err := c.login.Readable(r)
-	if err == nil {
-		fields, err = c.server.opt.Auth.Do(r, nil)
+	if do := c.carrier(r.Op); err == nil {
+		fields, err = do(r, nil)
 	}
-	if r.Op != wire.OpUserList && r.Op != wire.OpTokenList && r.Op != wire.OpAuthCheck {
+	if changesUsers(r.Op) {
 		c.audit(r.Op, name, err)
 	}
 	if err != nil {

@@ -40,6 +40,8 @@ type Options struct {
 
 	Auth  *auth.Service // nil: nobody is asked who he is
 	Audit Audit         // nil: nothing is written down
+
+	Cluster Cluster // nil: there is none, and never will be
 }
 
 // A Server is the connections of one broker.

@@ -50,8 +50,14 @@ func (k *Checker) answered(c *conn, r *request, a *reply, lo moment) {
 func (k *Checker) published(c *conn, r *request, a *reply) {
 	w := k.w
 	if !a.OK {
+		unknownYet := a.Error.Code == "unknown_outcome"
+		if unknownYet && r.q != nil && r.q.ids {
+			c.c.keep = append(c.c.keep, r.messages...)
+		}
 		for _, m := range r.messages {
-			if m.status == open && !(m.dedup != "" && m.repeated) {
+			if unknownYet && m.status == open {
+				m.status = unknown
+			} else if m.status == open && !(m.dedup != "" && m.repeated) {
 				m.status = refused
 			}
 		}
@@ -137,6 +143,8 @@ func (k *Checker) acked(r *request, a *reply) {
 			if ch.acked == 0 {
 				ch.acked = k.w.steps
 			}
+		case !a.OK && a.Error.Code == "unknown_outcome":
+			ch.maybe = true
 		case a.OK, a.Error.Code == "lease_lost" && !slices.Contains(a.Error.Seqs, d.seq):
 			ch.maybe = true
 		}
@@ -172,6 +180,8 @@ func (k *Checker) changed(r *request, a *reply) {
 		if ch.acked == 0 {
 			ch.acked = k.w.steps
 		}
+	case !a.OK && a.Error.Code == "unknown_outcome":
+		ch.maybe = ch.maybe || r.op == "queue.cancel"
 	case a.OK:
 		ch.m.due, ch.dueSince = max(ch.m.due, r.wall+int64(r.delay)), k.w.steps
 		if !ch.seen && ch.acked == 0 {

@@ -62,6 +62,7 @@ type chain struct {
 	notBefore int64  // a confirmed nack asked for it
 	notSince  uint64 // the step in which it was confirmed
 	dueSince  uint64 // the step in which a reschedule was confirmed
+	moves     int    // reschedules asked for: in a cluster they may come in another order, and behind a nack that was sent later
 }
 
 // done reports whether the message may be gone.

@@ -138,7 +138,7 @@ func (c *Client) doSomething() {
 		q := w.pick(nil)
 		k.ask(&request{op: "queue.info", q: q, queue: q.name}, fmt.Sprintf(`"queue":"%s"`, q.name))
 	case n < 98:
-		k.stuck = !k.stuck && !w.cfg.alone()
+		k.stuck = !k.stuck && !w.cfg.alone() && !w.cfg.Cluster // then nobody here could say when a leader had said something
 	case w.chance(3):
 		k.close()
 	}
@@ -147,13 +147,13 @@ func (c *Client) doSomething() {
 // pick is a queue by chance, one for which ok holds.
 func (w *World) pick(ok func(*queueBook) bool) *queueBook {
 	sum := 0
-	for _, s := range specs {
+	for _, s := range w.specs() {
 		if ok == nil || ok(w.check.books[s.name]) {
 			sum += s.weight
 		}
 	}
 	n := w.rng.IntN(sum)
-	for _, s := range specs {
+	for _, s := range w.specs() {
 		if b := w.check.books[s.name]; ok == nil || ok(b) {
 			if n -= s.weight; n < 0 {
 				return b

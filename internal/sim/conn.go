@@ -119,6 +119,7 @@ func (k *conn) write() {
 			lo = k.writer.woken
 			lo.ahead = k.life.n.ahead
 		}
+		lo = k.life.atLeader(lo, from.step)
 		var text []byte
 		for _, b := range broker.Bytes(nil, chunks) {
 			text = append(text, b...)
@@ -155,3 +156,11 @@ const turnTime = 100 * time.Millisecond
 
 // wall is a time that a node's clock had reached by then, however it has jumped since.
 func (m moment) wall(n *Node) int64 { return epoch + int64(m.at+min(m.ahead, n.ahead)-turnTime) }
+
+// least is the earliest time that a turn which ended by then may have gone by: it may have begun before the clock jumped.
+func (m moment) least(n *Node) int64 {
+	if m.at <= n.jumpedAt+turnTime {
+		m.ahead = min(m.ahead, n.before)
+	}
+	return m.wall(n)
+}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,7 @@ func (c *Client) changeMessage() {
 		ch.asked++
 	} else {
 		r.op, r.delay = "queue.reschedule", w.between(0, 5*time.Second)
+		ch.moves++
 		ch.m.due = min(ch.m.due, c.conn.life.n.time()+int64(r.delay))
 		line += fmt.Sprintf(`,"delay":"%dns"`, r.delay)
 	}
@@ -87,8 +89,8 @@ func (w *World) prepare(n *Node) {
 	k := c.dial(n)
 	left := 0
 	var lines [][2]string
-	for _, s := range specs {
-		if s.scratch && s.file && l.number > 1 {
+	for _, s := range w.specs() {
+		if s.scratch && s.file && l.number > 1 && !w.cfg.Cluster {
 			continue
 		}
 		lines = append(lines, [2]string{"queue.create", fmt.Sprintf(`"queue":"%s",%s`, s.name, s.make)})
@@ -102,7 +104,14 @@ func (w *World) prepare(n *Node) {
 			return
 		}
 		k.ask(&request{op: lines[i][0], done: func(a *reply) {
-			if a.Error != nil && (a.Error.Code == "disk_full" || a.Error.Code == "overloaded") {
+			if w.cfg.Cluster && a.OK {
+				w.made[lines[i]] = true
+			}
+			if a.Error != nil && (a.Error.Code == "no_quorum" || a.Error.Code == "unknown_outcome") && !w.made[lines[i]] {
+				w.after(50*time.Millisecond, func() { ask(i) })
+				return
+			}
+			if a.Error != nil && (a.Error.Code == "disk_full" || a.Error.Code == "overloaded" || a.Error.Code == "not_found") { // a queue before it can be bound
 				w.after(50*time.Millisecond, func() { ask(i) })
 				return
 			}
@@ -112,7 +121,11 @@ func (w *World) prepare(n *Node) {
 			}
 		}}, lines[i][1])
 	}
-	left = len(lines)
+	lines = slices.DeleteFunc(lines, func(line [2]string) bool { return w.made[line] })
+	if left = len(lines); left == 0 {
+		k.close()
+		l.ready = true
+	}
 	for i := range lines {
 		ask(i)
 	}

@@ -36,7 +36,7 @@ func (k *Checker) delivered(c *conn, s *subscription, it *item, auto bool, lo mo
 	}
 	ch.deliveries++
 	ch.maybe = ch.maybe || auto
-	d.leaseEnd = d.wall + int64(ch.q.lease)
+	d.leaseEnd = lo.least(c.life.n) + int64(ch.q.lease)
 	if d.lo > ch.notSince {
 		ch.notBefore = 0
 	}
@@ -53,9 +53,9 @@ func (k *Checker) again(ch *chain, d *delivery) {
 		w.wrong("queue %s, message %d is delivered though the queue is paused", d.queue, d.seq)
 	case !d.again && ch.at == d.queue && ch.seq == d.seq && ch.fresh:
 		w.wrong("P2: queue %s, message %d is delivered for the second time, and does not say so", d.queue, d.seq)
-	case !d.again && ch.m.status == confirmed && ch.m.life != d.k.life && d.queue == ch.q.name && !ch.q.redriven:
+	case !w.cfg.Cluster && !d.again && ch.m.status == confirmed && ch.m.life != d.k.life && d.queue == ch.q.name && !ch.q.redriven:
 		w.wrong("P2: queue %s, message %d is older than the process, and does not say that it may have been delivered", d.queue, d.seq)
-	case last != nil && last.k.life == d.k.life && last.queue == d.queue && last.seq == d.seq && d.lo > last.hi && !last.ended(d):
+	case last != nil && w.sameOwner(last, d) && last.queue == d.queue && last.seq == d.seq && d.lo > last.hi && !last.ended(d):
 		w.wrong("P3: queue %s, message %d is given to %s while %s has it", d.queue, d.seq, d.k.c.name, last.k.c.name)
 	}
 }
@@ -63,7 +63,7 @@ func (k *Checker) again(ch *chain, d *delivery) {
 // ended reports whether something may have ended the delivery before the next one left.
 func (d *delivery) ended(next *delivery) bool {
 	n := d.k.life.n
-	return d.returned || d.auto || d.k.closed || d.sub != nil && d.sub.ended || n.wall >= d.leaseEnd || d.chain.q.scratch
+	return n.w.cfg.Cluster && d.k.life.broke >= d.lo || d.returned || d.auto || d.k.closed || d.sub != nil && d.sub.ended || n.wall >= d.leaseEnd || d.chain.q.scratch
 }
 
 // moved: a message has one number in its queue, and another one only in the queue of dead letters, or back from there.
@@ -92,11 +92,12 @@ func (k *Checker) moved(ch *chain, d *delivery) {
 func (k *Checker) inTime(ch *chain, d *delivery) {
 	w, n := k.w, d.k.life.n
 	switch m := ch.m; {
+	case w.cfg.Cluster && ch.moves > 1, w.cfg.Cluster && ch.moves > 0 && ch.notBefore > 0:
 	case ch.q.later && m.due > n.wall && d.lo > ch.dueSince:
 		w.wrong("queue %s, message %d is delivered %s before it is due", d.queue, d.seq, time.Duration(m.due-n.wall))
 	case ch.notBefore > n.wall && d.lo > ch.notSince:
 		w.wrong("queue %s, message %d is tried again %s before its time", d.queue, d.seq, time.Duration(ch.notBefore-n.wall))
-	case m.expires != 0 && d.queue == ch.q.name && d.wall > m.expires && !n.fault.struck: // a full disk cannot record the end
+	case m.expires != 0 && d.queue == ch.q.name && d.wall > m.expires && !n.fault.struck && !n.fault.missed: // who has no room cannot record the end
 		w.wrong("queue %s, message %d is delivered %s after its time was over", d.queue, d.seq, time.Duration(d.wall-m.expires))
 	}
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,10 +26,16 @@ type faults struct {
 	full   bool   // the disk has little room
 
 	relieved bool // it has room again, and nothing has been confirmed since
+
+	away   bool // the storage is elsewhere, and out of reach
+	lapsed bool // nothing can be read meanwhile, not even what was fetched
+	missed bool // it was away in this life, and may not have recorded an end
 }
 
 // reborn ends what a new process does not meet any more.
-func (f *faults) reborn() { f.cut, f.torn, f.eio, f.at, f.struck = 0, false, 0, 0, f.full }
+func (f *faults) reborn() {
+	f.cut, f.torn, f.eio, f.at, f.struck, f.missed = 0, false, 0, 0, f.full, f.away
+}
 
 // diskSlack is what a log may have beyond four times what is live: compactions take their time on a slow disk.
 const diskSlack = 3 << 19
@@ -54,6 +61,9 @@ func (l *life) fault(op vfs.Op) error {
 	}
 	if op.Kind == vfs.OpWrite {
 		f.wrote = op.Size
+	}
+	if op.Kind == vfs.OpRename { // what had changed by itself there is no more
+		n.flips = slices.DeleteFunc(n.flips, func(f flip) bool { return f.file == op.To })
 	}
 	if f.at > 0 {
 		if f.at--; f.at == 0 {

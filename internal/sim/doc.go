@@ -4,8 +4,9 @@
 // A World has nodes and clients. A node is a disk, a clock that jumps, and a process that is killed and started again.
 // Whatever is a goroutine elsewhere is a task here (task.go): a coroutine that runs until it waits. The world says whose turn
 // it is (world.go), and moves the clock on when nobody can go on. A disk's operation takes time too, so others come in between
-// any two of them. So the same seed gives the same history, byte for byte. Nothing here assumes that there is one node:
-// peers and a network between them are to come.
+// any two of them. In a quarter of the worlds the journal is reached as a database is: what is read has to be fetched, and now and then it is
+// out of reach (remote.go). So the same seed gives the same history, byte for byte. Worlds of Raft groups (groups.go) have several nodes and a network between
+// them, and no brokers; what they check is in group_ledger.go. Worlds of a cluster (peers.go, lines.go) have the brokers too, and the checks of this one.
 //
 // What is checked, from what left the processes (a line that has been handed to a connection counts as seen):
 //

@@ -21,6 +21,7 @@ type mutant struct {
 	file     string // below the module's root
 	old, new string
 	more     [][3]string // file, old and new of further changes
+	probe    string      // the test that looks for it; "" is TestProbe
 }
 
 var probe = flag.Bool("sim-probe", false, "TestProbe: look for a fault that was put in")
@@ -127,7 +128,11 @@ func try(t *testing.T, root, work string, m mutant) string {
 		return ""
 	}
 	defer os.Remove(binary)
-	run := exec.Command(binary, "-test.run", "^TestProbe$", "-sim-probe", "-test.timeout", "60s")
+	probe := m.probe
+	if probe == "" {
+		probe = "TestProbe"
+	}
+	run := exec.Command(binary, "-test.run", "^"+probe+"$", "-sim-probe", "-test.timeout", "60s")
 	var out bytes.Buffer
 	run.Stdout, run.Stderr = &out, &out
 	err = run.Run()

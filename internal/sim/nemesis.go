@@ -59,6 +59,9 @@ func (p *plan) strike() {
 		n.fault.slow = true
 		w.after(w.between(200*time.Millisecond, 3*time.Second), func() { n.fault.slow = false })
 	case 5:
+		if w.cfg.Cluster { // who leads has the time, and nobody here knows who that is
+			return
+		}
 		d := w.between(-3*time.Second, 6*time.Second)
 		if w.chance(6) {
 			d = w.between(-time.Minute, time.Minute)

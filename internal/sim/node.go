@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gmq/gmq/internal/broker"
+	"github.com/gmq/gmq/internal/cluster"
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/journal/filejournal"
 	"github.com/gmq/gmq/internal/queue"
@@ -23,13 +24,20 @@ const epoch = int64(1_800_000_000e9)
 type Node struct {
 	w     *World
 	name  string
+	id    uint64
+	pace  float64 // of its host's clock
 	disk  *vfs.Mem
 	ahead time.Duration // of the wall clock: it jumps
 	wall  int64         // the latest time that it has shown
-	lives int
-	life  *life
-	dying *death
-	flips []flip
+
+	before   time.Duration // ahead before the latest jump
+	jumpedAt time.Duration
+	lives    int
+	life     *life
+	dying    *death
+	flips    []flip
+
+	elsewhere bool // its disk is reached as a database is: remote.go
 
 	doomed  bool // the power goes soon after the next start
 	refused bool // to start, or to go on, after its disk had lied
@@ -43,11 +51,21 @@ type life struct {
 	log     *filejournal.Log
 	broker  *broker.Broker
 	journal journal.Journal // of one of the shards
+	remotes [broker.Shards]*remote
 	tasks   []*task
 	conns   []*conn
-	ready   bool   // clients may come
-	failed  uint64 // the step in which it said that nothing can be promised any more; 0: it has not
-	before  *vfs.Mem
+
+	host      *cluster.Host // in a cluster
+	hostWake  chan struct{}
+	imageWake chan struct{}
+	leaving   bool
+	broke     uint64        // the step in which a line to another node has broken last
+	arrivals  []arrival     // of what other nodes' brokers have said
+	left      chan struct{} // closed when the host has ended
+
+	ready  bool   // clients may come
+	failed uint64 // the step in which it said that nothing can be promised any more; 0: it has not
+	before *vfs.Mem
 }
 
 // A death is how a process ends, and what it leaves on the disk.
@@ -64,7 +82,10 @@ type flip struct {
 }
 
 func (w *World) addNode() *Node {
-	n := &Node{w: w, name: fmt.Sprint("n", len(w.nodes)+1), disk: vfs.NewMem(), wall: epoch}
+	n := &Node{w: w, name: fmt.Sprint("n", len(w.nodes)+1), id: uint64(len(w.nodes) + 1), pace: 1, disk: vfs.NewMem(), wall: epoch, elsewhere: w.Seed%4 == 2 && !w.cfg.alone() && !w.cfg.Cluster}
+	if w.cfg.Cluster {
+		n.pace = 0.85 + 0.3*w.rng.Float64()
+	}
 	w.nodes = append(w.nodes, n)
 	return n
 }
@@ -73,11 +94,17 @@ func (w *World) addNode() *Node {
 func (n *Node) time() int64 {
 	t := epoch + int64(n.w.now+n.ahead)
 	n.wall = max(n.wall, t)
+	if n.w.cfg.Cluster { // who leads may be another
+		for _, o := range n.w.nodes {
+			o.wall = max(o.wall, t)
+		}
+	}
 	return t
 }
 
 // jump moves the node's clock.
 func (n *Node) jump(d time.Duration) {
+	n.before, n.jumpedAt = n.ahead, n.w.now
 	n.ahead += d
 	n.w.stats.Jumps++
 	n.w.note(n.name, "the clock jumps by %s", d)
@@ -106,7 +133,7 @@ func (n *Node) boot() {
 		return
 	}
 	n.lives++
-	l := &life{n: n, number: n.lives, before: n.disk.Kill()}
+	l := &life{n: n, number: n.lives, before: n.disk.Kill(), left: make(chan struct{})}
 	n.life = l
 	n.disk.Fault = l.fault
 	n.w.note(n.name, "life %d begins", l.number)
@@ -131,25 +158,38 @@ func (l *life) start() (err error) {
 			}
 		}
 	}
+	boot := uint32(l.number)
+	if n.w.cfg.Cluster {
+		boot |= uint32(n.id)<<16 | 1<<31
+		if err := l.join(); err != nil {
+			return err
+		}
+	}
 	budget := journal.NewBudget(16 << 20)
-	b, err := broker.Start(broker.Options{
-		Version: "sim", Node: n.name, Boot: uint32(l.number), Seed: n.w.rng.Uint64(), Now: n.time, Scheduler: scheduler{n},
+	opt := broker.Options{
+		Version: "sim", Node: n.name, ID: n.id, Boot: boot, Seed: n.w.rng.Uint64(), Now: n.time, Scheduler: scheduler{n},
 		Fail: l.fail,
 		Limits: broker.Limits{MaxQueues: 200, MaxMessageBytes: 1 << 20, MaxInFlight: 500, AutoCreate: true, Defaults: queue.Settings{
 			Storage: "file", Lease: 5 * time.Second, MaxDeliveries: 5, RetryMin: 100 * time.Millisecond, RetryMax: 2 * time.Second, RetryFactor: 2, RetryJitter: 0.2, DedupWindow: 24 * time.Hour,
 		}},
 		Storages: []broker.Storage{
-			{Name: "file", Stored: "disk", Shared: true, Spread: l.log.Spread, Open: func(i int, wake func()) journal.Journal {
-				l.journal = l.log.Shard(i, wake)
-				return l.journal
-			}},
+			{Name: "file", Stored: "disk", Shared: true, Replicated: n.w.cfg.Cluster, Spread: l.spread, Open: l.open},
 			{Name: "memory", Stored: "memory", Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(budget, wake) }, Room: budget.Room},
 		},
-	})
+	}
+	if n.w.cfg.Cluster {
+		opt.Peers = l
+	}
+	b, err := broker.Start(opt)
 	if err != nil {
 		return err
 	}
 	l.broker = b
+	if n.w.cfg.Cluster {
+		if err := l.takePart(); err != nil {
+			return err
+		}
+	}
 	n.flips = slices.DeleteFunc(n.flips, func(f flip) bool { // where nothing is yet, and where something will be
 		return f.at >= cut.End && strings.HasSuffix(f.file, fmt.Sprintf("%010d.seg", cut.Segment))
 	})
@@ -259,7 +299,12 @@ func (n *Node) stop() {
 		for _, c := range l.conns {
 			n.w.await(c.over, -1)
 		}
-		err = errors.Join(err, l.broker.Close(), l.log.Close())
+		if l.host != nil {
+			err = errors.Join(err, l.leave())
+		} else {
+			err = errors.Join(err, l.broker.Close())
+		}
+		err = errors.Join(err, l.log.Close())
 		if err != nil && l.failed == 0 && !n.fault.struck && len(n.flips) == 0 {
 			n.w.wrong("a stop in good order: %v", err)
 		}

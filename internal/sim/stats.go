@@ -13,6 +13,8 @@ type Stats struct {
 	Sessions, Replies, Confirmed, Topics, Repeats, Duplicates, Deliveries, Acked, Nacked, Cancelled  int
 	Starts, PowerCuts, Kills, Stops, Exits                                                           int
 	Torn, Errors, Failed, Flips, Found, Refused, Jumps, Squeezes, DiskFull, AckedFull, Resumed, Lies int
+	LostPackets, Partitions, Transfers, Unknown, NoQuorum, Images                                    int
+	NotYet, Vain, Unavailable                                                                        int
 	Snapshots, Compactions                                                                           int
 }
 
@@ -46,8 +48,13 @@ func (s *Stats) ends(how string) {
 }
 
 func (s *Stats) refusedWith(code string) {
-	if code == "disk_full" {
+	switch code {
+	case "disk_full":
 		s.DiskFull++
+	case "no_quorum":
+		s.NoQuorum++
+	case "unknown_outcome":
+		s.Unknown++
 	}
 }
 

@@ -22,7 +22,11 @@ type World struct {
 	queued  uint64 // events so far: those of one time happen in the order in which they were made
 	ready   []*task
 
+	graves  []func() // what is to be done with whoever has died in this step
 	nodes   []*Node
+	net     network
+	marks   []timeMark
+	made    map[[2]string]bool // in a cluster: the queues and bindings that some leader has made
 	clients []*Client
 	log     *History
 	check   *Checker
@@ -92,6 +96,9 @@ func (w *World) step(limit time.Duration) bool {
 	}
 	t := w.ready[w.rng.IntN(len(w.ready))]
 	w.steps++
+	if n := len(w.marks); w.cfg.Cluster && (n == 0 || w.now >= w.marks[n-1].at+time.Millisecond) {
+		w.marks = append(w.marks, timeMark{w.now, w.steps})
+	}
 	w.now += time.Duration(w.rng.IntN(20_000)) // what the work takes, ns
 	t.resume()
 	w.reap()
@@ -128,6 +135,11 @@ func (w *World) reap() {
 		if n.dying != nil {
 			n.bury()
 		}
+	}
+	for len(w.graves) > 0 {
+		bury := w.graves[0]
+		w.graves = w.graves[1:]
+		bury()
 	}
 	kept := w.tasks[:0]
 	for _, t := range w.tasks {

@@ -133,6 +133,7 @@ func cells() (all []cell) {
 	for op, more := range map[string]string{
 		"user.add": `,"user":"x"`, "user.remove": `,"user":"x"`, "user.list": "", "user.password": `,"user":"x"`, "user.grant": `,"user":"x","allow":["*:>"]`,
 		"token.add": `,"name":"x","allow":["*:>"]`, "token.remove": `,"name":"x"`, "token.list": "", "auth.check": `,"user":"admin","verb":"peek","name":"a"`,
+		"cluster.token": "", "cluster.status": "", "cluster.remove": `,"name":"x"`, "cluster.transfer": "",
 	} {
 		add(op, fmt.Sprintf(`{"op":"%s"%s}`, op, more), need{"admin", ">"})
 	}

@@ -1,6 +1,7 @@
 package deep
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -11,7 +12,8 @@ import (
 
 // BenchmarkSnapshotPause publishes one message after another into a queue with a deep backlog: while nothing else happens; while a
 // snapshot of it is written, because another queue has been purged; and while so much of it is drained that there is another
-// snapshot. It reports the longest and the usual wait for a confirm of each:
+// snapshot. It reports the longest and the usual wait for a confirm of each, and the
+// longest fsync of a file of its own beside it:
 // go test -run '^$' -bench SnapshotPause -benchtime 1x ./test/deep -messages 10000000
 func BenchmarkSnapshotPause(b *testing.B) {
 	s := harness.Start(b, "storage: {file: {sync: always}}\n")
@@ -54,24 +56,44 @@ func BenchmarkSnapshotPause(b *testing.B) {
 func measure(b *testing.B, s *harness.Server, name string, f func(*probe)) {
 	p := newProbe(b, s)
 	f(p)
-	b.ReportMetric(p.quantile(1).Seconds()*1000, name+"-max-ms")
-	b.ReportMetric(p.quantile(0.99).Seconds()*1000, name+"-p99-ms")
+	b.ReportMetric(quantile(p.took, 1), name+"-max-ms")
+	b.ReportMetric(quantile(p.took, 0.99), name+"-p99-ms")
+	b.ReportMetric(quantile(p.synced, 1), name+"-fsync-max-ms")
 	b.ReportMetric(float64(len(p.took)), name+"-confirms")
 }
 
-// A probe measures confirms, one after another.
+// A probe measures confirms, one after another, and after each what a write and fsync of its own takes on the same disk: a
+// confirm cannot be had for less.
 type probe struct {
 	*link
-	took []time.Duration
+	t      testing.TB
+	own    *os.File
+	took   []time.Duration
+	synced []time.Duration
 }
 
-func newProbe(t testing.TB, s *harness.Server) *probe { return &probe{link: dial(t, s)} }
+func newProbe(t testing.TB, s *harness.Server) *probe {
+	own, err := os.Create(filepath.Join(filepath.Dir(s.Data), "probe"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { own.Close() })
+	return &probe{link: dial(t, s), t: t, own: own}
+}
 
 func (p *probe) once() {
 	started := time.Now()
 	p.send(`{"op":"publish","queue":"q","body":"probe"}`)
 	p.ok()
 	p.took = append(p.took, time.Since(started))
+	started = time.Now()
+	if _, err := p.own.WriteAt(make([]byte, 4096), 0); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.own.Sync(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.synced = append(p.synced, time.Since(started))
 }
 
 func (p *probe) until(end <-chan struct{}) {
@@ -85,9 +107,10 @@ func (p *probe) until(end <-chan struct{}) {
 	}
 }
 
-func (p *probe) quantile(q float64) time.Duration {
-	slices.Sort(p.took)
-	return p.took[int(q*float64(len(p.took)-1))]
+// quantile is that of the times, ms.
+func quantile(of []time.Duration, q float64) float64 {
+	slices.Sort(of)
+	return of[int(q*float64(len(of)-1))].Seconds() * 1000
 }
 
 // snapshots are the names of the snapshot files, which say how much of the log they hold.

@@ -22,22 +22,26 @@ const Patience = 60 * time.Second
 
 // A Server is a data directory and, most of the time, a process that serves it.
 type Server struct {
-	Addr string // of the running process
-	Data string
+	Addr  string // of the running process
+	Admin string // its admin address; "" where the configuration names none
+	Data  string
 
 	t      testing.TB
 	env    []string
 	config string
+	admin  bool // the configuration says where the admin address is
 	cmd    *exec.Cmd
-	ready  chan string   // gives the address when the process serves
+	ready  chan address  // gives the addresses when the process serves
 	exited chan struct{} // closed when the process has ended
 
 	mu  sync.Mutex // guards the following
 	log []string
 }
 
+type address struct{ listen, admin string }
+
 // Start runs a server on a new data directory. The configuration is YAML; the addresses and the
-// directory are the harness's. It is killed when the test ends.
+// directory are the harness's; there is an admin address only where the configuration has one (admin: 127.0.0.1:0). It is killed when the test ends.
 func Start(t testing.TB, config string) *Server {
 	t.Helper()
 	return StartOn(t, filepath.Join(t.TempDir(), "data"), config)
@@ -58,6 +62,7 @@ func StartOn(t testing.TB, data, config string) *Server {
 // Configure replaces the configuration; it holds from the next start.
 func (s *Server) Configure(config string) {
 	s.t.Helper()
+	s.admin = strings.HasPrefix(config, "admin:") || strings.Contains(config, "\nadmin:")
 	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
@@ -78,7 +83,8 @@ func (s *Server) Up() error {
 		return err
 	}
 	select {
-	case s.Addr = <-s.ready:
+	case at := <-s.ready:
+		s.Addr, s.Admin = at.listen, at.admin
 		return nil
 	case <-s.exited:
 	case <-time.After(Patience):
@@ -89,7 +95,11 @@ func (s *Server) Up() error {
 
 // Spawn starts the process and does not wait for anything. Addr is not known.
 func (s *Server) Spawn() error {
-	cmd := exec.Command(Exe(s.t), "serve", "--config", s.config, "--data", s.Data, "--listen", "127.0.0.1:0", "--admin", "off")
+	args := []string{"serve", "--config", s.config, "--data", s.Data, "--listen", "127.0.0.1:0"}
+	if !s.admin {
+		args = append(args, "--admin", "off")
+	}
+	cmd := exec.Command(Exe(s.t), args...)
 	cmd.Env = append(os.Environ(), s.env...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -98,13 +108,13 @@ func (s *Server) Spawn() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	s.cmd, s.ready, s.exited = cmd, make(chan string, 1), make(chan struct{})
+	s.cmd, s.ready, s.exited = cmd, make(chan address, 1), make(chan struct{})
 	go s.read(stderr, s.ready, s.exited)
 	return nil
 }
 
 // read takes the server's log until it ends, and reaps the process.
-func (s *Server) read(stderr io.Reader, ready chan<- string, exited chan<- struct{}) {
+func (s *Server) read(stderr io.Reader, ready chan<- address, exited chan<- struct{}) {
 	cmd := s.cmd
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, 1<<20)
@@ -112,9 +122,9 @@ func (s *Server) read(stderr io.Reader, ready chan<- string, exited chan<- struc
 		s.mu.Lock()
 		s.log = append(s.log, lines.Text())
 		s.mu.Unlock()
-		var line struct{ Msg, Listen string }
+		var line struct{ Msg, Listen, Admin string }
 		if json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "ready" {
-			ready <- line.Listen
+			ready <- address{line.Listen, line.Admin}
 		}
 	}
 	cmd.Wait()

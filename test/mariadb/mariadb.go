@@ -23,7 +23,7 @@ import (
 const DSNVariable = "GMQ_TEST_MYSQL_DSN"
 
 // Patience is how long is waited for the server to answer.
-const Patience = 60 * time.Second
+const Patience = 3 * time.Minute
 
 // A Server is one database server for all tests of a binary.
 type Server struct {
@@ -42,13 +42,18 @@ var (
 	dbs    atomic.Int64
 )
 
+// A missing is why there can be no server here.
+type missing struct{ error }
+
 // Get is the binary's server, started by the first who asks. Where there can be none the test is skipped, with
-// the reason.
+// the reason; one that is there and does not start is a failure.
 func Get(t testing.TB) *Server {
 	t.Helper()
 	start.Do(func() { shared, reason = open() })
-	if reason != nil {
+	if errors.As(reason, &missing{}) {
 		t.Skip("no MariaDB: ", reason)
+	} else if reason != nil {
+		t.Fatal("MariaDB does not start: ", reason)
 	}
 	return shared
 }
@@ -75,7 +80,7 @@ func open() (*Server, error) {
 		return &Server{dsn: cfg}, nil
 	}
 	if err := install(); err != nil {
-		return nil, err
+		return nil, missing{err}
 	}
 	dir, err := os.MkdirTemp(place(), "gmq-mariadb-")
 	if err != nil {

@@ -18,7 +18,7 @@ func TestPausedServer(t *testing.T) {
 	dsn := mariadb.Get(t).Database(t)
 	config := fmt.Sprintf("storage: {mysql: {dsn: %q, takeover: 1s, outbox: true}}\nqueue_defaults: {storage: mysql}\n", dsn)
 	first := harness.Start(t, config)
-	c := first.Dial(t)
+	c, r := first.Dial(t), first.Dial(t)
 	c.OK(`{"op":"publish","queue":"q","body":"first"}`)
 	if err := syscall.Kill(first.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -31,6 +31,7 @@ func TestPausedServer(t *testing.T) {
 		return strings.Contains(string(state), "State:\tT")
 	})
 	c.Send(`{"op":"publish","queue":"q","body":"to the one that stands still"}`)
+	r.Send(`{"op":"receive","queue":"q","ack":"auto"}`)
 	second := harness.Start(t, config) // waits until it may
 	if log := strings.Join(second.Log(), "\n"); !strings.Contains(log, "the tables belong to") {
 		t.Errorf("the second did not say for whom it waits:\n%s", log)
@@ -45,6 +46,11 @@ func TestPausedServer(t *testing.T) {
 	}
 	if said := c.Ended(); len(said) > 0 {
 		t.Errorf("R133: the first has answered %s", said[0].Raw)
+	}
+	for _, l := range r.Ended() {
+		if strings.Contains(l.Raw, "attempt") {
+			t.Errorf("R133: the first has delivered %s", l.Raw)
+		}
 	}
 	for _, want := range []string{`"first"`, `"second"`} {
 		if m := d.OK(`{"op":"receive","queue":"q"}`).Each("messages"); len(m) != 1 || m[0].Body() != want {

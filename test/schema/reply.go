@@ -98,7 +98,7 @@ func replies() map[wire.Op][]success {
 	info["usage"] = object{"type": "object", "additionalProperties": fixed(object{"bytes": count, "message_bytes": count}, nil)}
 	rights := array(ref("right"))
 	return map[wire.Op][]success{
-		wire.OpHello: {{greeting, object{"user": words, "token": words, "data": words}}, {object{"data": words}, nil}},
+		wire.OpHello: {{greeting, object{"user": words, "token": words, "data": words, "nodes": array(words)}}, {object{"data": words}, nil}},
 		wire.OpPing:  done,
 		wire.OpPublish: {
 			{object{"seq": ref("seq"), "stored": ref("stored")}, object{"duplicate": object{"const": true}}},
@@ -132,8 +132,21 @@ func replies() map[wire.Op][]success {
 		wire.OpTokenAdd:  {{object{"token": words}, object{"expires": moment}}},
 		wire.OpTokenList: {{object{"tokens": array(fixed(object{"name": ref("user"), "created": moment},
 			object{"user": ref("user"), "allow": rights, "deny": rights, "expires": moment}))}, nil}},
-		wire.OpAuthCheck: {{object{"allowed": boolean, "because": words}, nil}},
+		wire.OpAuthCheck:    {{object{"allowed": boolean, "because": words}, nil}},
+		wire.OpClusterToken: {{object{"token": words, "expires": moment}, nil}}, wire.OpClusterStatus: {clusterStatus()},
+		wire.OpClusterRemove: {{object{"name": words}, nil}}, wire.OpClusterTransfer: {{object{"name": words}, nil}},
 	}
+}
+
+func clusterStatus() success {
+	count := ref("count")
+	return success{object{
+		"node": words, "replicas": count,
+		"nodes": array(fixed(object{
+			"name": words, "id": words, "state": oneOf("alone", "joining", "member", "leaving"), "reachable": boolean, "leads": count, "behind": count,
+		}, object{"address": words, "client": words, "version": words})),
+		"groups": array(fixed(object{"group": count, "term": count, "members": array(words)}, object{"leader": words, "learners": array(words)})),
+	}, nil}
 }
 
 // reply is the schema of an operation's replies of success. Fields that it does not name may be there:

@@ -218,7 +218,7 @@ func (l *Log) writeFrame() error {
 
 // stamp fills in the headers of a batch's records.
 func (c *committer) stamp(it item, records []byte, pos wal.Pos) error {
-	if it.shard != nil {
+	if it.shard != nil && it.batch.Parts == nil {
 		return c.framer.Stamp(records, pos, it.shard.number)
 	}
 	from := 0
@@ -226,6 +226,9 @@ func (c *committer) stamp(it item, records []byte, pos wal.Pos) error {
 		number := uint8(nobody)
 		if p.Shard != journal.Nobody {
 			number = uint8(p.Shard)
+		}
+		if p.Mark {
+			number |= markBit
 		}
 		if err := c.framer.Stamp(records[from:p.End], pos+wal.Pos(from), number); err != nil {
 			return err
@@ -252,6 +255,7 @@ func (l *Log) write(frame []byte) error {
 	c.closed = false
 	c.off += int64(len(frame))
 	c.seg.used.Store(c.off)
+	l.halfFull.Store(c.off > c.size/2)
 	if l.opt.Sync {
 		c.synced = c.pos()
 	}
@@ -278,6 +282,7 @@ func (l *Log) deliver() {
 		}
 		if it.shard != nil {
 			c.handBack(it.shard, it.batch)
+			continue
 		}
 		for _, p := range it.batch.Parts {
 			if p.Shard != journal.Nobody {
@@ -338,6 +343,7 @@ func (l *Log) nextSegment(n int, essential bool) error {
 	c.file, c.size, c.off = file, fileSize, wal.PageBytes
 	c.seg = &segment{number: number, size: fileSize}
 	c.seg.used.Store(c.off)
+	l.halfFull.Store(false)
 	l.segs.add(c.seg)
 	l.setSynced(c.pos())
 	l.poke(func() { l.spareWant = true })

@@ -71,13 +71,19 @@ func (l *Log) prepareSpare() error {
 	if err == nil && !enough {
 		l.spares = append(l.spares, k)
 	}
-	l.scarce.Store(l.full && len(l.spares) == 0)
+	l.noteSpares()
 	l.idle.Broadcast()
 	l.mu.Unlock()
 	if news {
 		l.opt.Logf("no space for another log segment: soon only what frees more than it takes will be accepted: %v", err)
 	}
 	return nil
+}
+
+// noteSpares tells those who must not wait how many segments there are ahead. Called with mu held.
+func (l *Log) noteSpares() {
+	l.spareless.Store(len(l.spares) == 0)
+	l.scarce.Store(l.full && len(l.spares) == 0)
 }
 
 // scarceNow reports whether no further segment can be had. It waits for the
@@ -123,7 +129,7 @@ func (l *Log) spareFor(size int64, essential bool) (int, error) {
 	}
 	k := l.spares[0]
 	l.spares = slices.Delete(l.spares, 0, 1)
-	l.scarce.Store(l.full && len(l.spares) == 0)
+	l.noteSpares()
 	return k, nil
 }
 
@@ -153,7 +159,8 @@ func (l *Log) reclaimDead() error {
 	dead := l.segs.sorted(func(s *segment) bool {
 		return s.sealed.Load() && s.live.Load() == 0 && s.number < needed
 	})
-	dead = slices.DeleteFunc(l.releasedForGood(dead), func(s *segment) bool { return s.number >= held })
+	pinned := l.pinned()
+	dead = slices.DeleteFunc(l.releasedForGood(dead), func(s *segment) bool { return s.number >= held || s.number < pinned })
 	if len(dead) == 0 {
 		return nil
 	}
@@ -209,7 +216,7 @@ func (l *Log) giveBack(s *segment) error {
 	l.mu.Lock()
 	l.spares = append(l.spares, k)
 	l.full = false
-	l.scarce.Store(false)
+	l.noteSpares()
 	l.idle.Broadcast()
 	l.mu.Unlock()
 	return nil
@@ -249,7 +256,7 @@ func (l *Log) makeWish() {
 	if l.owing.Load() > 0 && !l.scarce.Load() {
 		return
 	}
-	_, used, live := l.segs.sums()
+	used, live := l.segs.before(l.trail())
 	budget := int64(sparseBytes)
 	if due := l.activity.Load() >= l.enough() && used > 2*live+l.opt.CompactSlack; !due {
 		if !l.scarce.Load() {

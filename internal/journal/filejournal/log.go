@@ -31,7 +31,7 @@ type Options struct {
 	// take the latest commits, though never a part of a batch, nor an earlier
 	// one than it leaves a later one of.
 	Sync bool
-	// Shards is how many shards the log serves, at most 255; it is fixed when
+	// Shards is how many shards the log serves, at most 127; it is fixed when
 	// the directory is made. 0 takes what the directory says, or 1.
 	Shards int
 	// SegmentBytes is a segment file's size, 16 MiB.
@@ -97,6 +97,8 @@ type Log struct {
 	settled   atomic.Int32  // shards that have retained what they replayed
 	owing     atomic.Int32  // shards that owe a snapshot
 	scarce    atomic.Bool   // no spare segment, and no room to make one
+	spareless atomic.Bool   // no spare segment
+	halfFull  atomic.Bool   // the committer's segment is
 	failure   atomic.Pointer[error]
 
 	committer committer // the committer's alone
@@ -130,7 +132,9 @@ type Log struct {
 	closing    bool
 	holding    bool   // a backup is being made (backup.go)
 	held       uint32 // segments from here on are not given back meanwhile
-	giving     bool   // the keeper gives back what it may
+	replicas   []*Replica
+	giving     bool              // the keeper gives back what it may
+	pins       map[*pin]struct{} // for images (image.go)
 
 	loops []chan struct{} // closed when the committer, the keeper and the snapshotter have ended
 }
@@ -141,8 +145,21 @@ type item struct {
 	batch *journal.Batch
 }
 
-// nobody is the number in the headers of records that no shard replays.
-const nobody = 255
+// nobody is the number in the headers of records that no shard replays. With markBit set it is a mark of the other bits'
+// shard: what a consensus notes about the records behind it (replica.go). An older program takes it for a shard that is not there.
+const (
+	nobody    = 255
+	markBit   = 0x80
+	maxShards = nobody - markBit // a greater number, as a mark, would be nobody's
+)
+
+// owner is the shard of a record whose header says so, and whether it is a mark.
+func owner(number uint8) (shard uint8, mark bool) {
+	if number == nobody || number&markBit == 0 {
+		return number, false
+	}
+	return number &^ markBit, true
+}
 
 // Spread proposes a batch of several shards, each of which returns it from Committed. It may be called from any
 // goroutine, for shards that have all been replayed.
@@ -212,6 +229,9 @@ func (l *Log) Close() error {
 	errs := []error{l.Failed()}
 	for _, s := range l.shards {
 		errs = append(errs, s.closeFile())
+	}
+	for _, r := range l.replicas {
+		errs = append(errs, r.reader.closeFile(), r.images.closeFile())
 	}
 	return errors.Join(append(errs, l.lock.Close())...)
 }

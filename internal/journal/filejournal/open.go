@@ -60,7 +60,7 @@ func readIdentity(fsys vfs.FS, dir string) (identity, error) {
 	}
 	var id identity
 	_, err = fmt.Sscanf(text, "gmq journal\nformat %d\nid %x\nshards %d\n", &format, &id.id, &id.shards)
-	if err != nil || id.shards < 1 || id.shards > nobody || string(id.text()) != text {
+	if err != nil || id.shards < 1 || id.shards > maxShards || string(id.text()) != text {
 		return identity{}, damage
 	}
 	return id, nil
@@ -70,8 +70,8 @@ func readIdentity(fsys vfs.FS, dir string) (identity, error) {
 // newer format are errors that leave everything as it is.
 func Open(fsys vfs.FS, dir string, opt Options) (*Log, error) {
 	opt = opt.withDefaults()
-	if opt.Shards < 0 || opt.Shards > nobody {
-		return nil, fmt.Errorf("filejournal: %d shards, at most %d are possible", opt.Shards, nobody)
+	if opt.Shards < 0 || opt.Shards > maxShards {
+		return nil, fmt.Errorf("filejournal: %d shards, at most %d are possible", opt.Shards, maxShards)
 	}
 	l := &Log{fs: fsys, dir: dir, opt: opt}
 	l.work, l.keep, l.snap, l.idle = l.cond(), l.cond(), l.cond(), l.cond()
@@ -337,7 +337,9 @@ func (l *Log) ready(spares []int, leftovers []string) error {
 		return errors.Join(err, f.Close())
 	}
 	seg := l.segs.find(found.Segment)
+	l.noteSpares()
 	seg.used.Store(found.End)
+	l.halfFull.Store(found.End > h.Size/2)
 	end := wal.MakePos(found.Segment, found.End)
 	l.committer = committer{file: f, seg: seg, off: found.End, size: h.Size, synced: end, closed: found.Closed}
 	l.synced = end

@@ -125,6 +125,9 @@ func (p *player) loadOne(shard int) error {
 			return err
 		}
 		p.bases[shard] = base
+		if len(snap.head) > 0 {
+			return fmt.Errorf("%s: %w", base.file, errReplica)
+		}
 		if err := p.states[shard].Load(snap.data); err != nil {
 			return &wal.Damage{File: base.file, Why: fmt.Sprintf("it is whole, but cannot be loaded: %v", err)}
 		}
@@ -146,6 +149,9 @@ func (p *player) play(want func(ref journal.Ref, shard uint8) bool) error {
 	c := &checker{}
 	c.walk = walk{view: p.view, damage: func(d *wal.Damage) error { return d }, frame: func(f wal.Frame) error {
 		return c.records(f, func(ref journal.Ref, shard uint8, payload []byte) error {
+			if _, mark := owner(shard); mark {
+				return fmt.Errorf("%s: %w", p.dir, errReplica)
+			}
 			if shard == nobody || p.states[shard] == nil || wal.Pos(ref) < p.bases[shard].pos {
 				return nil
 			}

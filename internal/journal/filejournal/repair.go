@@ -318,6 +318,9 @@ func (r *repairer) piece(p wal.Piece) error {
 		r.gap(Gap{From: from, To: to, Why: p.Why, Records: p.Records})
 		return nil
 	}
+	if _, mark := owner(p.Shard); mark && p.State != wal.Damaged {
+		return fmt.Errorf("%s: %w", r.dir, errReplica) // what is lost here the others have
+	}
 	if p.Shard == nobody {
 		return nil // what a state needs of it shows in the end
 	}

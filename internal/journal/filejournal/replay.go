@@ -74,6 +74,7 @@ func (l *Log) note(seg *segment, f wal.Frame) error {
 			at += n
 			continue
 		}
+		shard, _ = owner(shard)
 		if int(shard) >= len(l.shards) {
 			return &wal.Damage{File: l.wal.Name(seg.number), Offset: base + at, Why: fmt.Sprintf("a record of shard %d, of %d", shard, len(l.shards))}
 		}
@@ -98,11 +99,26 @@ func (l *Log) noted(seg *segment) {
 
 // Replay implements journal.Journal.
 func (s *Shard) Replay(snapshot func([]byte) error, record func(journal.Ref, []byte) error) error {
+	return s.replay(func(head, data []byte) error {
+		if len(head) > 0 {
+			return fmt.Errorf("%s: %w", s.snapFile, errReplica)
+		}
+		return snapshot(data)
+	}, func(ref journal.Ref, mark bool, payload []byte) error {
+		if mark {
+			return fmt.Errorf("%s, offset %d: %w", s.log.wal.Name(ref.Segment()), ref.Offset(), errReplica)
+		}
+		return record(ref, payload)
+	})
+}
+
+// replay is Replay for one who knows what marks mean, too.
+func (s *Shard) replay(snapshot func(head, data []byte) error, record func(ref journal.Ref, mark bool, payload []byte) error) error {
 	l := s.log
 	if s.snapFile != "" {
 		snap, err := readSnapshot(l.fs, s.snapFile, l.wal.ID)
 		if err == nil {
-			err = snapshot(snap.data)
+			err = snapshot(snap.head, snap.data)
 		}
 		if err != nil {
 			return err
@@ -135,7 +151,7 @@ func (s *Shard) Replay(snapshot func([]byte) error, record func(journal.Ref, []b
 }
 
 // replayRuns replays a segment of which is known where the shard's records lie.
-func (s *Shard) replayRuns(g *segment, file vfs.File, record func(journal.Ref, []byte) error) error {
+func (s *Shard) replayRuns(g *segment, file vfs.File, record func(journal.Ref, bool, []byte) error) error {
 	r := g.runs[s.number]
 	g.runs[s.number] = runs{}
 	var together []run
@@ -164,7 +180,7 @@ func (s *Shard) replayRuns(g *segment, file vfs.File, record func(journal.Ref, [
 }
 
 // skim replays a segment by going through all shards' records.
-func (s *Shard) skim(g *segment, r *wal.Reader, last int64, record func(journal.Ref, []byte) error) error {
+func (s *Shard) skim(g *segment, r *wal.Reader, last int64, record func(journal.Ref, bool, []byte) error) error {
 	return r.Skim(wal.PageBytes, last, func(f wal.Frame) error {
 		for at := int64(0); at < int64(len(f.Data)); {
 			rest, n := int64(len(f.Data))-at, int64(wal.RecordBytes)
@@ -174,7 +190,7 @@ func (s *Shard) skim(g *segment, r *wal.Reader, last int64, record func(journal.
 			if n > rest {
 				return &wal.Damage{File: s.log.wal.Name(g.number), Offset: f.At().Offset() + at, Why: "it has changed since it was scanned"}
 			}
-			if f.Data[at+8] == s.number {
+			if shard, _ := owner(f.Data[at+8]); shard == s.number {
 				if err := s.replayRecords(f.At()+wal.Pos(at), f.Data[at:at+n], record); err != nil {
 					return err
 				}
@@ -186,9 +202,10 @@ func (s *Shard) skim(g *segment, r *wal.Reader, last int64, record func(journal.
 }
 
 // replayRecords replays records of this shard that lie one after another.
-func (s *Shard) replayRecords(pos wal.Pos, data []byte, record func(journal.Ref, []byte) error) error {
+func (s *Shard) replayRecords(pos wal.Pos, data []byte, record func(journal.Ref, bool, []byte) error) error {
 	for at := 0; at < len(data); {
-		payload, shard, n, err := s.framer.Check(data[at:], pos+wal.Pos(at))
+		payload, number, n, err := s.framer.Check(data[at:], pos+wal.Pos(at))
+		shard, mark := owner(number)
 		if err == nil && shard != s.number {
 			err = errNoRecord
 		}
@@ -197,7 +214,7 @@ func (s *Shard) replayRecords(pos wal.Pos, data []byte, record func(journal.Ref,
 			return &wal.Damage{File: s.log.wal.Name(p.Segment()), Offset: p.Offset(), Why: err.Error()}
 		}
 		if pos+wal.Pos(at) >= s.snapPos {
-			if err := record(journal.Ref(pos)+journal.Ref(at), payload); err != nil {
+			if err := record(journal.Ref(pos)+journal.Ref(at), mark, payload); err != nil {
 				return err
 			}
 		}

@@ -66,6 +66,17 @@ func (t *segments) sums() (size, used, live int64) {
 	return size, used, live
 }
 
+// before is what is used and what is live of the segments with lower numbers.
+func (t *segments) before(number uint32) (used, live int64) {
+	for _, s := range *t.table.Load() {
+		if s.number < number {
+			used += s.used.Load()
+			live += s.live.Load()
+		}
+	}
+	return used, live
+}
+
 // sorted lists the segments for which keep holds, the oldest first.
 func (t *segments) sorted(keep func(*segment) bool) []*segment {
 	var out []*segment

@@ -28,6 +28,7 @@ type Shard struct {
 
 	pos      wal.Pos // everything of this shard before was returned by Committed
 	settled  bool
+	behind   bool             // a replica's: the state may be older than one that this node had; see Replica.Whole
 	missing  map[uint32]int64 // bytes retained in segments that are gone, until settled
 	last     *segment         // the one looked up last
 	chunk    []byte           // what was read of the disk last, from chunkPos on
@@ -45,7 +46,8 @@ type Shard struct {
 	touched bool        // the committer's
 	owes    atomic.Bool // the keeper has asked for a snapshot that is not there yet
 	wish    atomic.Pointer[wish]
-	latest  *snapWriter // the newest whole snapshot that was handed over; guarded by Log.mu
+	newest  atomic.Pointer[string] // the name of its snapshot file; nil: there is none. The snapshotter's to set
+	latest  *snapWriter            // the newest whole snapshot that was handed over; guarded by Log.mu
 
 	// What follows is Open's, then the snapshotter's.
 	snapPos  wal.Pos
@@ -76,15 +78,22 @@ func (s *Shard) settle() {
 		return
 	}
 	s.settled = true
+	if !s.behind {
+		s.whole()
+	}
+	if int(s.log.settled.Add(1)) == len(s.log.shards) {
+		s.log.poke(func() { s.log.reclaim = true })
+	}
+}
+
+// whole ends the time in which segments that the state refers to may be gone.
+func (s *Shard) whole() {
 	for number, bytes := range s.missing {
 		if bytes > 0 {
 			s.log.fail(&wal.Damage{File: s.log.wal.Name(number), Why: fmt.Sprintf("the file is missing, though shard %d needs %d bytes of it", s.number, bytes)})
 		}
 	}
 	s.missing = nil
-	if int(s.log.settled.Add(1)) == len(s.log.shards) {
-		s.log.poke(func() { s.log.reclaim = true })
-	}
 }
 
 // Propose implements journal.Journal.
@@ -144,7 +153,7 @@ func (s *Shard) count(spans []journal.Span, sign int64) (sum int64) {
 			s.last = s.log.segs.find(number)
 		}
 		switch g := s.last; {
-		case g == nil && !s.settled:
+		case g == nil && (!s.settled || s.behind):
 			if s.missing == nil {
 				s.missing = map[uint32]int64{}
 			}

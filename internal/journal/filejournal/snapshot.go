@@ -17,7 +17,8 @@ import (
 //
 //	0   8  magic           8   4  version      12  4  shard
 //	16  8  journal id      24  8  position (segment<<32 | offset)
-//	32  8  zero           40     data         then 4: crc32c of all before
+//	32  8  length of the head that a consensus has put before the data, 0 where there is none
+//	40     head, data     then 4: crc32c of all before
 const (
 	snapHeader  = 40
 	snapVersion = 1
@@ -35,6 +36,7 @@ type snapshot struct {
 	id    uint64
 	shard uint8
 	pos   wal.Pos
+	head  []byte
 	data  []byte
 }
 
@@ -45,7 +47,8 @@ func (s *snapshot) encode() (head, tail []byte) {
 	head = binary.LittleEndian.AppendUint32(head, uint32(s.shard))
 	head = binary.LittleEndian.AppendUint64(head, s.id)
 	head = binary.LittleEndian.AppendUint64(head, uint64(s.pos))
-	head = binary.LittleEndian.AppendUint64(head, 0)
+	head = binary.LittleEndian.AppendUint64(head, uint64(len(s.head)))
+	head = append(head, s.head...)
 	crc := crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, s.data)
 	return head, binary.LittleEndian.AppendUint32(nil, crc)
 }
@@ -66,14 +69,16 @@ func decodeSnapshot(file []byte) (*snapshot, error) {
 		return nil, fmt.Errorf("format version %d, this program reads %d", v, snapVersion)
 	}
 	shard := binary.LittleEndian.Uint32(file[12:])
-	if shard > 255 || binary.LittleEndian.Uint64(file[32:]) != 0 {
+	headLen := binary.LittleEndian.Uint64(file[32:])
+	if shard > 255 || headLen > uint64(len(body)-snapHeader) {
 		return nil, errors.New("the header is wrong")
 	}
 	return &snapshot{
 		id:    binary.LittleEndian.Uint64(file[16:]),
 		shard: uint8(shard),
 		pos:   wal.Pos(binary.LittleEndian.Uint64(file[24:])),
-		data:  body[snapHeader:],
+		head:  body[snapHeader : snapHeader+headLen],
+		data:  body[snapHeader+headLen:],
 	}, nil
 }
 
@@ -146,6 +151,8 @@ func (l *Log) findSnapshots() error {
 			return err
 		}
 		s.snapSize = max(size-snapHeader-4, 0)
+		file := s.snapFile
+		s.newest.Store(&file)
 	}
 	l.moveNeeded()
 	return nil

@@ -23,6 +23,8 @@ const syncStep = 2 << 20
 type snapWriter struct {
 	shard *Shard
 	pos   wal.Pos
+	head  []byte          // a consensus'; nil where there is none
+	told  func(kept bool) // nil: nobody asks
 
 	// What follows is guarded by Log.mu.
 	pieces  [][]byte
@@ -129,6 +131,15 @@ func (w *snapWriter) write(pieces [][]byte, whole bool) error {
 		return nil
 	}
 	defer w.shard.paid()
+	err := w.end()
+	if w.told != nil && err == nil {
+		w.told(!w.given)
+	}
+	return err
+}
+
+// end ends the file.
+func (w *snapWriter) end() error {
 	if w.given {
 		return nil
 	}
@@ -160,7 +171,7 @@ func (w *snapWriter) append(piece []byte) error {
 			return w.noSpace(err)
 		}
 		w.file = f
-		head, _ := (&snapshot{id: w.shard.log.wal.ID, shard: w.shard.number, pos: w.pos}).encode()
+		head, _ := (&snapshot{id: w.shard.log.wal.ID, shard: w.shard.number, pos: w.pos, head: w.head}).encode()
 		if err := w.put(head); err != nil || w.given {
 			return err
 		}
@@ -236,7 +247,9 @@ func (w *snapWriter) finish() error {
 			return err
 		}
 	}
-	s.snapFile, s.snapPos, s.snapSize = w.name(), w.pos, w.off-snapHeader-4
+	name := w.name()
+	s.newest.Store(&name)
+	s.snapFile, s.snapPos, s.snapSize = name, w.pos, w.off-snapHeader-4
 	l.moveNeeded()
 	l.keepReserve()
 	l.poke(func() { l.reclaim = true })

@@ -56,8 +56,16 @@ func batch(payloads ...[]byte) *journal.Batch {
 	return b
 }
 
-func (o *Owner) propose(payloads ...[]byte) {
+func (o *Owner) propose(payloads ...[]byte) { o.hand(batch(payloads...)) }
+
+// proposeLocal proposes what only says where something lies.
+func (o *Owner) proposeLocal(payloads ...[]byte) {
 	b := batch(payloads...)
+	b.Local = true
+	o.hand(b)
+}
+
+func (o *Owner) hand(b *journal.Batch) {
 	o.sent = append(o.sent, b)
 	o.j.Propose(b)
 }
@@ -225,7 +233,7 @@ func (m *Model) Settle() {
 		m.Compactions++
 		for _, id := range slices.Sorted(maps.Keys(m.state)) {
 			if e := m.state[id]; c.Sparse(e.ref) {
-				m.o.propose(command(opMove, id, m.o.read([]journal.Ref{e.ref})[0][9:]))
+				m.o.proposeLocal(command(opMove, id, m.o.read([]journal.Ref{e.ref})[0][9:]))
 			}
 		}
 		for _, b := range m.o.wait() {

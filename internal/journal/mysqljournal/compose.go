@@ -1,6 +1,7 @@
 package mysqljournal
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync/atomic"
 
@@ -11,6 +12,7 @@ import (
 type txn struct {
 	number     int64 // in gmq_epoch.commits, when it is done
 	place      journal.Ref
+	latest     []byte // of the runs of commands of all shards, when it is done: gmq_epoch.latest
 	statements []string
 	items      []item
 	block      *block // of the records, for the cache
@@ -35,11 +37,12 @@ type composer struct {
 	deleted  uint64        // spans that have ever come
 	pieced   int           // bytes of snapshots
 	whole    []*snapWriter // that end with this transaction
-	chores   []string      // deletes of what is garbage, one for each transaction
+	chores   []string      // deletes of what is garbage, one for each transaction; what is left at the end the next life finds
 	updates  []Change
 	updating map[journal.Ref]int // indices in updates
 	runs     []run
-	gone     map[string][]uint64 // messages that are no more, of those that share their bytes, by queue
+	run      []byte              // of commands
+	gone     map[string][]copied // messages that are no more, of those that share their bytes, by queue
 	when     int64               // of whenText
 	whenText []byte
 }
@@ -77,7 +80,7 @@ func (c *composer) init(j *Journal) {
 	c.bodies.head = "INSERT INTO gmq_body (place, headers, body, head, crc) VALUES "
 	c.commands.head = "INSERT INTO gmq_command (shard, place, part, records) VALUES "
 	c.pieces.head = "INSERT INTO gmq_snapshot (shard, place, part, data) VALUES "
-	c.updating, c.gone = map[journal.Ref]int{}, map[string][]uint64{}
+	c.updating, c.gone = map[journal.Ref]int{}, map[string][]copied{}
 }
 
 // composeLoop is the composer: while one transaction is carried out it makes the next, of all that is proposed meanwhile.
@@ -105,7 +108,7 @@ func (j *Journal) composeLoop() {
 			}
 			continue
 		}
-		if c.txn == nil && j.isClosing() && !j.hasWork() && len(c.chores) == 0 || j.Failed() != nil {
+		if c.txn == nil && j.isClosing() && !j.hasWork() || j.Failed() != nil {
 			return
 		}
 		select {
@@ -130,7 +133,7 @@ func (c *composer) mayAdd() bool {
 func (c *composer) add() (bool, error) {
 	items, spans, writers := c.take()
 	t := c.txn
-	if len(items) == 0 && len(spans) == 0 && len(writers) == 0 && (len(c.chores) == 0 || t != nil) {
+	if len(items) == 0 && len(spans) == 0 && len(writers) == 0 && (len(c.chores) == 0 || t != nil || c.j.isClosing()) {
 		return false, nil
 	}
 	if t == nil {
@@ -177,6 +180,11 @@ func (c *composer) take() (items []item, spans []journal.Span, writers []*snapWr
 	rest := copy(j.pending, j.pending[n:])
 	clear(j.pending[rest:])
 	j.pending = j.pending[:rest]
+	if j.hurried {
+		return items, nil, nil
+	}
+	c.chores = append(c.chores, j.garbage...)
+	j.garbage = nil
 	waiting := j.released[j.releasedHead:]
 	k := min(len(waiting), maxSpans)
 	spans = append(spans, waiting[:k]...)
@@ -191,7 +199,7 @@ func (c *composer) take() (items []item, spans []journal.Span, writers []*snapWr
 // seal ends the transaction.
 func (c *composer) seal() *txn {
 	t := c.txn
-	c.place = (c.place + 7) &^ 7 // an empty batch has a place, too
+	c.place = (c.place + 8) &^ 7 // no two transactions have a place in common, also where there were no bytes
 	c.flushUpdates()
 	for _, s := range c.j.shards {
 		c.command(s)
@@ -212,6 +220,9 @@ func (c *composer) seal() *txn {
 	}
 	c.whole = c.whole[:0]
 	t.place = c.place
+	for _, s := range c.j.shards {
+		t.latest = binary.BigEndian.AppendUint64(t.latest, uint64(s.latest))
+	}
 	c.txn = nil
 	return t
 }
@@ -267,8 +278,8 @@ func (c *composer) change(ch *Change) {
 		c.insert(ch)
 	case Update:
 		if c.shared(ch.Ref) {
-			c.changes = append(c.changes, fmt.Sprintf("UPDATE gmq_message SET queue = %s, seq = %d, due = %s, attempts = %d WHERE queue = %s AND seq = %d",
-				appendQuoted(nil, []byte(ch.Queue)), ch.Seq, c.time(nil, ch.Due), ch.Attempts, appendQuoted(nil, []byte(ch.FromQueue)), ch.FromSeq))
+			c.changes = append(c.changes, fmt.Sprintf("UPDATE gmq_message SET queue = %s, seq = %d, due = %s, attempts = %d WHERE queue = %s AND seq = %d AND body_place = %d",
+				appendQuoted(nil, []byte(ch.Queue)), ch.Seq, c.time(nil, ch.Due), ch.Attempts, appendQuoted(nil, []byte(ch.FromQueue)), ch.FromSeq, ch.Ref))
 		} else if i, ok := c.updating[ch.Ref]; ok {
 			c.updates[i] = *ch
 		} else {
@@ -277,7 +288,7 @@ func (c *composer) change(ch *Change) {
 		}
 	case Delete: // of others the owner says when the row is needed no more
 		if c.shared(ch.Ref) {
-			c.changes = append(c.changes, fmt.Sprintf("DELETE FROM gmq_message WHERE queue = %s AND seq = %d", appendQuoted(nil, []byte(ch.Queue)), ch.Seq))
+			c.gone[ch.Queue] = append(c.gone[ch.Queue], copied{ch.Seq, ch.Ref})
 		}
 	}
 }
@@ -392,14 +403,22 @@ func (c *composer) share(ref journal.Ref) {
 // commandBytes is how long a row of gmq_command gets.
 const commandBytes = 512 << 10
 
-// command adds the rows of a shard's records in this transaction.
+// command adds the rows of a shard's records in this transaction: a run. It begins with how far behind it the one before lies, so
+// that a row that is missing is missed.
 func (c *composer) command(s *Shard) {
 	if s.stubs == nil {
 		return
 	}
-	t, rest := &c.commands, s.command
+	back := uint64(0)
+	if s.latest != 0 {
+		back = uint64(s.first - s.latest)
+	}
+	s.latest = s.first
+	c.run = append(appendUvarint(append(c.run[:0], 0, 0, 0, 0), back), s.command...)
+	binary.LittleEndian.PutUint32(c.run, sum(s.first, c.run[4:]))
+	t, rest := &c.commands, c.run
 	for part := 0; part == 0 || len(rest) > 0; part++ {
-		data := rest[:min(len(rest), commandBytes)]
+		data := rest[:min(len(rest), commandBytes, t.limit)]
 		rest = rest[len(data):]
 		t.row(len(data)*9/8 + 100)
 		t.text = append(appendInt(append(t.text, '('), int64(s.number)), ',')
@@ -407,6 +426,6 @@ func (c *composer) command(s *Shard) {
 		t.text = append(appendInt(t.text, int64(part)), ',')
 		t.text = append(appendBinary(t.text, data), ')')
 	}
-	s.noteCommand(s.first, len(s.command))
+	s.noteCommand(s.first, len(c.run))
 	s.stubs = nil
 }

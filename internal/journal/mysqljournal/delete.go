@@ -46,30 +46,29 @@ func (c *composer) deleteSpans(spans []journal.Span) {
 	}
 }
 
-// deleteCopies deletes the rows of messages that share their bytes: with what settles them, as nobody reads those rows.
+// copied is a message that shares its bytes with others: its number, and where those are.
+type copied struct {
+	seq  uint64
+	body journal.Ref
+}
+
+// deleteCopies deletes the rows of messages that share their bytes: with what settles them, as nobody reads those rows. They are
+// named by their numbers and their bytes: a number alone may be a newer message's, in a queue that was deleted and made anew.
 func (c *composer) deleteCopies() {
 	for _, queue := range slices.Sorted(maps.Keys(c.gone)) {
-		seqs := c.gone[queue]
-		slices.Sort(seqs)
-		for len(seqs) > 0 {
-			n := 1
-			for n < len(seqs) && seqs[n] == seqs[n-1]+1 {
-				n++
+		for part := range slices.Chunk(c.gone[queue], maxPlaces) {
+			text := append(appendQuoted([]byte("DELETE FROM gmq_message WHERE queue = "), []byte(queue)), " AND seq IN ("...)
+			bodies := map[journal.Ref]struct{}{}
+			for _, m := range part {
+				text = append(appendInt(text, int64(m.seq)), ',')
+				bodies[m.body] = struct{}{}
 			}
-			text := append(appendQuoted([]byte("DELETE FROM gmq_message WHERE queue = "), []byte(queue)), " AND seq "...)
-			if n >= longRun {
-				text = append(appendInt(append(text, "BETWEEN "...), int64(seqs[0])), " AND "...)
-				text = appendInt(text, int64(seqs[n-1]))
-			} else {
-				n = min(len(seqs), maxPlaces)
-				text = append(text, "IN ("...)
-				for _, seq := range seqs[:n] {
-					text = append(appendInt(text, int64(seq)), ',')
-				}
-				text[len(text)-1] = ')'
+			text = append(text[:len(text)-1], ") AND body_place IN ("...)
+			for _, ref := range slices.Sorted(maps.Keys(bodies)) {
+				text = append(appendInt(text, int64(ref)), ',')
 			}
+			text[len(text)-1] = ')'
 			c.txn.statements = append(c.txn.statements, string(text))
-			seqs = seqs[n:]
 		}
 	}
 	clear(c.gone)

@@ -3,6 +3,7 @@ package mysqljournal
 import (
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -42,12 +43,13 @@ func (j *Journal) acquire(ctx context.Context) error {
 		switch {
 		case err == nil && wait == "":
 			return nil
-		case err != nil && (isHopeless(err) || time.Since(began) > j.opt.Patience):
+		case err != nil && (isHopeless(err) || time.Since(began) > j.opt.Patience && faultOf(err) != held):
 			return fmt.Errorf("mysql: %w", err)
 		case err != nil:
 			wait = err.Error()
-		default:
-			began = time.Now() // it answers; how long the owner lives is up to it
+		}
+		if err == nil || faultOf(err) == held {
+			began = time.Now() // it answers; how long the owner lives, or a lock is held, is up to others
 		}
 		if wait != told {
 			told = wait
@@ -61,14 +63,18 @@ func (j *Journal) acquire(ctx context.Context) error {
 
 // An epochRow is what the row of gmq_epoch says.
 type epochRow struct {
-	epoch, connection, commits, place int64
-	silent                            int64 // for how long nothing was heard of the owner, µs
-	node, owner                       string
+	epoch, commits, place int64
+	silent                int64 // for how long nothing was heard of the owner, µs
+	node, owner           string
+	latest                []byte
 }
 
 func (r *epochRow) read(ctx context.Context, conn *sql.Conn, lock string) error {
-	err := conn.QueryRowContext(ctx, "SELECT epoch, node, owner, connection, commits, place, TIMESTAMPDIFF(MICROSECOND, beat, UTC_TIMESTAMP(6)) FROM gmq_epoch WHERE id = 1"+lock).
-		Scan(&r.epoch, &r.node, &r.owner, &r.connection, &r.commits, &r.place, &r.silent)
+	err := conn.QueryRowContext(ctx, "SELECT epoch, node, owner, commits, place, latest, TIMESTAMPDIFF(MICROSECOND, beat, UTC_TIMESTAMP(6)) FROM gmq_epoch WHERE id = 1"+lock).
+		Scan(&r.epoch, &r.node, &r.owner, &r.commits, &r.place, &r.latest, &r.silent)
+	if errors.Is(err, sql.ErrNoRows) {
+		return permanent{errors.New("gmq_epoch has lost its row: restore a backup of all tables")}
+	}
 	if err != nil {
 		return fmt.Errorf("the row of gmq_epoch: %w", err)
 	}
@@ -83,41 +89,59 @@ func (j *Journal) mustWait(r *epochRow) string {
 	return fmt.Sprintf("the tables belong to %s; they are taken over when it has ended, or been silent for %v", r.owner, j.opt.Takeover)
 }
 
-// ousted looks whether the owner is gone, without waiting for a transaction of its; and ends its connection, which
-// may hold the row though its process stands still.
-func (j *Journal) ousted(ctx context.Context, conn *sql.Conn) (wait string, err error) {
+// What an owner reads it may hand out only as long as nobody else can have taken over: for Takeover from when it was heard of
+// last, less a tenth for what happens on the way.
+
+// renew notes that the owner was heard of, by a statement that was sent at that time, ns after born.
+func (j *Journal) renew(sent int64) {
+	over := !j.tenured()
+	j.tenure.Store(sent + int64(j.opt.Takeover-j.opt.Takeover/10))
+	if over {
+		for _, s := range j.shards {
+			s.callWake()
+		}
+	}
+}
+
+// tenured reports whether the tables are this process's for certain.
+func (j *Journal) tenured() bool { return j.age() < j.tenure.Load() }
+
+func (j *Journal) age() int64 { return int64(time.Since(j.born)) }
+
+// tryAcquire is one attempt; wait says for whom one has to wait.
+func (j *Journal) tryAcquire(ctx context.Context) (wait string, err error) {
+	conn, err := j.connect(ctx, changes)
+	if err != nil {
+		return "", err
+	}
+	defer discard(conn)
+	if err := migrate(ctx, conn, 1); err != nil { // there must be something to own; what is newer is the owner's to make
+		return "", err
+	}
 	var r epochRow
-	if err := r.read(ctx, conn, ""); err != nil {
+	if err := r.read(ctx, conn, ""); err != nil { // without waiting for a transaction of the owner's
 		return "", err
 	}
 	if wait := j.mustWait(&r); wait != "" {
 		return wait, nil
 	}
-	kill(ctx, conn, r.connection)
-	return "", nil
-}
-
-// kill ends a connection. It is none's fault where that is not there any more; and where it may not be ended, its locks end
-// with the server's patience.
-func kill(ctx context.Context, conn *sql.Conn, id int64) {
-	if id != 0 {
-		_, _ = conn.ExecContext(ctx, fmt.Sprintf("KILL %d", id))
-	}
-}
-
-// tryAcquire is one attempt; wait says for whom one has to wait.
-func (j *Journal) tryAcquire(ctx context.Context) (wait string, err error) {
-	conn, _, err := j.connect(ctx, true)
-	if err != nil {
-		return "", err
-	}
-	defer discard(conn)
-	if err := migrate(ctx, conn); err != nil {
-		return "", err
-	}
-	if wait, err := j.ousted(ctx, conn); wait != "" || err != nil {
+	if wait, err := j.takeOver(ctx, conn); wait != "" || err != nil {
 		return wait, err
 	}
+	if err := migrate(ctx, conn, newest); err != nil {
+		return "", err
+	}
+	for _, table := range []string{"gmq_message", "gmq_body", "gmq_command", "gmq_snapshot", "gmq_outbox", "gmq_outbox_error"} {
+		if _, err := conn.ExecContext(ctx, "SELECT 1 FROM "+table+" LIMIT 0"); err != nil {
+			return "", fmt.Errorf("table %s: %w", table, err)
+		}
+	}
+	return "", j.loadBodies(ctx, conn)
+}
+
+// takeOver makes the tables this process's, unless somebody else was quicker. An owner that stands still in the middle of a
+// transaction has the row locked, until the server ends its connection.
+func (j *Journal) takeOver(ctx context.Context, conn *sql.Conn) (wait string, err error) {
 	if _, err := conn.ExecContext(ctx, "START TRANSACTION"); err != nil {
 		return "", err
 	}
@@ -126,14 +150,15 @@ func (j *Journal) tryAcquire(ctx context.Context) (wait string, err error) {
 		return "", err
 	}
 	if wait := j.mustWait(&r); wait != "" {
-		return wait, nil // somebody else was quicker
+		return wait, nil
 	}
 	for i := range j.opt.Shards {
 		if _, err := conn.ExecContext(ctx, "INSERT INTO gmq_shard (shard, snapshot) VALUES (?, 0) ON DUPLICATE KEY UPDATE snapshot = snapshot", i); err != nil {
 			return "", err
 		}
 	}
-	_, err = conn.ExecContext(ctx, "UPDATE gmq_epoch SET epoch = epoch + 1, node = ?, owner = ?, beat = UTC_TIMESTAMP(6) WHERE id = 1", j.opt.Node, j.opt.Owner)
+	sent := j.age()
+	_, err = conn.ExecContext(ctx, "UPDATE gmq_epoch SET epoch = epoch + 1, node = ?, owner = ?, connection = CONNECTION_ID(), beat = UTC_TIMESTAMP(6) WHERE id = 1", j.opt.Node, j.opt.Owner)
 	if err != nil {
 		return "", err
 	}
@@ -143,9 +168,15 @@ func (j *Journal) tryAcquire(ctx context.Context) (wait string, err error) {
 	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
 		return "", err
 	}
+	j.renew(sent)
 	j.epoch = r.epoch + 1
 	j.composer.number, j.composer.place = r.commits, journal.Ref(r.place)
-	return "", j.loadBodies(ctx, conn)
+	for i, s := range j.shards {
+		if s.latest = 0; 8*i+8 <= len(r.latest) {
+			s.latest = journal.Ref(binary.BigEndian.Uint64(r.latest[8*i:]))
+		}
+	}
+	return "", nil
 }
 
 // checkShards refuses tables that were written with another number of shards.
@@ -164,7 +195,7 @@ func (j *Journal) checkShards(ctx context.Context, conn *sql.Conn) error {
 func (j *Journal) giveBack() error {
 	ctx, cancel := context.WithTimeout(context.Background(), j.patience())
 	defer cancel()
-	conn, _, err := j.connect(ctx, true)
+	conn, err := j.connect(ctx, changes)
 	if err != nil {
 		return err
 	}

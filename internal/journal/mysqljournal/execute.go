@@ -6,18 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/gmq/gmq/internal/journal"
 )
 
 // executor is the state of the goroutine that carries transactions out.
 type executor struct {
 	conn   *sql.Conn // nil: there is none
-	id     int64     // the server's name of the connection; of the latest where there is none
 	number int64     // of the latest transaction that is done
-	place  journal.Ref
-	unsure bool // a transaction was under way when the connection went: it may be done
-	tries  int  // in vain, one after another
+	unsure bool      // the latest attempt may be done: the connection was lost, or COMMIT has failed
+	silent bool      // attempts fail though the database answers, and nobody hears of the owner
+	tries  int       // in vain, one after another
 }
 
 // executeLoop is the executor.
@@ -29,8 +26,8 @@ func (j *Journal) executeLoop() {
 			discard(x.conn)
 		}
 	}()
-	x.number, x.place = j.composer.number, j.composer.place
-	beat := time.NewTicker(j.opt.Takeover / 5)
+	x.number = j.composer.number
+	beat := time.NewTicker(j.beatEvery())
 	defer beat.Stop()
 	signal(j.ready)
 	for {
@@ -39,32 +36,62 @@ func (j *Journal) executeLoop() {
 			if !ok {
 				return
 			}
-			if err := j.carryOut(t); err != nil {
-				j.fail(err)
+			if err := j.persist(func() error { return j.carryOut(t) }); err != nil {
+				j.give(err)
 				return
 			}
-			x.number, x.place = t.number, t.place
+			x.number = t.number
 			j.answer(t)
 			signal(j.ready)
 		case <-beat.C:
-			if err := j.beat(); err != nil {
-				j.fail(err)
+			if err := j.persist(j.beat); err != nil {
+				j.give(err)
 				return
 			}
 		case <-j.ctx.Done():
-			j.fail(errors.New("the database did not answer in time; what became of the last requests is unknown"))
+			j.give(errors.New("the database did not answer in time"))
 			return
 		}
 	}
 }
 
-// carryOut does a transaction, as often as it takes. Its error is the journal's end.
-func (j *Journal) carryOut(t *txn) error {
-	x := &j.executor
-	for {
-		done, err := j.ensureConn(t)
-		if err == nil && !done {
-			err = x.run(j.ctx, t, j.epoch)
+// give ends the executor's work. Where the journal is being closed and nobody waits for an answer, nothing is wrong.
+func (j *Journal) give(err error) {
+	j.mu.Lock()
+	owes := j.answered < j.proposed
+	j.mu.Unlock()
+	switch {
+	case j.ctx.Err() == nil || errors.Is(err, ErrFenced):
+		j.fail(err)
+	case owes:
+		j.fail(fmt.Errorf("what became of the last requests is unknown: %w", err))
+	}
+}
+
+// watch notes an outage where an attempt takes long: what could be refused need not wait for its end. over ends that, and reports
+// whether it did.
+func (j *Journal) watch() (over func() bool) {
+	noted := make(chan struct{})
+	t := time.AfterFunc(j.opt.Slow, func() {
+		j.setOutage(away, fmt.Errorf("the database has not answered for %v", j.opt.Slow))
+		close(noted)
+	})
+	return func() bool {
+		if t.Stop() {
+			return false
+		}
+		<-noted
+		return true
+	}
+}
+
+// persist tries something until it works. Its error is the journal's end.
+func (j *Journal) persist(try func() error) error {
+	for x := &j.executor; ; {
+		over := j.watch()
+		err := try()
+		if over() {
+			x.tries++
 		}
 		if err == nil {
 			if x.tries > 0 {
@@ -79,6 +106,43 @@ func (j *Journal) carryOut(t *txn) error {
 	}
 }
 
+// carryOut does a transaction, unless it turns out to be done.
+func (j *Journal) carryOut(t *txn) error {
+	x := &j.executor
+	done, err := j.ensureConn(t)
+	if err != nil || done {
+		return err
+	}
+	if x.silent {
+		if err := j.beat(); err != nil {
+			return err
+		}
+	}
+	sent := j.age()
+	if err = x.run(j.ctx, t, j.epoch); err == nil {
+		j.renew(sent)
+	}
+	return err
+}
+
+// beat tells others that the owner lives, and finds out whether the database does.
+func (j *Journal) beat() error {
+	x := &j.executor
+	if _, err := j.ensureConn(nil); err != nil {
+		return err
+	}
+	sent := j.age()
+	if err := x.claim(j.ctx, j.epoch, ""); err != nil {
+		return err
+	}
+	_, err := x.conn.ExecContext(j.ctx, "COMMIT")
+	if err == nil {
+		x.silent = false
+		j.renew(sent)
+	}
+	return err
+}
+
 // stumble deals with an attempt that failed: nil where another is to be made, which it has waited for.
 func (j *Journal) stumble(err error) error {
 	x := &j.executor
@@ -86,6 +150,7 @@ func (j *Journal) stumble(err error) error {
 		return err
 	}
 	kind := faultOf(err)
+	x.silent = x.silent || kind == held || kind == noSpace || kind == refused
 	if kind != again || x.tries > 0 {
 		defer func() { x.tries++ }()
 	}
@@ -95,15 +160,14 @@ func (j *Journal) stumble(err error) error {
 		} else if _, rollback := x.conn.ExecContext(j.ctx, "ROLLBACK"); rollback != nil {
 			kind, x.unsure = lost, true
 		}
-		if kind != again && kind != noSpace { // another server may answer the next time
+		if kind != again && kind != held && kind != noSpace { // another server may answer the next time
 			discard(x.conn)
 			x.conn = nil
 		}
 	}
 	first := x.tries == 0
 	switch {
-	case kind == again:
-		first = false
+	case kind == again: // within a moment
 	case kind == noSpace:
 		j.setOutage(full, err)
 	case kind == lost && first: // it may be back at once
@@ -114,45 +178,40 @@ func (j *Journal) stumble(err error) error {
 		return nil
 	}
 	if !sleep(j.ctx, backoff(x.tries)) {
-		return fmt.Errorf("the database could not be reached before the end; what became of the last requests is unknown: %w", err)
+		return fmt.Errorf("the database could not be reached before the end: %w", err)
 	}
 	return nil
 }
 
-// ensureConn sees to it that there is a connection. Where the one before was lost within a transaction, it finds out
-// whether that one is done: its number is in the row that it changed.
+// ensureConn sees to it that there is a connection. Where nobody knows whether the latest attempt is done it finds out: its number
+// is in the row that it changed.
 func (j *Journal) ensureConn(t *txn) (done bool, err error) {
 	x := &j.executor
 	if x.conn != nil && !x.unsure {
 		return false, nil
 	}
 	if x.conn == nil {
-		conn, id, err := j.connect(j.ctx, false)
+		conn, err := j.connect(j.ctx, carries)
 		if err != nil {
 			return false, err
 		}
-		if x.id != 0 { // not that what it was told last is done after we have looked
-			kill(j.ctx, conn, x.id)
-		}
-		x.conn, x.id = conn, id
+		x.conn = conn
 	}
 	if !x.unsure {
 		return false, nil
 	}
 	var r epochRow
-	if err := r.read(j.ctx, x.conn, " FOR UPDATE"); err != nil { // waits for the end of the lost one
+	if err := r.read(j.ctx, x.conn, " FOR UPDATE"); err != nil { // waits for the end of a lost one: that has changed the row
 		return false, err
 	}
 	if _, err := x.conn.ExecContext(j.ctx, "COMMIT"); err != nil {
 		return false, err
 	}
 	switch {
-	case r.epoch != j.epoch:
-		return false, ErrFenced
-	case t != nil && r.commits == t.number:
+	case r.epoch == j.epoch && t != nil && r.commits == t.number:
 		done = true
-	case r.commits != x.number:
-		return false, fmt.Errorf("%w: gmq_epoch.commits is %d and should be %d", ErrFenced, r.commits, x.number)
+	case r.epoch != j.epoch || r.commits != x.number:
+		return false, x.fenced(&r, j.epoch)
 	}
 	x.unsure = false
 	return done, nil
@@ -160,7 +219,7 @@ func (j *Journal) ensureConn(t *txn) (done bool, err error) {
 
 // run does a transaction once.
 func (x *executor) run(ctx context.Context, t *txn, epoch int64) error {
-	err := x.claim(ctx, epoch, t.number, int64(t.place))
+	err := x.claim(ctx, epoch, fmt.Sprintf("commits = %d, place = %d, latest = x'%x', ", t.number, t.place, t.latest))
 	if err != nil {
 		return err
 	}
@@ -169,47 +228,33 @@ func (x *executor) run(ctx context.Context, t *txn, epoch int64) error {
 			return err
 		}
 	}
-	_, err = x.conn.ExecContext(ctx, "COMMIT")
+	x.unsure = true // whatever it answers but yes
+	if _, err = x.conn.ExecContext(ctx, "COMMIT"); err == nil {
+		x.unsure = false
+	}
 	return err
 }
 
-// claim changes the row of gmq_epoch, which nobody else may change before the transaction ends.
-func (x *executor) claim(ctx context.Context, epoch, commits, place int64) error {
-	res, err := x.conn.ExecContext(ctx, fmt.Sprintf("UPDATE gmq_epoch SET commits = %d, place = %d, connection = %d, beat = UTC_TIMESTAMP(6) WHERE id = 1 AND epoch = %d AND commits = %d",
-		commits, place, x.id, epoch, x.number))
+// claim changes the row of gmq_epoch, which nobody else may change before the transaction ends. set is what else it says from now on.
+func (x *executor) claim(ctx context.Context, epoch int64, set string) error {
+	res, err := x.conn.ExecContext(ctx, fmt.Sprintf("UPDATE gmq_epoch SET %sconnection = CONNECTION_ID(), beat = UTC_TIMESTAMP(6) WHERE id = 1 AND epoch = %d AND commits = %d",
+		set, epoch, x.number))
 	if err != nil {
 		return err
 	}
-	if n, err := res.RowsAffected(); err != nil {
+	if n, err := res.RowsAffected(); err != nil || n == 1 {
 		return err
-	} else if n != 1 {
-		return ErrFenced
 	}
-	return nil
+	var r epochRow
+	if err := r.read(ctx, x.conn, ""); err != nil {
+		return fmt.Errorf("%w: %w", ErrFenced, err)
+	}
+	return x.fenced(&r, epoch)
 }
 
-// beat tells others that the owner lives, and finds out whether the database does.
-func (j *Journal) beat() error {
-	x := &j.executor
-	for {
-		_, err := j.ensureConn(nil)
-		if err == nil {
-			err = x.claim(j.ctx, j.epoch, x.number, int64(x.place))
-		}
-		if err == nil {
-			_, err = x.conn.ExecContext(j.ctx, "COMMIT")
-		}
-		if err == nil {
-			if x.tries > 0 {
-				x.tries = 0
-				j.setOutage(none, nil)
-			}
-			return nil
-		}
-		if end := j.stumble(err); end != nil {
-			return end
-		}
-	}
+// fenced is the end of an owner that finds another row than it has left.
+func (x *executor) fenced(r *epochRow, epoch int64) error {
+	return fmt.Errorf("%w, or they were restored: gmq_epoch says epoch %d, %d commits, owner %q; it was left with epoch %d, %d commits", ErrFenced, r.epoch, r.commits, r.owner, epoch, x.number)
 }
 
 // answer tells the owners what is kept.

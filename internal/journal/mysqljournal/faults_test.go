@@ -271,23 +271,29 @@ func TestCloseWhileAway(t *testing.T) {
 func TestFenced(t *testing.T) {
 	server := mariadb.Get(t)
 	p := newProxy(t, server.Database(t))
-	old := open(t, p.dsn)
+	opt := options(t, p.dsn)
+	opt.Takeover = time.Second
+	old, err := Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
 	o := own(t, old)
 	o.replayed()
 	o.keep("one")
 	frozen, thaw := make(chan struct{}), make(chan struct{})
 	var once atomic.Bool
-	p.on(func(q string) action { // the first stands still, in the middle of a transaction
+	p.on(func(q string) action { // the first stands still, in the middle of a transaction: whatever it says from then on waits
 		if is(q, "INSERT INTO gmq_command") && once.CompareAndSwap(false, true) {
 			close(frozen)
+		}
+		if once.Load() {
 			<-thaw
 		}
 		return action{}
 	})
 	lost := o.propose(false, "two")
 	<-frozen
-	opt := options(t, p.server.FormatDSN())
-	opt.Node, opt.Takeover = "another", time.Second
+	opt.DSN, opt.Node = p.server.FormatDSN(), "another"
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	next, err := Open(ctx, opt)

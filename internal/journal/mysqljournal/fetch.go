@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 
 	"github.com/gmq/gmq/internal/journal"
 )
@@ -25,10 +26,14 @@ const (
 type record struct {
 	payload []byte
 	err     error
+	fetch   uint64 // with which it came
 }
 
 // Read implements journal.Journal.
 func (s *Shard) Read(refs []journal.Ref, into [][]byte) ([][]byte, error) {
+	if !s.j.tenured() { // what is in memory may be settled elsewhere; renew wakes
+		return into, journal.ErrUnavailable
+	}
 	had := len(into)
 	var missing []journal.Ref
 	var err error
@@ -54,7 +59,9 @@ func (s *Shard) Read(refs []journal.Ref, into [][]byte) ([][]byte, error) {
 		}
 	}
 	if len(missing) > 0 && err == nil {
-		err = journal.ErrNotYet
+		if err = journal.ErrNotYet; s.vain {
+			err = journal.ErrUnavailable
+		}
 		if len(s.wanted) > 0 {
 			s.next = missing
 		} else if s.j.ctx.Err() == nil {
@@ -85,32 +92,37 @@ func (b *block) record(ref journal.Ref) ([]byte, bool) {
 
 // lookup finds what was fetched. Called with mu held.
 func (s *Shard) lookup(ref journal.Ref) (record, bool) {
-	for i := len(s.fetched) - 1; i >= 0; i-- {
-		if r, ok := s.fetched[i].records[ref]; ok {
-			return r, true
-		}
-	}
-	return record{}, false
+	r, ok := s.records[ref]
+	return r, ok
 }
 
 // A fetched is what came with one fetch.
 type fetched struct {
-	records map[journal.Ref]record
-	bytes   int
+	number uint64
+	refs   []journal.Ref
+	bytes  int
 }
 
 // remember keeps what has come. Called with mu held.
-func (s *Shard) remember(records map[journal.Ref]record) {
-	f := fetched{records: records}
-	for _, r := range records {
+func (s *Shard) remember(got map[journal.Ref]record) {
+	f := fetched{number: s.fetches}
+	for ref, r := range got {
+		f.refs = append(f.refs, ref)
 		f.bytes += len(r.payload) + 100
+		r.fetch = f.number
+		s.records[ref] = r
 	}
 	s.fetched = append(s.fetched, f)
-	sum := 0
-	for i := len(s.fetched) - 1; i >= 0; i-- {
-		if sum += s.fetched[i].bytes; sum > fetchedBytes && len(s.fetched)-i > fetchesKept {
-			s.fetched = append([]fetched(nil), s.fetched[i+1:]...)
-			return
+	s.fetchedSum += f.bytes
+	for s.fetchedSum > fetchedBytes && len(s.fetched) > fetchesKept {
+		old := s.fetched[0]
+		s.fetched[0] = fetched{}
+		s.fetched = s.fetched[1:]
+		s.fetchedSum -= old.bytes
+		for _, ref := range old.refs {
+			if s.records[ref].fetch == old.number { // else it came again since
+				delete(s.records, ref)
+			}
 		}
 	}
 }
@@ -128,12 +140,18 @@ func (j *Journal) fetchLoop() {
 		case s := <-j.fetches:
 			s.mu.Lock()
 			wanted := s.wanted
+			s.fetches++
+			n := s.fetches
 			s.mu.Unlock()
+			late := time.AfterFunc(j.opt.Slow, func() { s.inVain(n) })
 			got := j.fetch(&conn, wanted)
+			late.Stop()
 			if got == nil {
 				return
 			}
 			s.mu.Lock()
+			s.vain = false
+			s.fetches++
 			s.remember(got)
 			s.wanted, s.next = s.unread(), nil
 			more := len(s.wanted) > 0
@@ -145,6 +163,17 @@ func (j *Journal) fetchLoop() {
 		case <-j.ctx.Done():
 			return
 		}
+	}
+}
+
+// inVain notes that the n-th fetch takes long, if it is still under way.
+func (s *Shard) inVain(n uint64) {
+	s.mu.Lock()
+	late := s.fetches == n
+	s.vain = s.vain || late
+	s.mu.Unlock()
+	if late {
+		s.callWake()
 	}
 }
 
@@ -186,7 +215,7 @@ func (j *Journal) fetch(conn **sql.Conn, refs []journal.Ref) map[journal.Ref]rec
 
 func (j *Journal) tryFetch(conn **sql.Conn, refs []journal.Ref, got map[journal.Ref]record) error {
 	if *conn == nil {
-		c, _, err := j.connect(j.ctx, true)
+		c, err := j.connect(j.ctx, reads)
 		if err != nil {
 			return err
 		}

@@ -11,6 +11,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,12 +79,14 @@ type Options struct {
 	CompactBytes    int64         // of commands, per shard, that are worth a snapshot
 	Takeover        time.Duration // after which an owner that is not heard of is taken to be gone
 	Patience        time.Duration // how long Open waits for a server that cannot be reached
+	Slow            time.Duration // after which an answer that is not there counts as an outage
 	Logf            func(format string, args ...any)
 }
 
 const (
 	defaultTakeover = 10 * time.Second
 	defaultPatience = 30 * time.Second
+	defaultSlow     = 5 * time.Second
 	defaultCompact  = 8 << 20
 	// closePatience is how long Close waits for a server that cannot be reached.
 	closePatience = 5 * time.Second
@@ -93,6 +96,8 @@ const (
 	backlogBytes = 64 << 20
 	// statementBytes is how long a statement gets, if the server takes that much.
 	statementBytes = 1 << 20
+	// ownerChars is what gmq_epoch.owner has room for.
+	ownerChars = 255
 )
 
 // An item is a batch and whose it is; shard is nil where its Parts say.
@@ -130,12 +135,16 @@ type Journal struct {
 	releases     uint64        // how many there have ever been
 	writers      []*snapWriter // snapshots with something to write
 	outage       outage
-	why          error // of the outage
-	ending       bool  // the owners close, one after another
-	waited       bool  // they have waited long enough for a database that is away
+	why          error    // of the outage
+	garbage      []string // statements that delete what earlier lives have left
+	ending       bool     // the owners close, one after another
+	waited       bool     // they have waited long enough for a database that is away
 	closing      bool
+	hurried      bool // and nothing is done any more that nobody waits for
 	closedErr    error
 
+	born    time.Time
+	tenure  atomic.Int64 // until when nobody else can have taken over, ns after born
 	packet  atomic.Int64 // the server's max_allowed_packet
 	failure atomic.Pointer[error]
 	live    atomic.Int64
@@ -182,7 +191,9 @@ func Open(ctx context.Context, opt Options) (*Journal, error) {
 	}
 	opt.Takeover = orDefault(opt.Takeover, defaultTakeover)
 	opt.Patience = orDefault(opt.Patience, defaultPatience)
+	opt.Slow = orDefault(opt.Slow, defaultSlow)
 	opt.CompactBytes = orDefault(opt.CompactBytes, defaultCompact)
+	opt.Owner = atMost(strings.ToValidUTF8(opt.Owner, "?"), ownerChars)
 	if opt.Logf == nil {
 		opt.Logf = func(string, ...any) {}
 	}
@@ -191,7 +202,7 @@ func Open(ctx context.Context, opt Options) (*Journal, error) {
 		return nil, fmt.Errorf("mysql: %w", err)
 	}
 	j := &Journal{opt: opt, cfg: cfg, db: sql.OpenDB(connector), composed: make(chan *txn), ended: make(chan struct{}),
-		work: make(chan struct{}, 1), ready: make(chan struct{}, 1),
+		work: make(chan struct{}, 1), ready: make(chan struct{}, 1), born: time.Now(),
 		bodies: map[journal.Ref]*share{}, fetches: make(chan *Shard, opt.Shards)}
 	j.db.SetMaxIdleConns(maxReaders + 1)
 	j.idle = sync.NewCond(&j.mu)
@@ -211,6 +222,17 @@ func Open(ctx context.Context, opt Options) (*Journal, error) {
 		j.readers.Go(j.fetchLoop)
 	}
 	return j, nil
+}
+
+// atMost is the beginning of s.
+func atMost(s string, chars int) string {
+	for i := range s {
+		if chars == 0 {
+			return s[:i]
+		}
+		chars--
+	}
+	return s
 }
 
 func orDefault[T comparable](v, def T) T {
@@ -274,7 +296,7 @@ func (j *Journal) refusalOf(b *journal.Batch, n int64) error {
 
 // tooLarge refuses a message that has no room in a statement, however short the rest of it.
 func (j *Journal) tooLarge(b *journal.Batch) error {
-	limit := j.packet.Load()/2 - 8<<10
+	limit := roomIn(j.packet.Load())
 	if int64(len(b.Data)) <= limit {
 		return nil
 	}
@@ -397,7 +419,10 @@ func (j *Journal) isClosing() bool {
 func (j *Journal) hasWork() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return len(j.pending) > 0 || len(j.released) > j.releasedHead || len(j.writers) > 0
+	if len(j.pending) > 0 || j.hurried {
+		return len(j.pending) > 0
+	}
+	return len(j.released) > j.releasedHead || len(j.writers) > 0 || len(j.garbage) > 0 && !j.closing
 }
 
 // patience is how long is waited at the end, where the database cannot be reached.
@@ -423,6 +448,27 @@ func (j *Journal) waitAnswered() error {
 	return j.Failed()
 }
 
+// waitedInVain reports whether the owners have waited for a database that is away.
+func (j *Journal) waitedInVain() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.waited && j.outage != none
+}
+
+// hurry lets a journal that is being closed end soon: at once where the database is away.
+func (j *Journal) hurry() {
+	j.mu.Lock()
+	j.hurried = true
+	away := j.outage != none
+	j.mu.Unlock()
+	if away {
+		j.cancel()
+		return
+	}
+	signal(j.work)
+	time.AfterFunc(j.patience(), j.cancel) // which does no harm where it has ended before
+}
+
 // Stats are what was done so far.
 func (j *Journal) Stats() Stats {
 	j.mu.Lock()
@@ -430,7 +476,8 @@ func (j *Journal) Stats() Stats {
 	return j.stats
 }
 
-// Close waits for what was proposed, though not long where the database cannot be reached, gives the tables back, and ends.
+// Close waits for what was proposed, though not long where the database cannot be reached, gives the tables back, and ends. Rows
+// that are garbage and would take long to delete are left to the next life.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	if j.closing {
@@ -441,13 +488,21 @@ func (j *Journal) Close() error {
 	j.closing = true
 	j.mu.Unlock()
 	signal(j.work)
-	give := time.AfterFunc(j.patience(), j.cancel)
+	patience := j.patience()
+	if j.waitedInVain() {
+		patience = 0
+	}
+	hurry := time.AfterFunc(patience, j.hurry)
 	<-j.ended
-	give.Stop()
+	hurry.Stop()
 	err := j.Failed()
 	if err == nil {
-		if err := j.giveBack(); err != nil { // then the next owner waits a while
-			j.opt.Logf("mysql: the tables could not be given back: %v", err)
+		back := j.Outage()
+		if back == nil {
+			back = j.giveBack()
+		}
+		if back != nil { // then the next owner waits a while
+			j.opt.Logf("mysql: the tables could not be given back: %v", back)
 		}
 	}
 	j.cancel()

@@ -21,13 +21,17 @@ const outboxColumns = "id, queue, topic, body, encoding, headers, message_key, p
 type Outbox struct {
 	j    *Journal
 	conn *sql.Conn
+	fit  int // rows that one look asks for: about as many as its bytes allow
 }
 
 // Outbox is the table gmq_outbox.
-func (j *Journal) Outbox() *Outbox { return &Outbox{j: j} }
+func (j *Journal) Outbox() *Outbox { return &Outbox{j: j, fit: firstRows} }
+
+// firstRows is how many rows the first look asks for.
+const firstRows = 64
 
 // Rows are committed rows, those with the lowest ids first: up to limit of them, and not many more than maxBytes. Rows to the
-// queues and topics named are left out. It locks nothing.
+// queues and topics named are left out. It locks nothing. There may be more rows where it returns fewer than limit.
 func (o *Outbox) Rows(ctx context.Context, limit, maxBytes int, butQueues, butTopics []string) (got []OutboxRow, err error) {
 	defer o.dropOn(&err)
 	if err := o.ensure(ctx); err != nil {
@@ -50,18 +54,25 @@ func (o *Outbox) Rows(ctx context.Context, limit, maxBytes int, butQueues, butTo
 		}
 		query = append(query, "))"...)
 	}
-	rows, err := o.conn.QueryContext(ctx, string(fmt.Appendf(query, " ORDER BY id LIMIT %d", limit)))
+	n := min(limit, max(o.fit, 1))
+	rows, err := o.conn.QueryContext(ctx, string(fmt.Appendf(query, " ORDER BY id LIMIT %d", n)))
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	for bytes := 0; bytes < maxBytes && rows.Next(); {
+	defer rows.Close() // reads what is left of them
+	bytes := 0
+	for bytes < maxBytes && rows.Next() {
 		var r OutboxRow
 		if err := rows.Scan(&r.ID, &r.Queue, &r.Topic, &r.Body, &r.Encoding, &r.Headers, &r.Key, &r.Priority, &r.DelayMS, &r.TTLMS, &r.DedupID, &r.Created); err != nil {
 			return nil, err
 		}
 		bytes += len(r.Body) + len(r.Headers)
 		got = append(got, r)
+	}
+	if bytes >= maxBytes {
+		o.fit = len(got)
+	} else if len(got) == n {
+		o.fit = min(2*n, limit)
 	}
 	return got, rows.Err()
 }
@@ -115,7 +126,7 @@ func (o *Outbox) ensure(ctx context.Context) error {
 	if o.conn != nil {
 		return nil
 	}
-	conn, _, err := o.j.connect(ctx, true)
+	conn, err := o.j.connect(ctx, changes)
 	o.conn = conn
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ type action struct {
 	late bool   // the connection, when the server has done it
 	code uint16 // the answer is that error, and the server never sees it
 	text string
+	done bool // with code: the server does it, and its answer is replaced
 }
 
 // A proxy stands between the journal and the server, and is where things go wrong.
@@ -70,6 +72,7 @@ func (p *proxy) serve(c net.Conn) {
 	}
 	defer s.Close()
 	late := make(chan struct{})
+	instead := make(chan action, 1)
 	go func() {
 		buf := make([]byte, 64<<10)
 		for {
@@ -83,7 +86,12 @@ func (p *proxy) serve(c net.Conn) {
 				c.Close()
 				return
 			}
-			c.Write(buf[:n])
+			select {
+			case a := <-instead:
+				c.Write(errorPacket(a))
+			default:
+				c.Write(buf[:n])
+			}
 		}
 	}()
 	for {
@@ -105,6 +113,8 @@ func (p *proxy) serve(c net.Conn) {
 					return
 				case a.late:
 					close(late)
+				case a.done:
+					instead <- a
 				case a.code != 0:
 					c.Write(errorPacket(a))
 					continue
@@ -121,6 +131,15 @@ func (p *proxy) serve(c net.Conn) {
 func errorPacket(a action) []byte {
 	body := append(binary.LittleEndian.AppendUint16([]byte{0xff}, a.code), "#HY000"+a.text...)
 	return append([]byte{byte(len(body)), byte(len(body) >> 8), 0, 1}, body...)
+}
+
+// mysqlError is an error of the server: its number, and what it says.
+func mysqlError(text string) error {
+	e := &mysql.MySQLError{}
+	number, message, _ := strings.Cut(text, " ")
+	n, _ := strconv.ParseUint(number, 10, 16) // those of the tests are numbers
+	e.Number, e.Message = uint16(n), message
+	return e
 }
 
 func is(query, what string) bool { return strings.HasPrefix(query, what) }

@@ -10,12 +10,15 @@ import (
 	"github.com/gmq/gmq/internal/journal"
 )
 
-var errCommand = errors.New("a row of gmq_command is not as it was written")
+var (
+	errCommand = errors.New("a row of gmq_command is not as it was written")
+	errMissing = errors.New("rows of gmq_command are missing: restore a backup of all tables")
+)
 
 // replay restores the owner's state and the follower's.
 func (s *Shard) replay(snapshot func([]byte) error, record func(journal.Ref, []byte) error) error {
 	ctx := s.j.ctx
-	conn, _, err := s.j.connect(ctx, true)
+	conn, err := s.j.connect(ctx, reads)
 	if err != nil {
 		return err
 	}
@@ -73,8 +76,8 @@ func (s *Shard) replaySnapshot(ctx context.Context, conn *sql.Conn, f func([]byt
 	if err := conn.QueryRowContext(ctx, "SELECT snapshot FROM gmq_shard WHERE shard = ?", s.number).Scan(&place); err != nil {
 		return 0, err
 	}
-	if place == 0 {
-		return 0, nil
+	if err := s.findGarbage(ctx, conn, place); err != nil || place == 0 {
+		return 0, err
 	}
 	rows, err := conn.QueryContext(ctx, "SELECT part, data FROM gmq_snapshot WHERE shard = ? AND place = ? ORDER BY part", s.number, place)
 	if err != nil {
@@ -107,6 +110,29 @@ func (s *Shard) replaySnapshot(ctx context.Context, conn *sql.Conn, f func([]byt
 	return journal.Ref(place), f(data)
 }
 
+// findGarbage has snapshots deleted that earlier lives did not finish, or did not get to delete.
+func (s *Shard) findGarbage(ctx context.Context, conn *sql.Conn, newest int64) error {
+	rows, err := conn.QueryContext(ctx, "SELECT place, MAX(part) FROM gmq_snapshot WHERE shard = ? AND place <> ? GROUP BY place", s.number, newest)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var all []string
+	for rows.Next() {
+		var place int64
+		var last int
+		if err := rows.Scan(&place, &last); err != nil {
+			return err
+		}
+		all = appendDrops(all, s.number, place, last+1)
+	}
+	s.j.mu.Lock()
+	s.j.garbage = append(s.j.garbage, all...)
+	s.j.mu.Unlock()
+	signal(s.j.work)
+	return rows.Err()
+}
+
 // replayCommands calls f with every record from that place on.
 func (s *Shard) replayCommands(ctx context.Context, conn *sql.Conn, from journal.Ref, f func(journal.Ref, []byte) error) error {
 	rows, err := conn.QueryContext(ctx, "SELECT place, part, records FROM gmq_command WHERE shard = ? ORDER BY place, part", s.number)
@@ -115,7 +141,7 @@ func (s *Shard) replayCommands(ctx context.Context, conn *sql.Conn, from journal
 	}
 	defer rows.Close()
 	var at journal.Ref // of run
-	var run []byte     // the parts of a run of records
+	var run []byte     // its parts
 	parts := 0
 	for rows.Next() {
 		var place int64
@@ -142,8 +168,30 @@ func (s *Shard) replayCommands(ctx context.Context, conn *sql.Conn, from journal
 	if err := s.replayRun(at, run, from, f); err != nil {
 		return err
 	}
+	if at != s.latest {
+		return fmt.Errorf("%w: the last is at place %d, and should be at %d", errMissing, at, s.latest)
+	}
 	s.pos = max(s.pos, from)
 	return nil
+}
+
+// openRun is what a run holds, behind its checksum and what tells where the run before is.
+func (s *Shard) openRun(place journal.Ref, run []byte, from journal.Ref) ([]byte, error) {
+	if len(run) < 4 || binary.LittleEndian.Uint32(run) != sum(place, run[4:]) {
+		return nil, fmt.Errorf("%w: place %d", errCommand, place)
+	}
+	back, n := binary.Uvarint(run[4:])
+	if n <= 0 {
+		return nil, fmt.Errorf("%w: place %d", errCommand, place)
+	}
+	k := len(s.commands)
+	switch {
+	case k > 0 && s.commands[k-1].place+journal.Ref(back) == place, k == 0 && back == 0:
+	case k == 0 && place <= from: // those before lie in front of the snapshot, and have been deleted
+	default:
+		return nil, fmt.Errorf("%w: before place %d", errMissing, place)
+	}
+	return run[4+n:], nil
 }
 
 // replayRun calls f with those records of a run that lie behind from.
@@ -151,9 +199,13 @@ func (s *Shard) replayRun(place journal.Ref, run []byte, from journal.Ref, f fun
 	if place == 0 {
 		return nil
 	}
+	records, err := s.openRun(place, run, from)
+	if err != nil {
+		return err
+	}
 	s.noteCommand(place, len(run))
 	stubs, ref := s.j.opt.Format.NewStubs(), place
-	for b := run; len(b) > 0; {
+	for b := records; len(b) > 0; {
 		gap, n := binary.Uvarint(b)
 		if n <= 0 {
 			return fmt.Errorf("%w: place %d", errCommand, place)

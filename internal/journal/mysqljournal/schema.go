@@ -48,30 +48,25 @@ func statements(text string) (all []string) {
 	return all
 }
 
-const tableExists = 1050
+// newest stands for all versions that this program knows.
+const newest = 1 << 30
 
-// migrate brings the tables to the version of this program. A statement that changes tables commits by itself, so each one is
-// noted when it has been done, and what an earlier program did not get to do is done by the next: two programs that do
-// so at once are kept apart by the row of the step.
-func migrate(ctx context.Context, conn *sql.Conn) error {
+// migrate brings the tables to a version, or the newest before it that there is. A statement that changes tables commits by itself, so
+// each one is noted when it has been done, and what an earlier program did not get to do is done by the next. Two programs
+// may do so at once: what one has done, the other finds done.
+func migrate(ctx context.Context, conn *sql.Conn, to int) error {
 	all, err := migrations()
 	if err != nil {
 		return err
 	}
-	_, err = conn.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS gmq_schema (version INT NOT NULL, step INT NOT NULL, "+
-		"applied DATETIME NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (version, step)) ENGINE=InnoDB")
+	version, step, err := migrated(ctx, conn)
 	if err != nil {
-		return err
-	}
-	var version, step int
-	err = conn.QueryRowContext(ctx, "SELECT version, step FROM gmq_schema ORDER BY version DESC, step DESC LIMIT 1").Scan(&version, &step)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
 	if version > len(all) {
 		return permanent{fmt.Errorf("the tables have version %d of the schema; this program knows %d: use a newer one", version, len(all))}
 	}
-	for v := max(version, 1); v <= len(all); v++ {
+	for v := max(version, 1); v <= min(to, len(all)); v++ {
 		from := 0
 		if v == version {
 			from = step
@@ -83,6 +78,20 @@ func migrate(ctx context.Context, conn *sql.Conn) error {
 		}
 	}
 	return nil
+}
+
+// migrated is the latest statement that was done, 0 of version 0 where none was. Whoever has no right to make tables may ask, too.
+func migrated(ctx context.Context, conn *sql.Conn) (version, step int, err error) {
+	err = conn.QueryRowContext(ctx, "SELECT version, step FROM gmq_schema ORDER BY version DESC, step DESC LIMIT 1").Scan(&version, &step)
+	var fault *mysql.MySQLError
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return 0, 0, nil
+	case errors.As(err, &fault) && fault.Number == noSuchTable:
+		_, err = conn.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS gmq_schema (version INT NOT NULL, step INT NOT NULL, "+
+			"applied DATETIME NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (version, step)) ENGINE=InnoDB")
+	}
+	return version, step, err
 }
 
 // migrateStep does one statement and notes it. Where the program died between the two, what was made is found there.

@@ -17,12 +17,16 @@ type Shard struct {
 	settled bool        // the owner has said all that it retains
 
 	// mu guards done, wakeFunc, and what has been fetched.
-	mu       sync.Mutex
-	done     []*journal.Batch
-	wakeFunc func()
-	wanted   []journal.Ref // not empty: a fetch is under way
-	next     []journal.Ref // asked for meanwhile
-	fetched  []fetched     // the oldest first
+	mu         sync.Mutex
+	done       []*journal.Batch
+	wakeFunc   func()
+	wanted     []journal.Ref          // not empty: a fetch is under way
+	next       []journal.Ref          // asked for meanwhile
+	fetched    []fetched              // the oldest first
+	records    map[journal.Ref]record // of all of them
+	fetchedSum int                    // bytes of them
+	fetches    uint64                 // begun and ended so far, together
+	vain       bool                   // the one under way takes too long
 
 	// What follows is Replay's, then the composer's.
 	follower Follower
@@ -30,6 +34,7 @@ type Shard struct {
 	command  []byte
 	first    journal.Ref
 	last     journal.Ref // end of the latest record
+	latest   journal.Ref // the latest run in gmq_command; before Replay what gmq_epoch says of it
 
 	logMu    sync.Mutex // guards the following
 	commands []commandRow
@@ -46,7 +51,7 @@ type commandRow struct {
 }
 
 func newShard(j *Journal, i int) *Shard {
-	return &Shard{j: j, number: i, wakeFunc: func() {}}
+	return &Shard{j: j, number: i, wakeFunc: func() {}, records: map[journal.Ref]record{}}
 }
 
 func (s *Shard) callWake() {

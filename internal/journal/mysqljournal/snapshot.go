@@ -112,7 +112,7 @@ func (c *composer) snapshot(w *snapWriter) {
 	}
 	for _, p := range pieces {
 		for len(p) > 0 {
-			part := p[:min(len(p), partBytes)]
+			part := p[:min(len(p), partBytes, c.pieces.limit)]
 			p = p[len(part):]
 			c.piece(w, part)
 		}
@@ -170,10 +170,7 @@ func (c *composer) conclude(w *snapWriter) {
 	old := s.snapshot
 	s.snapshot = snapInfo{place: w.place, parts: w.parts, bytes: w.bytes}
 	c.j.kept.Add(w.bytes - old.bytes)
-	for part := 0; part < old.parts; part += choreParts {
-		c.chores = append(c.chores, fmt.Sprintf("DELETE FROM gmq_snapshot WHERE shard = %d AND place = %d AND part BETWEEN %d AND %d",
-			s.number, old.place, part, part+choreParts-1))
-	}
+	c.chores = appendDrops(c.chores, s.number, int64(old.place), old.parts)
 	n := 0 // rows that lie in front of the snapshot's place, but for the last of them, which may go on behind it
 	for n+1 < len(s.commands) && s.commands[n+1].place <= w.place {
 		s.bytes -= int64(s.commands[n].bytes)
@@ -187,6 +184,15 @@ func (c *composer) conclude(w *snapWriter) {
 	}
 	s.commands = append(s.commands[:0], s.commands[n:]...)
 	s.wished = false
+}
+
+// appendDrops appends statements that delete a snapshot of so many parts.
+func appendDrops(dst []string, shard int, place int64, parts int) []string {
+	for part := 0; part < parts; part += choreParts {
+		dst = append(dst, fmt.Sprintf("DELETE FROM gmq_snapshot WHERE shard = %d AND place = %d AND part BETWEEN %d AND %d",
+			shard, place, part, part+choreParts-1))
+	}
+	return dst
 }
 
 // choreParts and choreRows are how much one statement deletes of what is garbage.

@@ -11,10 +11,11 @@ CREATE TABLE gmq_epoch (
   connection BIGINT UNSIGNED NOT NULL,
   beat DATETIME(6) NOT NULL,
   commits BIGINT NOT NULL,
-  place BIGINT NOT NULL
+  place BIGINT NOT NULL,
+  latest VARBINARY(512) NOT NULL
 ) ENGINE=InnoDB;
 
-INSERT INTO gmq_epoch VALUES (1, 0, '', '', 0, '2000-01-01 00:00:00', 0, 4096);
+INSERT INTO gmq_epoch VALUES (1, 0, '', '', 0, '2000-01-01 00:00:00', 0, 4096, '');
 
 -- One row for each message that is not settled.
 CREATE TABLE gmq_message (

@@ -1,0 +1,200 @@
+package gmq
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A town is some fake servers at addresses; those that are down cannot be reached.
+type town struct {
+	mu    sync.Mutex
+	at    map[string]*fake
+	down  map[string]bool
+	tried []string
+}
+
+func newTown(t *testing.T, addrs ...string) *town {
+	w := &town{at: map[string]*fake{}, down: map[string]bool{}}
+	for _, a := range addrs {
+		w.at[a] = newFake(t)
+	}
+	return w
+}
+
+func (w *town) dial(ctx context.Context, addr string) (net.Conn, error) {
+	w.mu.Lock()
+	w.tried = append(w.tried, addr)
+	f, down := w.at[addr], w.down[addr]
+	w.mu.Unlock()
+	if f == nil || down {
+		return nil, errors.New("nobody there")
+	}
+	return f.dial(ctx, addr)
+}
+
+func (w *town) set(addr string, down bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.down[addr] = down
+}
+
+// accept takes a connection and tells of the nodes that there are.
+func (w *town) accept(addr, nodes string) *fakeConn {
+	conn := <-w.at[addr].conns
+	s := &fakeConn{t: w.at[addr].t, Conn: conn, in: bufio.NewReader(conn)}
+	r := s.expect("hello")
+	s.ok(r, `"server":"gmq","version":"test","protocol":1,"max_message_bytes":1048576`+nodes)
+	return s
+}
+
+func TestFailsOverToOtherNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, "a:1", "b:1", "c:1")
+		w.set("a:1", true)
+		first := make(chan *fakeConn, 1)
+		go func() { first <- w.accept("b:1", `,"nodes":["b:1","c:1"]`) }()
+		c, err := Dial(t.Context(), "a:1, b:1", DialWith(w.dial), Heartbeat(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := <-first
+		if got := c.Hello().Nodes; !slices.Equal(got, []string{"b:1", "c:1"}) {
+			t.Error(got)
+		}
+		w.set("b:1", true)
+		go func() { first <- w.accept("c:1", `,"nodes":["b:1","c:1"]`) }()
+		sent := going(func() (Published, error) { return c.Queue("q").Send(t.Context(), 1, DedupID("x")) })
+		before := s.expect("publish")
+		_ = s.Close()
+		s = <-first // of whom only the cluster has told
+		again := s.expect("publish")
+		if again.raw != before.raw {
+			t.Errorf("%s was asked again as %s", before.raw, again.raw)
+		}
+		s.ok(again, `"seq":4,"stored":"quorum"`)
+		if got := <-sent; got.err != nil || got.v.Seq != 4 {
+			t.Error(got)
+		}
+		if want := []string{"a:1", "b:1", "c:1"}; !slices.Equal(w.tried, want) {
+			t.Errorf("tried %v, want %v", w.tried, want)
+		}
+		_ = c.Close()
+		_ = s.Close()
+	})
+}
+
+func TestOnlyGivenAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, "a:1", "b:1")
+		go func() { w.accept("a:1", `,"nodes":["a:1","b:1"]`).Close() }()
+		c, err := Dial(t.Context(), "a:1", DialWith(w.dial), Heartbeat(0), OnlyGiven())
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.set("a:1", true)
+		<-time.After(10 * time.Second) // virtual
+		_ = c.Close()
+		if slices.Contains(w.tried, "b:1") {
+			t.Errorf("tried %v", w.tried)
+		}
+	})
+}
+
+func TestDialTellsOfAllAddresses(t *testing.T) {
+	w := newTown(t)
+	_, err := Dial(t.Context(), "a:1,b:1", DialWith(w.dial))
+	if err == nil || !slices.Equal(w.tried, []string{"a:1", "b:1"}) {
+		t.Errorf("tried %v: %v", w.tried, err)
+	}
+}
+
+// TestNobodyLeads: what was certainly not done is asked again; of what may have been done only what may be done twice.
+func TestNobodyLeads(t *testing.T) {
+	with(t, func(t *testing.T, _ *fake, c *Client, s *fakeConn) {
+		sent := going(func() (Published, error) { return c.Queue("q").Send(t.Context(), 1) })
+		for range 3 {
+			s.refuse(s.expect("publish"), "no_quorum", true)
+		}
+		s.ok(s.expect("publish"), `"seq":7,"stored":"quorum"`)
+		if got := <-sent; got.err != nil || got.v.Seq != 7 {
+			t.Error(got)
+		}
+
+		sent = going(func() (Published, error) { return c.Queue("q").Send(t.Context(), 1) })
+		s.refuse(s.expect("publish"), "unknown_outcome", true)
+		if got := <-sent; !errors.Is(got.err, ErrUnknownOutcome) {
+			t.Error(got)
+		}
+
+		f := c.Queue("q").SendAsync(t.Context(), 1, DedupID("x"))
+		s.refuse(s.expect("publish"), "unknown_outcome", true)
+		s.refuse(s.expect("publish"), "no_quorum", true)
+		s.ok(s.expect("publish"), `"seq":8,"stored":"quorum","duplicate":true`)
+		if got, err := f.Wait(t.Context()); err != nil || got.Seq != 8 || !got.Duplicate {
+			t.Error(got, err)
+		}
+
+		f = c.Queue("q").SendAsync(t.Context(), 1) // its place among others would be another
+		s.refuse(s.expect("publish"), "no_quorum", true)
+		if _, err := f.Wait(t.Context()); !errors.Is(err, ErrNoQuorum) || !IsRetryable(err) {
+			t.Error(err)
+		}
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		sent = going(func() (Published, error) { return c.Queue("q").Send(ctx, 1) })
+		go func() {
+			for {
+				r, err := s.read()
+				if err != nil {
+					return
+				}
+				s.refuse(r, "no_quorum", true)
+			}
+		}()
+		if got := <-sent; !errors.Is(got.err, ErrNoQuorum) {
+			t.Error(got)
+		}
+	})
+}
+
+// TestPausedNode: a node that says nothing while something waits for it is left for another one; an idle connection is let be.
+func TestPausedNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, "a:1", "b:1")
+		first := make(chan *fakeConn, 1)
+		go func() { first <- w.accept("a:1", `,"nodes":["a:1","b:1"]`) }()
+		c, err := Dial(t.Context(), "a:1", DialWith(w.dial))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := <-first
+		<-time.After(15 * time.Second) // virtual
+		if len(w.tried) != 1 {
+			t.Fatalf("tried %v", w.tried)
+		}
+		go func() { first <- w.accept("b:1", `,"nodes":["b:1","a:1"]`) }()
+		began := time.Now()
+		sent := going(func() (Published, error) { return c.Queue("q").Send(t.Context(), 1, DedupID("x")) })
+		s.expect("publish")
+		s.expect("ping")
+		other := <-first
+		other.ok(other.expect("publish"), `"seq":1,"stored":"quorum"`)
+		if got := <-sent; got.err != nil {
+			t.Error(got.err)
+		}
+		if took := time.Since(began); took > 3*hurry { // virtual
+			t.Errorf("it took %v", took)
+		}
+		_ = c.Close()
+		_ = s.Close()
+		_ = other.Close()
+	})
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	gmq "github.com/gmq/gmq/client"
+)
+
+// TestClusterCommands: a server becomes two and one again, by the commands of README, and goes on with a directory of which the others are lost.
+func TestClusterCommands(t *testing.T) {
+	t.Parallel()
+	one := startServer(t)
+	contains(t, "alone", one.must("", "cluster", "status"), "n1    alone", "This server is alone.")
+	r := one.run("", "cluster", "remove", "n1")
+	equal(t, "alone", r.code, exitError)
+	contains(t, "alone", r.err, "this node is alone")
+	equal(t, "no token", command(t, "serve", "--join", "", "--data", t.TempDir()).Run() != nil, true)
+	one.must("before\n", "pub", "orders")
+
+	token := strings.TrimSpace(one.must("", "cluster", "token", "--ttl", "10m"))
+	contains(t, "token", token, "gmqj_")
+	used := startServer(t)
+	used.stop()
+	if out, err := command(t, "serve", "--data", used.dir, "--listen", "127.0.0.1:0", "--admin", "off", "--join", token).CombinedOutput(); err == nil || !strings.Contains(string(out), "is a server's that is no member") {
+		t.Errorf("a server that is something already joins: %v, %s", err, out)
+	}
+	two := startServer(t, "--join", token)
+	status := func() (s gmq.ClusterStatus) {
+		if err := json.Unmarshal([]byte(one.must("", "cluster", "status", "-o", "json")), &s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	joined := func() bool {
+		s := status()
+		for _, n := range s.Nodes {
+			if n.State != "member" || !n.Reachable {
+				return false
+			}
+		}
+		return len(s.Nodes) == 2
+	}
+	for !joined() { // each look is a process of its own, so this does not spin
+	}
+	contains(t, "two", one.must("", "cluster", "status"), "n1    member", "n2    member", "The loss of one more node stops the cluster.")
+	equal(t, "what was there", strings.TrimSpace(two.must("", "sub", "orders", "-n", "1")), "before")
+	two.must("", "cluster", "transfer", "n2")
+	equal(t, "unknown", one.run("", "cluster", "remove", "n7").code, exitNotFound)
+	two.stop()
+	two = startServerWith(t, two.dir, "127.0.0.1:0", nil, "--join", token) // it is a member, so the token counts for nothing
+	two.must("after\n", "pub", "orders")
+
+	// One is lost for good, and what the other one has is made a server that is alone.
+	one.signal(syscall.SIGKILL)
+	one.wait()
+	two.signal(syscall.SIGKILL)
+	two.wait()
+	out, err := command(t, "cluster", "recover", "--data", two.dir).CombinedOutput()
+	contains(t, "recover", string(out), "node             n2", "other nodes      n1", "groups           16", "nothing has been changed")
+	equal(t, "recover", err != nil, true)
+	if out, err := command(t, "cluster", "recover", "--data", two.dir, "--yes").CombinedOutput(); err != nil {
+		t.Fatalf("recover --yes: %v, %s", err, out)
+	}
+	two = startServerWith(t, two.dir, "127.0.0.1:0", nil)
+	contains(t, "recovered", two.must("", "cluster", "status"), "alone")
+	equal(t, "recovered", strings.TrimSpace(two.must("", "sub", "orders", "-n", "1")), "after")
+
+	// A copy of a node's journal without what the node was does not start by itself.
+	if matches, _ := filepath.Glob(filepath.Join(two.dir, "cluster.json*")); len(matches) != 1 {
+		t.Errorf("there is %q", matches)
+	}
+}

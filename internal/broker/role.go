@@ -1,0 +1,390 @@
+package broker
+
+import (
+	"cmp"
+	"errors"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/queue"
+	"github.com/gmq/gmq/wire"
+)
+
+// A shard whose journal has replicas on other nodes is led on one node at a time. Only there are requests taken, leases given
+// and things proposed because time has passed; the others apply what has been decided (follow.go).
+
+// A seat is who leads a shard, as everybody may see it. It is the shard's to change.
+type seat struct {
+	leader atomic.Uint64 // twice the node's number, and one where it is this node, and the shard serves
+	term   atomic.Uint64
+}
+
+// leader is the node that leads a shard, 0 where none is known. here says that it is this one, and that it has all that was
+// decided under others.
+func (b *Broker) leader(shard int) (node uint64, here bool) {
+	v := b.seats[shard].leader.Load()
+	return v >> 1, v&1 != 0
+}
+
+// term tells one leadership of a shard from another: a node that wins the lead again has another term. 0 is a node alone's.
+func (b *Broker) term(shard int) uint64 { return b.seats[shard].term.Load() }
+
+// Leader is leader for the broker's owner.
+func (b *Broker) Leader(shard int) (node uint64, here bool) { return b.leader(shard) }
+
+// onRole has f called, in the shard's goroutine, when leader or term of a shard has changed. It must not wait. It is called before the first
+// session is made.
+func (b *Broker) onRole(f func(shard int)) { b.roleHooks = append(b.roleHooks, f) }
+
+// OnRole is onRole for the broker's owner.
+func (b *Broker) OnRole(f func(shard int)) { b.onRole(f) }
+
+// errLapsed is the outcome of what was proposed by a leader that leads no more: nobody knows it yet, or ever.
+var errLapsed = errors.New("the lead was lost before the outcome was known")
+
+// notKept is the error for a request whose records a group has not taken, or may not have; nil where cause is something else.
+func notKept(cause error) *wire.Error {
+	switch {
+	case errors.Is(cause, journal.ErrNotLeading), errors.Is(cause, journal.ErrOverruled):
+		return errNotLeading
+	case errors.Is(cause, errLapsed), errors.Is(cause, journal.ErrUnknown):
+		return wire.Errorf(wire.CodeUnknownOutcome, "the node that led the queue has ceased to lead it before it was known whether a majority has this; it may be kept or not")
+	}
+	return nil
+}
+
+var errNotLeading = wire.Errorf(wire.CodeNoQuorum, "this node does not lead the queue, and nothing was stored")
+
+// strange is the refusal of a request about a queue that this node does not lead; nil where it may go on. Ephemeral queues are their session's
+// node's own, whoever leads.
+func (sh *shard) strange(w *work, name []byte) *wire.Error {
+	if len(name) > 0 && name[0] == '.' {
+		return nil
+	}
+	if sh.leads && (w.term == 0 || w.term == sh.term) && (w.volley == 0 || w.volley > w.s.fences[sh.index]) {
+		return nil
+	}
+	if w.volley != 0 { // what was sent behind it must not be taken before it
+		w.s.fences[sh.index] = max(w.s.fences[sh.index], w.volley)
+	}
+	return errNotLeading
+}
+
+// follows reports whether another node, or none, leads the store: nothing is delivered or proposed for time that has passed.
+func (st *store) follows() bool { return st.replicas != nil && !st.role.Leading }
+
+// send proposes a batch.
+func (st *store) send(b *journal.Batch) {
+	if st.replicas != nil && !b.Local {
+		st.sent = append(st.sent, b)
+	}
+	st.journal.Propose(b)
+}
+
+// returned notes that batches have come back. As a rule they come in the order in which they were proposed.
+func (st *store) returned(batches []*journal.Batch) {
+	for _, b := range batches {
+		if b.Owner == nil || b.Local || len(st.sent) == 0 {
+			continue
+		}
+		if st.sent[0] == b {
+			st.sent[0] = nil
+			st.sent = st.sent[1:]
+		} else if at := slices.Index(st.sent, b); at > 0 {
+			st.sent = slices.Delete(st.sent, at, at+1)
+		}
+	}
+	if len(st.sent) == 0 {
+		st.sent = nil
+	}
+}
+
+// changeRole is told that another role holds from the batches on that have just come back: they have an outcome already.
+func (sh *shard) changeRole(st *store, role journal.Role, back []*journal.Batch) {
+	was := st.role
+	st.role = role
+	began := was.Leading && was.Term == 0 && role.Leading // the group of a node that was alone: nothing has changed hands
+	if sh.leads && !began {
+		sh.resign(st, back)
+	}
+	if leads := sh.allLead(); leads && !sh.leads && !began {
+		for _, st := range sh.stores {
+			if st.replicas != nil {
+				st.era++
+				st.state.Lead(uint32(st.role.Term))
+				sh.account(st)
+			}
+		}
+		sh.leads = true
+	}
+	sh.takeSeat()
+}
+
+func (sh *shard) allLead() bool {
+	return !slices.ContainsFunc(sh.stores, (*store).follows)
+}
+
+// takeSeat lets others see who leads.
+func (sh *shard) takeSeat() {
+	node, term := sh.b.opt.ID, uint64(0)
+	for _, st := range sh.stores {
+		if st.replicas == nil {
+			continue
+		}
+		if node, term = st.role.Leader, st.role.Term; st.role.Leading {
+			node = sh.b.opt.ID
+		}
+		if !st.role.Leading || term > 0 {
+			sh.b.grouped.Store(true)
+		}
+		break
+	}
+	sh.seatAt(node, term)
+}
+
+func (sh *shard) seatAt(node, term uint64) {
+	s := &sh.b.seats[sh.index]
+	v := node << 1
+	if sh.leads {
+		v |= 1
+	}
+	sh.term = term
+	if s.leader.Load() == v && s.term.Load() == term {
+		return
+	}
+	s.term.Store(term)
+	s.leader.Store(v)
+	for _, f := range sh.b.roleHooks {
+		f(sh.index)
+	}
+}
+
+// resign ends all that this node has begun as the shard's leader. What was proposed to the store that has lost the lead and is not
+// among those that are back has no outcome that anybody here will hear of; what was not proposed is certainly not kept.
+func (sh *shard) resign(lost *store, back []*journal.Batch) {
+	sh.leads = false
+	for _, st := range sh.stores {
+		if ts := st.tasks; st.replicas != nil && ts != nil {
+			st.tasks = nil
+			sh.dropTasks(st, ts, journal.ErrNotLeading)
+		}
+	}
+	for _, b := range lost.sent {
+		if !slices.Contains(back, b) {
+			sh.lapse(lost, b)
+		}
+	}
+	lost.sent = slices.DeleteFunc(lost.sent, func(b *journal.Batch) bool { return b.Owner == nil })
+	for _, j := range slices.SortedFunc(maps.Values(sh.leaving), func(a, b *journey) int { return cmp.Compare(a.queue.ID, b.queue.ID) }) {
+		j.failure = notKept(errLapsed)
+		sh.endJourney(j) // its part may still come home
+	}
+	for _, name := range slices.Sorted(maps.Keys(sh.making)) {
+		if m := sh.making[name]; m != nil && !queue.Ephemeral(name) {
+			sh.turnAway(m.parked)
+			m.parked = nil
+			sh.made(m)
+		}
+	}
+	sh.dismiss()
+	clear(sh.updates)
+	for q := range sh.condemned {
+		if !queue.Ephemeral(q.Name) {
+			delete(sh.condemned, q)
+		}
+	}
+	for _, st := range sh.stores {
+		if st.replicas != nil {
+			st.era++
+			st.owed = nil
+			st.state.Follow()
+			sh.account(st)
+		} else {
+			sh.abandon(st)
+		}
+	}
+}
+
+// turnAway refuses controls that have waited for something that this node does not lead any more.
+func (sh *shard) turnAway(works []*work) {
+	for _, w := range works {
+		sh.fail(w.s, w.control.id, errNotLeading)
+		sh.finish(w)
+	}
+}
+
+// lapse answers what was proposed in a batch. When it comes back after all, it is as another node's.
+func (sh *shard) lapse(st *store, b *journal.Batch) {
+	failed := &journal.Batch{Err: errLapsed}
+	switch owner := b.Owner.(type) {
+	case *work:
+		sh.lost(st, owner, errLapsed)
+		for i := range owner.room {
+			sh.unshield(st, &owner.room[i])
+		}
+		owner.room, owner.lapsed = nil, true // its bytes are the journal's
+		sh.finish(owner)
+	case *tasks:
+		owner.batch.Err = nil
+		sh.dropTasks(st, owner, errLapsed)
+	case *journey:
+		_ = sh.applyJourney(st, owner, failed) // applies nothing
+	case *stage:
+		_ = sh.applyStage(st, owner, failed)
+	}
+	b.Owner = nil
+}
+
+func (sh *shard) dropTasks(st *store, ts *tasks, cause error) {
+	for i := range ts.list {
+		sh.dropTask(st, ts, &ts.list[i], cause)
+	}
+}
+
+// dismiss ends what sessions have of this shard's queues, but for the ephemeral ones. Their clients are not told: whoever serves them
+// subscribes for them at the next leader.
+func (sh *shard) dismiss() {
+	sessions := slices.SortedFunc(maps.Keys(sh.members), func(a, b *Session) int { return cmp.Compare(a.number, b.number) })
+	for _, s := range sessions {
+		m := sh.members[s]
+		for _, wt := range m.waiters() {
+			if q := wt.c.Queue; !queue.Ephemeral(q.Name) {
+				sh.storeOf(q).state.Unsubscribe(wt.c)
+				sh.fail(s, wt.id, errNotLeading)
+				sh.drop(wt)
+			}
+		}
+		later := m.later
+		m.later = nil
+		for _, w := range later {
+			if name := w.control.name; len(name) > 0 && name[0] == '.' {
+				m.later = append(m.later, w)
+			} else {
+				sh.turnAway([]*work{w})
+			}
+		}
+		var lost []uint64
+		for _, sub := range slices.Sorted(maps.Keys(m.subs)) {
+			if c := m.subs[sub]; !queue.Ephemeral(c.Queue.Name) {
+				sh.storeOf(c.Queue).state.Unsubscribe(c)
+				delete(m.subs, sub)
+				lost = append(lost, sub)
+			}
+		}
+		maps.DeleteFunc(m.holds, func(q *queue.Queue, _ *queue.Consumer) bool { return !queue.Ephemeral(q.Name) })
+		if len(lost) > 0 && s.lost != nil {
+			s.lost(sh.index, lost)
+		}
+	}
+}
+
+// abandon deletes the queues of a storage without replicas: they were their leader's alone.
+func (sh *shard) abandon(st *store) {
+	for _, q := range st.state.Queues() {
+		if !queue.Ephemeral(q.Name) && !q.Deleting {
+			sh.endEphemeral(st, q, task{})
+		}
+	}
+	st.propose()
+}
+
+// setLeader stands in for a group's decision where there is none: for tests.
+func (b *Broker) setLeader(index int, node, term uint64, here bool) {
+	b.grouped.Store(true)
+	b.shards[index].call(func(sh *shard) {
+		if sh.leads {
+			sh.resign(sh.stores[0], nil)
+		}
+		sh.leads = here
+		sh.seatAt(node, term)
+	})
+}
+
+// Begin makes a group of each shard that this node has had alone, with these first members, while it serves. What has one already is let be.
+func (b *Broker) Begin(voters []uint64) error {
+	return b.found(func(j journal.Journal) error {
+		if j, ok := j.(interface{ Begin(voters []uint64) error }); ok {
+			return j.Begin(voters)
+		}
+		return nil
+	})
+}
+
+// Grouped reports whether shards have groups, or are about to.
+func (b *Broker) Grouped() bool { return b.grouped.Load() }
+
+// Await makes each shard that has nothing yet wait for what its group has. What has a group already is let be.
+func (b *Broker) Await() error {
+	return b.found(func(j journal.Journal) error {
+		if j, ok := j.(interface{ Await() error }); ok {
+			return j.Await()
+		}
+		return nil
+	})
+}
+
+// found changes what the shards' journals are. What belongs to several shards together has to be decided before: from then on they have no
+// frame in common.
+func (b *Broker) found(f func(j journal.Journal) error) error {
+	b.grouped.Store(true)
+	for b.spreading.Load() > 0 {
+		if s := b.opt.Scheduler; s != nil {
+			s.Await(nil, drainTick)
+		} else {
+			<-time.After(drainTick)
+		}
+	}
+	var err error
+	b.each(func(sh *shard) {
+		for _, st := range sh.stores {
+			if st.replicas == nil || err != nil {
+				continue
+			}
+			err = f(st.journal)
+			if role := st.replicas.Role(); role != st.role {
+				sh.changeRole(st, role, nil)
+			}
+		}
+	})
+	return err
+}
+
+// joint begins a batch of several shards in one frame of their common log, and says whether there may be one; it ends with jointOver.
+func (b *Broker) joint(s *Storage) bool {
+	if s.Spread == nil {
+		return false
+	}
+	b.spreading.Add(1)
+	if s.Replicated && b.grouped.Load() {
+		b.spreading.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (b *Broker) jointOver() { b.spreading.Add(-1) }
+
+// SetStored says what confirms of a storage stand for from now on.
+func (b *Broker) SetStored(storage, stored string) {
+	b.each(func(sh *shard) {
+		if st := sh.byName[storage]; st != nil {
+			st.Stored, st.gives = stored, given(stored)
+		}
+	})
+}
+
+// Digests are over what has been decided in each shard's storages with replicas, and nothing of where it lies: replicas that have
+// applied the same have the same. Of when messages are due they have what is later than now.
+func (b *Broker) Digests(now int64) (sums [Shards]uint64) {
+	b.each(func(sh *shard) {
+		for _, st := range sh.stores {
+			if st.replicas != nil {
+				sums[sh.index] = sums[sh.index]*31 + st.state.Digest(now)
+			}
+		}
+	})
+	return sums
+}

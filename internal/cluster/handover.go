@@ -1,0 +1,44 @@
+package cluster
+
+import (
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// HandOver asks that other nodes lead the groups that this one leads: before it stops. Its owner asks again as time passes, until
+// Leads says that it is done or there is no more time.
+func (h *Host) HandOver() {
+	h.post(func() {
+		for _, g := range h.groups {
+			if g.raw != nil && g.leading {
+				g.handOver()
+			}
+		}
+	})
+}
+
+// Leads is how many groups this node leads, as of the last turn. Anybody's.
+func (h *Host) Leads() int { return int(h.leads.Load()) }
+
+// handOver asks that whoever is there and has most of the log leads.
+func (g *group) handOver() {
+	best, match := uint64(0), uint64(0)
+	g.raw.WithProgress(func(id uint64, kind raft.ProgressType, pr tracker.Progress) {
+		if id != g.host.cfg.ID && kind == raft.ProgressTypePeer && pr.RecentActive && pr.Match >= match {
+			best, match = id, pr.Match
+		}
+	})
+	if best != 0 && g.raw.BasicStatus().LeadTransferee == 0 {
+		g.raw.TransferLeader(best)
+	}
+}
+
+func (h *Host) countLeads() {
+	n := int32(0)
+	for _, g := range h.groups {
+		if g.leading {
+			n++
+		}
+	}
+	h.leads.Store(n)
+}

@@ -1,0 +1,77 @@
+package sim
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	roleGo         = "internal/broker/role.go"
+	followGo       = "internal/broker/follow.go"
+	queueReplicaGo = "internal/queue/replica.go"
+)
+
+// clusterMutants are faults in what a broker does as one of several, that the simulator must find.
+var clusterMutants = []mutant{
+	{name: "what was under way when the lead was lost is said to be refused", file: roleGo,
+		old: "	case errors.Is(cause, errLapsed), errors.Is(cause, journal.ErrUnknown):\n		return wire.Errorf(wire.CodeUnknownOutcome,",
+		new: "	case errors.Is(cause, errLapsed), errors.Is(cause, journal.ErrUnknown):\n		return wire.Errorf(wire.CodeNoQuorum,"},
+	{name: "a new leader does not say that something may have been delivered", file: queueReplicaGo,
+		old: "		q.restored, q.Shielded = q.last, len(q.shield) > 0\n", new: "		q.Shielded = len(q.shield) > 0\n"},
+	{name: "two leaders give the same receipts", file: queueReplicaGo, old: "	st.boot = boot\n", new: "	st.boot = boot - boot + 7\n"},
+	{name: "what a leader has refused is overtaken by what was sent behind it", file: roleGo,
+		old: "(w.term == 0 || w.term == sh.term) && (w.volley == 0 || w.volley > w.s.fences[sh.index]) {", new: "(w.term == 0 || w.term > 0) {"},
+	{name: "followers leave out what others have proposed, now and then", file: followGo,
+		old: "	if b.Err != nil {\n		return nil\n	}\n", new: "	if b.Err != nil || len(b.Data)%64 == 0 {\n		return nil\n	}\n"},
+	{name: "what has lapsed is not applied when it comes after all", file: followGo,
+		old: "	if b.Err != nil {\n		return nil\n	}\n", new: "	if b.Err != nil || b.Essential || b.Sharers == -1 {\n		return nil\n	}\n"},
+	{name: "found: what is proposed during a transfer is refused", file: groupGo,
+		old: "st.RaftState == raft.StateLeader && (st.LeadTransferee != 0 || len(g.sent)+len(g.own) > 0) {",
+		new: "st.RaftState == raft.StateLeader && st.LeadTransferee == 0 && len(g.sent)+len(g.own) > 0 {"},
+}
+
+// TestClusterProbe is run in a binary that has a fault: it lets worlds happen until one of them shows it.
+func TestClusterProbe(t *testing.T) {
+	if !*probe {
+		t.Skip("it is TestClusterMutants that runs this, with a fault put in")
+	}
+	begin := time.Now()
+	for seed := uint64(1); seed <= mutantSeeds; seed++ {
+		var r Report
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { r = clusterWorld(t, seed) })
+		if r.Failure != "" {
+			fmt.Printf("caught by seed %d after %s: %.200s\n", seed, time.Since(begin).Round(10*time.Millisecond), r.Failure)
+			return
+		}
+	}
+	t.Fatal("not caught")
+}
+
+// TestClusterMutants builds the brokers of a cluster with one fault at a time, as TestMutants does.
+func TestClusterMutants(t *testing.T) {
+	if *groupSeedsFlag < 100 {
+		t.Skip("it builds a binary for each of the faults; make cluster does")
+	}
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, slots := t.TempDir(), make(chan struct{}, 2)
+	var wg sync.WaitGroup
+	for i, m := range clusterMutants {
+		if !strings.Contains(m.name, *onlyFlag) {
+			continue
+		}
+		m.probe = "TestClusterProbe"
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			t.Logf("%-70s %s", m.name, try(t, root, filepath.Join(dir, fmt.Sprint(i)), m))
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,76 @@
+package sim
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"testing/cryptotest"
+	"time"
+)
+
+var (
+	clusterSeedFlag  = flag.Uint64("cluster-seed", 0, "let the world of a cluster of this seed happen alone")
+	clusterSeedsFlag = flag.Int("cluster-seeds", 4, "how many worlds TestCluster lets happen")
+	clusterFromFlag  = flag.Uint64("cluster-from", 1, "the seed of the first of them")
+)
+
+// clusterWorld is the world of a seed. One in three has five nodes.
+func clusterWorld(t *testing.T, seed uint64) Report {
+	cfg := Config{Nodes: 3, Clients: 6, Cluster: true, For: 20 * time.Second}
+	if seed%3 == 0 {
+		cfg.Nodes = 5
+	}
+	if name := *traceFlag; name != "" && *clusterSeedFlag != 0 {
+		f, err := os.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		cfg.Trace = f
+	}
+	cryptotest.SetGlobalRandom(t, seed)
+	return Run(seed, cfg)
+}
+
+// TestCluster lets worlds of three and five brokers that are one cluster happen.
+func TestCluster(t *testing.T) {
+	n, from := *clusterSeedsFlag, *clusterFromFlag
+	if *clusterSeedFlag != 0 {
+		n, from = 1, *clusterSeedFlag
+	}
+	begin := time.Now()
+	var all Stats
+	for seed := from; seed < from+uint64(n); seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			r := clusterWorld(t, seed)
+			all.Add(r.Stats)
+			if r.Failure != "" {
+				t.Errorf("%s\n%s\nagain: go test ./internal/sim -run TestCluster -cluster-seed %d", r.Tail(60), r.Failure, r.Seed)
+			}
+		})
+	}
+	t.Logf("%d worlds in %s: %s", n, time.Since(begin).Round(time.Millisecond), all)
+	for name, least := range clusterFloors {
+		if got := all.Count(name); n > 3 && got*10 < least*n {
+			t.Errorf("%s: %d in %d worlds; with fewer than %d nothing is proven", name, got, n, least*n/10)
+		}
+	}
+}
+
+// clusterFloors are what must have happened in each world, on the average: else nothing is proven. Times ten.
+var clusterFloors = map[string]int{
+	"Confirmed": 4_000, "Acked": 2_000, "Deliveries": 5_000, "Topics": 300, "Crashes": 80, "PowerCuts": 50, "Partitions": 10, "Transfers": 10, "Unknown": 10, "NoQuorum": 10,
+	"LostPackets": 1_000, "Snapshots": 300,
+}
+
+// TestSameCluster: a seed stands for one history, byte for byte.
+func TestSameCluster(t *testing.T) {
+	var reports [2]Report
+	for i := range reports {
+		t.Run(fmt.Sprint(i), func(t *testing.T) { reports[i] = clusterWorld(t, 1) })
+	}
+	if a, b := reports[0], reports[1]; a.Sum != b.Sum || a.Steps != b.Steps || a.Stats != b.Stats {
+		t.Errorf("the first time %d steps, sum %x, the second time %d steps, sum %x", a.Steps, a.Sum, b.Steps, b.Sum)
+	}
+}
