@@ -66,7 +66,7 @@ func (b *block) commands() bool {
 	if b.runs() {
 		return true
 	}
-	if b.kind != "" && b.kind != "indented" && b.kind != "text" && b.kind != "bash" && b.kind != "shell" {
+	if b.kind != "" && b.kind != "indented" && b.kind != "bash" && b.kind != "shell" {
 		return false // Go, SQL, YAML, …
 	}
 	for _, l := range b.lines {

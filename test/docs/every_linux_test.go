@@ -7,15 +7,24 @@ import (
 )
 
 // run are the documents of which the blocks are run.
-var run = []string{"README.md", "docs/tutorial.md", "docs/guide.md", "docs/upgrade.md"}
-
-// scenes are what comes before a block and is not in the document, by the document and the block's first line.
-var scenes = map[string]string{}
+var run = []string{"README.md", "SECURITY.md", "docs/cluster.md", "docs/guide.md", "docs/operations.md", "docs/tutorial.md", "docs/upgrade.md"}
 
 // A reason is why a block is not run. One without a block is for all of the document's.
 type reason struct{ file, first, why string }
 
-var reasons = []reason{}
+var reasons = []reason{
+	{"CONTRIBUTING.md", "make build", "make test takes minutes; it is what runs this"},
+	{"deploy/README.md", "make dist", "a package is installed by root, and a service started: test/deploy unpacks and runs what is in it"},
+	{"deploy/README.md", "sha256sum", "there is no release here: make reproduce checks one"},
+	{"docs/operations.md", "publishers", "a picture"},
+	{"docs/operations.md", "$ gmq cluster token", "the token is another one each time, and the machine another one: docs/guide.md lets nodes join"},
+	{"docs/operations.md", "$ gmq cluster recover", "cmd/gmq TestClusterCommands loses a majority and recovers"},
+	{"docs/operations.md", "$ gmq context add", "it names a server of somebody else's: docs/guide.md adds a context and uses it"},
+	{"docs/performance.md", "", "they measure for minutes: cmd/gmq TestBench has gmq bench at work"},
+	{"examples/fileflow/README.md", "make demo", "it takes a minute: the tests beside it have the parts at work"},
+	{"examples/fileflow/README.md", "gmq serve", "the same"},
+	{"examples/lines/README.md", "", "make clients runs them"},
+}
 
 // unrun is why a block is not run; "" where it is to be.
 func unrun(b *block) string {

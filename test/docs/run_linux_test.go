@@ -37,11 +37,17 @@ func (s *script) add(b *block) {
 		s.text.WriteString(text + "\n")
 	case "sh terminal":
 		// Whoever reads sees when it is ready; the script sees that the port is open.
-		fmt.Fprintf(&s.text, "(\n%s\n) &\nset +x; until (: </dev/tcp/127.0.0.1/4567) 2>/dev/null; do sleep 0.05; done; set -x\n", text)
+		port := "4567"
+		if at := listens.FindStringSubmatch(text); at != nil {
+			port = at[1]
+		}
+		fmt.Fprintf(&s.text, "(\n%s\n) & terminal=$!\nset +x; until (: </dev/tcp/127.0.0.1/%s) 2>/dev/null; do sleep 0.05; done; set -x\n", text, port)
 	case "console":
 		s.console(b)
 	}
 }
+
+var listens = regexp.MustCompile(`--listen 127\.0\.0\.1:([0-9]+)`)
 
 // console adds the commands of a block, each with its output in a file. Behind "> " a command goes on.
 func (s *script) console(b *block) {
@@ -74,6 +80,9 @@ var killed = regexp.MustCompile(`(?m)^\S+/script: line \d+: +\d+ (Killed|Termina
 
 var spaces = regexp.MustCompile(`  +`)
 
+// times are as the server writes them. The one in a document is that of the day when it was written.
+var times = regexp.MustCompile(`[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\\?\.[0-9]+)?Z`)
+
 // like makes of what a document shows an expression for what may be printed. How wide a column is says nothing.
 func like(lines []string) *regexp.Regexp {
 	var b strings.Builder
@@ -88,7 +97,7 @@ func like(lines []string) *regexp.Regexp {
 		for _, word := range spaces.Split(line, -1) {
 			var parts []string
 			for _, part := range strings.Split(word, "…") {
-				parts = append(parts, regexp.QuoteMeta(part))
+				parts = append(parts, times.ReplaceAllString(regexp.QuoteMeta(part), times.String()))
 			}
 			words = append(words, strings.Join(parts, ".*"))
 		}
@@ -136,6 +145,9 @@ func documented(t *testing.T, file string) {
 		}
 		if before, found := scenes[file+": "+b.first()]; found {
 			s.text.WriteString(before + "\n")
+		}
+		for n, line := range b.lines {
+			b.lines[n] = strings.NewReplacer(elsewhere...).Replace(line)
 		}
 		s.add(b)
 	}

@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,6 +29,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == inside {
 		fmt.Fprintln(os.Stderr, becomeShell(os.Args[2]))
 		os.Exit(noNetwork)
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil { // documents wait, for elections and for each other's processes, and cost little
+		panic(err)
 	}
 	os.Exit(harness.Main(m))
 }
