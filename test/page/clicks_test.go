@@ -241,22 +241,3 @@ func TestNothingMoves(t *testing.T) {
 		t.Errorf("the layout has shifted by %v while numbers came", after-before)
 	}
 }
-
-// A server alone has no nodes to show; what a cluster says of them is shown as it comes.
-func TestNodes(t *testing.T) {
-	p, _ := desk(t)
-	p.until(`document.querySelectorAll("#busiest tbody tr").length > 3`)
-	if eval[bool](p, `!document.querySelector("#nodes").hidden`) {
-		t.Error("a server alone shows nodes")
-	}
-	eval[bool](p, `fetch("api/overview").then(r => r.json()).then(o => {
-		o.server.nodes = [{ node: "n1", address: "10.0.0.1:4567", state: "up", leads: 6, here: true }, { node: "n2", address: "10.0.0.2:4567", state: "down", leads: 0, here: false }]
-		globalThis.EventSource = class { constructor() { setTimeout(() => this.onmessage({ data: JSON.stringify(o) }), 10) } close() {} }
-		location.hash = "#/topics"
-	}) && true`)
-	p.until(`document.querySelector("main h1").textContent === "Topics"`)
-	eval[bool](p, `location.hash = "#/", true`)
-	p.says("#nodes:not([hidden]) td", "n1 (this one)")
-	p.says("#nodes td", "○ down")
-	p.picture("nodes")
-}
