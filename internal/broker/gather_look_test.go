@@ -17,7 +17,8 @@ func TestLookOverLeaders(t *testing.T) {
 		p := ns.peer(0)
 		for i := range 20 {
 			p.want(fmt.Sprintf(`{"op":"publish","id":1,"queue":"q%02d","messages":[{"body":1},{"body":2},{"body":3}]}`, i), "stored", "memory")
-			p.ask(fmt.Sprintf(`{"op":"subscribe","id":2,"queue":"q%02d","credit":2}`, i))
+			p.send(fmt.Sprintf(`{"op":"subscribe","id":2,"queue":"q%02d","credit":2}`, i))
+			p.take()
 		}
 		synctest.Wait()
 		elsewhere := 0
