@@ -9,7 +9,7 @@ import { again, note, twice } from "./dialog.js"
 export const nodeColumns = [
   { name: "Node", class: "name", cell: r => r.node + (r.here ? " (this one)" : "") },
   { name: "State", width: "c8", cell: r => r.reachable ? "● " + r.state : "○ away" },
-  { name: "Leads", number: true, width: "c5", cell: r => f.count(r.leads) },
+  { name: "Leads", number: true, narrow: false, width: "c5", cell: r => f.count(r.leads) },
   { name: "Behind", number: true, width: "c6", cell: (r, cell) => { cell.title = "entries that it lacks, as far as the leaders know"; return f.count(r.behind) } },
 ]
 
