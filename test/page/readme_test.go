@@ -44,7 +44,7 @@ func TestReadme(t *testing.T) {
 	p.says("#messages td", "no such customer")
 	p.picture("readme-dead")
 	p.button("#messages tbody", "1")
-	p.says("dialog", "no such customer")
+	p.says("#died", "† died in jobs after 1 attempt: max_deliveries: nack: no such customer.")
 	p.picture("readme-message")
 	p.button("dialog", "Close")
 	p.click("#redrive")

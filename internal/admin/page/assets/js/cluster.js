@@ -8,9 +8,9 @@ import { again, note, twice } from "./dialog.js"
 // nodeColumns are those of every list of nodes.
 export const nodeColumns = [
   { name: "Node", class: "name", cell: r => r.node + (r.here ? " (this one)" : "") },
-  { name: "State", width: "c8", cell: r => r.reachable ? "● " + r.state : "○ away" },
+  { name: "State", width: "c8", cell: r => r.reachable ? "● " + r.state + (r.behind > 1000 ? ", behind" : "") : "○ away" },
   { name: "Leads", number: true, narrow: false, width: "c5", cell: r => f.count(r.leads) },
-  { name: "Behind", number: true, width: "c6", cell: (r, cell) => { cell.title = "entries that it lacks, as far as the leaders know"; return f.count(r.behind) } },
+  { name: "Behind", number: true, narrow: false, width: "c6", cell: (r, cell) => { cell.title = "entries that it lacks, as far as the leaders know"; return f.count(r.behind) } },
 ]
 
 // survives says in a line what a cluster can lose as it is now.
