@@ -70,7 +70,7 @@ func TestCluster(t *testing.T) {
 	p.until(`document.querySelector("dialog code")`)
 	p.write("dialog input", eval[string](p, `document.querySelector("dialog code").textContent`))
 	p.button("dialog", "Remove")
-	p.says("#notes", "is being taken out")
+	p.notes("is being taken out", false)
 	p.until(`document.querySelectorAll("#nodes tbody tr").length === 2`)
 }
 

@@ -51,7 +51,7 @@ func TestReadme(t *testing.T) {
 	p.button("dialog", "Go on…")
 	p.says("dialog", "Move")
 	p.button("dialog", "Redrive")
-	p.says("#notes", "1 message moved")
+	p.notes("1 message moved", false)
 	p.visit(s, "queues/jobs")
 	p.until(`document.querySelector("#now dd").textContent === "40"`)
 }
