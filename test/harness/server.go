@@ -30,7 +30,7 @@ type Server struct {
 	env    []string
 	config string
 	join   string // with which it becomes a node of a cluster
-	admin  bool // the configuration says where the admin address is
+	admin  bool   // the configuration says where the admin address is
 	cmd    *exec.Cmd
 	ready  chan address  // gives the addresses when the process serves
 	exited chan struct{} // closed when the process has ended
