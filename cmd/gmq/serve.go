@@ -97,6 +97,7 @@ type instance struct {
 	tls    *tlsSettings // nil without TLS
 	failed chan error
 
+	nodes   nodeWatch
 	join    string // the token of a cluster to join
 	node    *node
 	signals chan os.Signal
@@ -368,7 +369,9 @@ func (in *instance) Ready() error {
 }
 
 // Stats implements admin.Source.
-func (in *instance) Stats() admin.Stats {
+func (in *instance) Stats() admin.Stats { return in.stats(in.broker.Queues("")) }
+
+func (in *instance) stats(queues []broker.QueueStats) admin.Stats {
 	s := admin.Stats{Version: version, Node: in.nodeName(), Started: in.started, Requests: in.broker.Requests(), Errors: in.broker.Errors(), MemoryUsed: in.budget.Used(), MemoryLimit: in.budget.Limit()}
 	s.TLS, s.AuditFailed, s.Audit = in.tlsStats(), in.auditFailures(), in.auditLog
 	s.ProcessBytes = processBytes()
@@ -385,7 +388,7 @@ func (in *instance) Stats() admin.Stats {
 			s.JournalBytes, s.JournalLiveBytes = u.Total, u.Live
 		}
 	}
-	queues := in.broker.Queues("")
+	s.Groups = in.groupStats()
 	s.Queues = make([]admin.QueueStats, 0, len(queues))
 	for i := range queues {
 		q := &queues[i]
@@ -398,5 +401,6 @@ func (in *instance) Stats() admin.Stats {
 			Bytes: uint64(q.Bytes), OldestAgeSeconds: q.Oldest.Seconds(), Consumers: q.Consumers, Paused: q.Paused,
 		})
 	}
+	in.tellLeaders(s.Queues)
 	return s
 }

@@ -20,7 +20,7 @@ func TestAddressesChange(t *testing.T) {
 		t.Skip("it starts three nodes twice, which takes long under the race detector; TestTransfer starts one twice")
 	}
 	all := newCluster(t, 3)
-	before := all[0].m.report(all[0].m.ctx)
+	before := all[0].m.Report(all[0].m.ctx)
 	for k, i := range []int{1, 2, 0} {
 		all[i].kill()
 		all[i].opt.Client = fmt.Sprint("10.0.0.", i, ":4567")
@@ -31,8 +31,8 @@ func TestAddressesChange(t *testing.T) {
 		until(t, "all know where those are that have moved", func() bool {
 			for _, n := range all {
 				moved := 0
-				for _, node := range n.m.report(n.m.ctx).Nodes {
-					old := before.Nodes[slices.IndexFunc(before.Nodes, func(o nodeStatus) bool { return o.ID == node.ID })]
+				for _, node := range n.m.Report(n.m.ctx).Nodes {
+					old := before.Nodes[slices.IndexFunc(before.Nodes, func(o NodeStatus) bool { return o.ID == node.ID })]
 					if node.Address != old.Address && node.Client != old.Client {
 						moved++
 					}
@@ -55,8 +55,8 @@ func TestTransfer(t *testing.T) {
 	all := newCluster(t, 2)
 	one := all[0]
 	leads := func(name string) int {
-		r := one.m.report(one.m.ctx)
-		n := r.Nodes[slices.IndexFunc(r.Nodes, func(o nodeStatus) bool { return o.Name == name })]
+		r := one.m.Report(one.m.ctx)
+		n := r.Nodes[slices.IndexFunc(r.Nodes, func(o NodeStatus) bool { return o.Name == name })]
 		return n.Leads
 	}
 	until(t, "each leads its share", func() bool { return leads("n1") == rigGroups/2 && leads("n2") == rigGroups/2 })
