@@ -59,6 +59,18 @@ func TestClusterCommands(t *testing.T) {
 	one.wait()
 	two.signal(syscall.SIGKILL)
 	two.wait()
+	check := func(dir string) (digest string) {
+		r := gmqRun(t, nil, "", "journal", "check", "--data", dir)
+		contains(t, "check", r.out, "ok: ", "a node of a cluster: 16 groups, digest ")
+		_, digest, _ = strings.Cut(r.out, "digest ")
+		return digest
+	}
+	equal(t, "what both hold", check(one.dir), check(two.dir))
+	overwrite(t, one.dir, "before", 0, "befire")
+	r = gmqRun(t, nil, "", "journal", "check", "--data", one.dir)
+	equal(t, "a damaged node", r.code, exitError)
+	contains(t, "a damaged node", r.out, "damaged: ")
+
 	out, err := command(t, "cluster", "recover", "--data", two.dir).CombinedOutput()
 	contains(t, "recover", string(out), "node             n2", "other nodes      n1", "groups           16", "nothing has been changed")
 	equal(t, "recover", err != nil, true)
