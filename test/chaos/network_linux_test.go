@@ -107,7 +107,7 @@ func (n *network) cable(node int, in bool) error {
 
 // lost is how many packets of a node were lost so far.
 func (n *network) lost(node int) (int, error) {
-	text, err := os.ReadFile("/proc/self/net/dev")
+	text, err := os.ReadFile("/proc/thread-self/net/dev") // self would be the first thread, which may have gone into a node (within)
 	if err != nil {
 		return 0, err
 	}
@@ -117,7 +117,7 @@ func (n *network) lost(node int) (int, error) {
 			return strconv.Atoi(fields[9]) // packets that the bridge has sent into it
 		}
 	}
-	return 0, fmt.Errorf("/proc/self/net/dev does not have k%d", node+1)
+	return 0, fmt.Errorf("/proc/thread-self/net/dev does not have k%d", node+1)
 }
 
 // within runs f by a thread that is in a node's network, and so are the processes that it starts.

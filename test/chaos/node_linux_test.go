@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,7 +42,7 @@ func (n *node) addr() string { return ipOf(n.index) + ":4567" }
 
 // start starts the process and waits for nothing. With a token it joins.
 func (n *node) start(token string) error {
-	args := []string{"serve", "--data", n.data, "--listen", n.addr(), "--cluster-listen", ipOf(n.index) + ":4569", "--admin", "off", "--insecure"}
+	args := []string{"serve", "--data", n.data, "--listen", ":4567", "--cluster-listen", ipOf(n.index) + ":4569", "--admin", "off", "--insecure"}
 	if token != "" {
 		args = append(args, "--join", token)
 	}
@@ -115,6 +117,19 @@ func (n *node) logged(text string) bool {
 		}
 	}
 	return false
+}
+
+// token is one for another node to join. It is told to those on the machine itself only, as there is no TLS for clients here.
+func (n *node) token() (token string, err error) {
+	cmd := exec.Command(harness.Exe(n.t), "cluster", "token", "--server", "127.0.0.1:4567")
+	err = n.net.within(n.index, func() error {
+		out, err := cmd.CombinedOutput()
+		if token = strings.TrimSpace(string(out)); err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		return err
+	})
+	return token, err
 }
 
 // running reports whether there is a process.
@@ -219,4 +234,23 @@ func (n *node) segments() (names []string, used []int64, err error) {
 		used = append(used, int64(end))
 	}
 	return names, used, err
+}
+
+// anyFile is a file in the data directory that has something in it, and its size.
+func (n *node) anyFile(chance *rand.Rand) (name string, size int64, err error) {
+	var names []string
+	err = filepath.WalkDir(n.data, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			names = append(names, name)
+		}
+		return err
+	})
+	for err == nil {
+		var data []byte
+		name = names[chance.IntN(len(names))]
+		if data, err = os.ReadFile(name); len(data) > 0 {
+			return name, int64(len(data)), err
+		}
+	}
+	return "", 0, err
 }
