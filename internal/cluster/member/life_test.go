@@ -146,3 +146,27 @@ func TestIdentitySurvivesPowerCuts(t *testing.T) {
 		}
 	}
 }
+
+// Two of three nodes are at other addresses at the same time. The one that comes back last knows the third one only, which does not lead and
+// never will: from it it learns where the leader is.
+func TestTwoMove(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it starts three nodes, and two of them twice, which takes long under the race detector")
+	}
+	all := newCluster(t, 3)
+	stays, leads, last := all[0], all[1], all[2]
+	if _, err := stays.request(&wire.Request{Op: wire.OpClusterTransfer, Name: []byte("n1")}); err != nil {
+		t.Fatal(err)
+	}
+	leads.kill()
+	last.kill()
+	if err := leads.start("", nil); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the one that has moved leads", func() bool { return stays.shards[0].leader() == leads.m.ID() })
+	if err := last.start("", nil); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the last one knows who leads", func() bool { return last.shards[0].leader() == leads.m.ID() })
+	last.settled(t, 3)
+}
