@@ -143,13 +143,13 @@ func (c *Client) others() bool {
 
 const (
 	// glance is how often it is looked whether a node of a cluster has said something.
-	glance = 500 * time.Millisecond
+	glance = 250 * time.Millisecond
 	// hurry is how long it may be silent while an answer is due, and calm while messages may come, before it is asked whether it is there.
-	hurry = time.Second
+	hurry = 500 * time.Millisecond
 	calm  = 5 * time.Second
 	// grace is how long it has then, before another node is tried. A connection that breaks is noticed at once; this is for nodes that
 	// stand still, and for networks that swallow everything.
-	grace = 1500 * time.Millisecond
+	grace = time.Second
 )
 
 // A beat is how a link finds out that nobody is at its other end, in ticks.
@@ -184,7 +184,7 @@ func (b *beat) patience(c *Client) int {
 const (
 	// moveEvery is how often a client leaves a node for another one as it finds no leaders there, at most: maybe there are none.
 	moveEvery = 5 * time.Second
-	// moveTries is how often it is looked, each glance/10, whether all is answered that could not be asked again.
+	// moveTries is how often it is looked, each glance/5, whether all is answered that could not be asked again.
 	moveTries = 60
 )
 
@@ -202,7 +202,7 @@ func (c *Client) moveOn(l *link) {
 }
 
 func (c *Client) leaveWhenDone(l *link, tries int) {
-	time.AfterFunc(glance/10, func() {
+	time.AfterFunc(glance/5, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.link != l {

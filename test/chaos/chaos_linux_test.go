@@ -77,13 +77,13 @@ func (c *chaos) round(t *testing.T, number, left int) int {
 		todo = todo[:left]
 	}
 	began := time.Now()
-	_, over := c.crew.ledger.recovery()
 	select {
-	case <-over:
+	case <-c.crew.ledger.recovery():
 	case <-time.After(patience):
 		t.Fatalf("the clients do not begin: %s", c.crew.ledger.without())
 	}
 	for _, f := range todo {
+		<-time.After(time.Duration(chance.IntN(800)) * time.Millisecond) // a fault comes when it likes
 		f.do(c, chance)
 	}
 	c.judge(time.Since(began))

@@ -50,15 +50,16 @@ func recipes() []fault {
 	}
 }
 
-// strike does something and waits until all lanes go on; then, if it is not longer ago than hold, for the rest of that. Repair puts it right.
+// strike does something and waits until all lanes go on: until each has had a confirm of something that was sent when it was done. Then, if it
+// is not longer ago than hold, it waits for the rest of that. Repair puts it right.
 func (c *chaos) strike(name string, hold time.Duration, do, repair func()) {
 	c.t.Helper()
-	before := c.crew.ledger.confirms()
-	from, over := c.crew.ledger.recovery()
+	before, from := c.crew.ledger.confirms(), time.Now()
 	for _, d := range c.nodes {
 		d.note("--- %s", name)
 	}
 	do()
+	over := c.crew.ledger.recovery()
 	held := time.After(hold - time.Since(from))
 	select {
 	case <-over:

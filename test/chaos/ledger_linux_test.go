@@ -137,11 +137,11 @@ func (l *ledger) ack(p, n int, stale bool) {
 }
 
 // recovery begins to wait until each lane has had a confirm of something that was sent after now.
-func (l *ledger) recovery() (from time.Time, over <-chan struct{}) {
+func (l *ledger) recovery() (over <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.from, l.waiting, l.over = time.Now(), len(l.lanes), make(chan struct{})
-	return l.from, l.over
+	return l.over
 }
 
 // without are the lanes that still wait.
