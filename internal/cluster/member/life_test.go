@@ -27,7 +27,7 @@ func TestAddressesChange(t *testing.T) {
 		if err := all[i].start("", nil); err != nil {
 			t.Fatal(err)
 		}
-		// The next one may go only when this one's address is kept: two of three that moved at once may not find each other.
+		// The next one goes when this one's address is kept: what happens where they move at once TestTwoMove shows.
 		until(t, "all know where those are that have moved", func() bool {
 			for _, n := range all {
 				moved := 0
