@@ -30,7 +30,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit front schema clients adapters deploy dist reproduce page mysql race fuzz kill sim groups cluster chaos cut soak deep bench scale budget demo lint clean
+.PHONY: help build test fmt vet unit front schema clients adapters deploy dist reproduce page mysql race fuzz kill sim groups cluster chaos history cut soak deep bench scale budget demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +38,7 @@ help: ## say what can be done
 build: ## one static binary: bin/gmq
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gmq ./cmd/gmq
 
-test: fmt vet unit schema clients adapters deploy page mysql race fuzz kill cut chaos ## everything that must hold before a change lands
+test: fmt vet unit schema clients adapters deploy page mysql race fuzz kill cut chaos history ## everything that must hold before a change lands
 	@if command -v "$$(go env CC)" >/dev/null 2>&1; then echo "passed: $^"; \
 	else echo "passed: $(filter-out race,$^); 1 SKIPPED: race (no C compiler)"; fi
 
@@ -125,6 +125,9 @@ chaos: ## a cluster of real processes in networks of their own, with their power
 	@[ "$$(id -u)" != 0 ] || { command -v ip && command -v mkfs.ext4; } >/dev/null || \
 		{ apt-get update -q && apt-get install -yq iproute2 e2fsprogs; } || true
 	go test -count=1 -timeout 0 -v ./test/chaos -nodes $(NODES) $(if $(filter command environment,$(origin HOURS)),-faults 0 -hours $(HOURS),-faults $(FAULTS)) $(if $(SEED),-seed $(SEED))
+
+history: ## what a few clients did to a queue of a cluster, checked for an order in which a queue could have done it (a module of its own, with Porcupine)
+	cd test/history && go vet ./... && go test -count=1 -timeout 5m ./...
 
 cut: ## cut the power EXT4CUTS (100) and XFSCUTS (30) times under load, and fill the disk (needs the right to mount; says what is missing)
 	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \

@@ -266,8 +266,8 @@ func removedInPartition(c *chaos, _ *rand.Rand) {
 		for _, i := range others {
 			c.must(c.net.lose(i, most.index))
 		}
-		c.remove(most)
 	}, func() {
+		c.remove(most)
 		c.must(c.net.heal())
 		select {
 		case <-most.ended:
