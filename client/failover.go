@@ -183,7 +183,7 @@ func (b *beat) patience(c *Client) int {
 
 const (
 	// moveEvery is how often a client leaves a node for another one as it finds no leaders there, at most: maybe there are none.
-	moveEvery = 5 * time.Second
+	moveEvery = 2 * time.Second
 	// moveTries is how often it is looked, each glance/5, whether all is answered that could not be asked again.
 	moveTries = 60
 )
