@@ -369,7 +369,7 @@ func (sh *shard) answerAck(s *Session, id []byte, op wire.Op, quiet bool, n int,
 	c.b = append(c.b, "}\n"...)
 }
 
-// spare lets consumers have what was kept from them for a nack.
+// spare lets consumers have what was kept from them for a nack, or an ack that was not kept.
 func (sh *shard) spare(st *store, t *task) {
 	for _, seq := range t.held {
 		st.state.Spare(t.queue, seq, sh.now)

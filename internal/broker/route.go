@@ -402,7 +402,7 @@ func (rt *route) expire(ln *lane, now int64, say *answers) {
 	for _, works := range [...]*[]*work{&ln.back, &ln.wait} {
 		kept := (*works)[:0]
 		for _, w := range *works {
-			if now-w.since < patience && !(rt.gone && w.begins()) {
+			if now-w.since < rt.f.horizon.patience(now, w.since) && !(rt.gone && w.begins()) {
 				kept = append(kept, w)
 				continue
 			}

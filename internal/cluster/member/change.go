@@ -290,6 +290,7 @@ func (m *Manager) announce(ctx context.Context) {
 		return
 	}
 	for _, a := range m.everybody(ctx, q) {
+		m.hearOf(a.Others)
 		if !a.Other && a.Code == "" {
 			m.begin()
 		}

@@ -32,6 +32,9 @@ const (
 	strangersOf   = 16 // at a time, from one address
 )
 
+// silence is how long a node may acknowledge nothing of what was sent to it before the connection is given up.
+const silence = 4 * time.Second
+
 // Handle says who takes the connections of a kind. F has the connection to itself, in a goroutine of its own; the connection ends when
 // f returns, and f should return when it ends: when the manager is closed, or that node is taken out. It is called before Start and Join.
 func (m *Manager) Handle(k Kind, f func(c net.Conn, node uint64)) {
@@ -194,6 +197,7 @@ func (d *door) welcome(raw net.Conn, host string) {
 		m.refused(raw, fmt.Errorf("nobody here speaks %q", kind))
 		return
 	}
+	giveUpSilent(raw, silence)
 	_ = raw.SetDeadline(time.Time{}) // if that fails the connection does, soon
 	f(c, node)
 	_ = c.Close() // it is over

@@ -114,7 +114,8 @@ type Manager struct {
 	ca       *authority // with its key once the document is there
 	replicas int
 	nodes    map[uint64]*Node
-	heard    map[uint64]Node // addresses that nodes have told us themselves, since this process began
+	heard    map[uint64]Node   // addresses that nodes have told us themselves, since this process began
+	told     map[uint64]string // addresses of nodes that others have told us
 	gone     map[uint64]goneDocument
 	tokens   map[string]*joinToken
 	changed  bool // the roster has, since the loop looked
@@ -131,7 +132,7 @@ type Manager struct {
 func Open(opt Options) (*Manager, error) {
 	m := &Manager{
 		opt: opt.withDefaults(), again: make(chan struct{}, 1),
-		nodes: map[uint64]*Node{}, heard: map[uint64]Node{}, gone: map[uint64]goneDocument{}, tokens: map[string]*joinToken{},
+		nodes: map[uint64]*Node{}, heard: map[uint64]Node{}, told: map[uint64]string{}, gone: map[uint64]goneDocument{}, tokens: map[string]*joinToken{},
 		handlers: map[Kind]func(net.Conn, uint64){}, conns: map[net.Conn]uint64{},
 	}
 	m.life = rand.Text()
