@@ -59,6 +59,9 @@ func (sh *shard) collect(st *store) bool {
 			st.reuse(owner)
 		}
 	}
+	if st.replicas != nil && !sh.leads {
+		sh.lead()
+	}
 	some := len(batches) > 0 || changed
 	clear(batches)
 	sh.committed = batches[:0]

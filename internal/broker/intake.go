@@ -373,5 +373,5 @@ func (b *Broker) unsupported(r *wire.Request) *wire.Error {
 
 // hasStorage reports whether queues can be kept there.
 func (b *Broker) hasStorage(name []byte) bool {
-	return slices.ContainsFunc(b.opt.Storages, func(s Storage) bool { return s.Name == string(name) })
+	return slices.ContainsFunc(b.opt.Storages, func(s Storage) bool { return s.Name == string(name) && !s.Ephemeral })
 }
