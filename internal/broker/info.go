@@ -205,7 +205,7 @@ type Usage struct {
 // Usage tells of each storage how many bytes it takes, and how many of these are messages.
 func (b *Broker) Usage() []Usage {
 	var us []Usage
-	var row [8]int // of each storage; that of the ephemeral queues is memory's
+	row := make([]int, len(b.opt.Storages)) // of each storage; that of the ephemeral queues is memory's
 	for i, s := range b.opt.Storages {
 		row[i] = len(us)
 		if at := slices.IndexFunc(us, func(u Usage) bool { return s.Ephemeral && u.Storage == "memory" }); at >= 0 {
