@@ -178,3 +178,41 @@ func (w *World) emptyMemory() {
 	}
 	w.check.over = true
 }
+
+// gentle: in half of the worlds no more nodes are in trouble at a time than the others can do without, so that what is in memory has to be there all the time.
+func (w *World) gentle() bool { return w.cfg.Cluster && w.Seed%2 == 1 }
+
+// spares reports whether the others can do without a node as well, besides those that they do without already; nil: without any.
+func (w *World) spares(n *Node) bool {
+	ailing := 0
+	for _, o := range w.nodes {
+		if o == n || !w.sound(o) {
+			ailing++
+		}
+	}
+	most := (len(w.nodes) - 1) / 2
+	if n == nil {
+		most = 0
+	}
+	return ailing <= most && len(w.net.cut) == 0
+}
+
+// sound: a node is there, nothing is about to happen to it, and it votes in all groups in memory.
+func (w *World) sound(n *Node) bool {
+	l, f := n.life, &n.fault
+	if l == nil || !l.ready || n.dying != nil || n.doomed || f.cut > 0 || f.eio > 0 || l.failed != 0 || len(n.flips) > 0 {
+		return false
+	}
+	votes := 0
+	for _, o := range w.nodes {
+		if o.life == nil || o.life.memory == nil {
+			continue
+		}
+		for _, s := range o.life.memory.Status() {
+			if s.Leading && s.Epoch == uint64(max(w.epoch, 1)) && len(s.Outgoing) == 0 && slices.Contains(s.Voters, cluster.MemberID(n.id, uint64(l.number))) {
+				votes |= 1 << s.Group
+			}
+		}
+	}
+	return votes == 1<<broker.Shards-1
+}

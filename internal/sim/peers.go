@@ -157,7 +157,9 @@ func (w *World) quarrel() {
 		}
 		switch w.rng.IntN(4) {
 		case 0, 1:
-			w.part()
+			if !w.gentle() || w.spares(nil) {
+				w.part()
+			}
 		default:
 			n := w.nodes[w.rng.IntN(len(w.nodes))]
 			if l := n.life; l != nil && l.ready {
