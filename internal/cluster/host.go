@@ -259,6 +259,7 @@ func (h *Host) Turn() {
 	for range in.ticks {
 		h.tick()
 	}
+	h.renew()
 	for _, i := range in.campaign {
 		if g := h.groups[i]; g.raw != nil {
 			_ = g.raw.Campaign() // it is refused where this node may not lead
@@ -289,7 +290,6 @@ func (h *Host) tick() {
 			g.cede()
 		}
 	}
-	h.renew()
 	if !h.cfg.Memory { // those in memory are led from where the others are
 		h.balance()
 	}

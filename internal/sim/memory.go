@@ -159,7 +159,7 @@ func (w *World) emptyMemory() {
 		n.boot()
 	}
 	up := func() bool {
-		return !slices.ContainsFunc(w.nodes, func(n *Node) bool { return n.life == nil || !n.life.ready })
+		return !slices.ContainsFunc(w.nodes, func(n *Node) bool { return n.life == nil || !n.life.remembers })
 	}
 	if !w.settle(30*time.Second, func() bool { return w.failure != "" || w.refused() || up() }) {
 		w.wrong("P7: the nodes are not all there when the faults have ended")
