@@ -281,7 +281,11 @@ func (sh *shard) rearm(st *store, ts *tasks) {
 				}
 			}
 			for _, seq := range queue.HeldSeqs(payload) {
-				st.state.Spare(q, seq, sh.now+retryAfter)
+				if notKept(ts.batch.Err) != nil { // that the lead is lost may come in the next turn
+					st.state.Retry(q, seq, sh.now+retryAfter)
+				} else {
+					st.state.Spare(q, seq, sh.now+retryAfter)
+				}
 			}
 		}
 	}
