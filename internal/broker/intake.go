@@ -64,6 +64,7 @@ type work struct {
 	call     func(*shard)
 
 	term    uint64 // of the leadership that it is for; 0: any
+	doubt   bool   // its acks may have been carried out by a leader that was lost
 	lapsed  bool   // answered, though the journal may still keep the batch
 	own     bool   // of queues that this node alone has, whoever leads their shard
 	counted bool   // in route.local
