@@ -48,6 +48,7 @@ type Keeper struct {
 	mu    sync.Mutex // guards the following
 	now   uint64     // ticks
 	heard map[uint64]*account
+	news  bool              // something has changed in what is heard
 	lives map[uint64]uint64 // nodes, by the ids of their lives
 	asked uint64            // the tick in which something was decided last
 	known uint64            // the epoch that was decided last
@@ -164,6 +165,7 @@ func (k *Keeper) hear(node uint64, a *account) {
 		return
 	}
 	a.at = k.now
+	k.news = k.news || !a.alike(k.heard[node])
 	k.heard[node] = a
 	for id, n := range k.lives {
 		if n == node {
@@ -171,6 +173,22 @@ func (k *Keeper) hear(node uint64, a *account) {
 		}
 	}
 	k.lives[a.member] = node
+}
+
+// changed reports whether any node has said something new since it was asked last: then there may be something to do, and to say, at once.
+func (k *Keeper) changed() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	news := k.news
+	k.news = false
+	return news
+}
+
+// alike reports whether two accounts differ in nothing but how much is committed.
+func (a *account) alike(b *account) bool {
+	return b != nil && a.member == b.member && a.epoch == b.epoch && slices.EqualFunc(a.groups, b.groups, func(x, y standing) bool {
+		return x.leading == y.leading && x.led == y.led && x.changed == y.changed && len(x.voters) == len(y.voters) && len(x.outgoing) == len(y.outgoing)
+	})
 }
 
 // Tick says that a tick's time has passed.
@@ -184,11 +202,13 @@ func (k *Keeper) Tick() {
 		k.follow(&status[i])
 		k.weigh(&status[i], len(nodes))
 	}
-	if now%sayEvery != 2 { // when the host has ticked once
-		return
+	if len(status) == 0 {
+		return // the host has not ticked yet
 	}
 	a := k.account(status)
-	k.hear(k.cfg.Node, a)
+	if k.hear(k.cfg.Node, a); now%sayEvery != 2 && !k.changed() {
+		return
+	}
 	said := append([]byte{keeperAccount}, a.encode()...)
 	for _, n := range nodes {
 		if n != k.cfg.Node {
@@ -350,7 +370,10 @@ func (k *Keeper) newest(nodes []uint64, group int) (newest *standing) {
 // heir is from whose state a group would begin anew, and whether it has to.
 func (k *Keeper) heir(nodes, there []uint64, group int) (founder uint64, lost bool) {
 	newest := k.newest(nodes, group)
-	if newest == nil { // nobody has anything
+	if newest == nil { // nobody has anything: then who leads on disks need not give that away
+		if node := k.cfg.LeaderOf(group); slices.Contains(there, node) {
+			return k.heard[node].member, true
+		}
 		return k.id, true
 	}
 	if len(there) == len(nodes) {

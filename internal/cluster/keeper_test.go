@@ -52,7 +52,7 @@ func TestWhenGroupsBeginAnew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k := NewKeeper(KeeperConfig{Node: 1, Boot: c.boots[0], Host: h})
+		k := NewKeeper(KeeperConfig{Node: 1, Boot: c.boots[0], Host: h, LeaderOf: func(int) uint64 { return 0 }})
 		for i, s := range c.groups {
 			node := uint64(i + 1)
 			k.hear(node, &account{boot: 1, member: id(node, 1), epoch: 1, groups: []standing{{}}}) // the life before
@@ -74,7 +74,7 @@ func keeperOf(t *testing.T, boot uint64) (*Keeper, *[]renewal) {
 	}
 	decided := &[]renewal{}
 	return NewKeeper(KeeperConfig{
-		Node: 1, Boot: boot, Host: h,
+		Node: 1, Boot: boot, Host: h, LeaderOf: func(int) uint64 { return 2 },
 		Decide: func(b []byte) {
 			d, err := parseRenewal(b)
 			if err != nil {
