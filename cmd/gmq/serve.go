@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -212,10 +213,8 @@ func (in *instance) open(signals chan os.Signal) error {
 	in.broker, err = broker.Start(broker.Options{
 		Version: version, Node: in.node.member.Name(), ID: in.node.member.ID(), Peers: in.node, Addresses: in.node.addresses, Limits: limits(&in.cfg),
 		Boot: binary.LittleEndian.Uint32(seed[8:]), Seed: binary.LittleEndian.Uint64(seed[:]),
-		Storages: append([]broker.Storage{
-			{Name: "file", Stored: stored, Shared: true, Replicated: true, Spread: in.wal.Spread, Open: in.journal},
-			{Name: "memory", Stored: "memory", Room: in.budget.Room, Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(in.budget, wake) }},
-		}, in.mysqlStorages()...),
+		Storages: slices.Concat([]broker.Storage{{Name: "file", Stored: stored, Shared: true, Replicated: true, Spread: in.wal.Spread, Open: in.journal}},
+			in.memoryStorages(), in.mysqlStorages()),
 		Fail: func(err error) { in.failed <- err },
 	})
 	if err != nil {

@@ -59,6 +59,9 @@ func (sh *shard) collect(st *store) bool {
 			st.reuse(owner)
 		}
 	}
+	if st.replicas != nil && !sh.leads {
+		sh.lead()
+	}
 	some := len(batches) > 0 || changed
 	clear(batches)
 	sh.committed = batches[:0]
@@ -278,7 +281,11 @@ func (sh *shard) rearm(st *store, ts *tasks) {
 				}
 			}
 			for _, seq := range queue.HeldSeqs(payload) {
-				st.state.Spare(q, seq, sh.now+retryAfter)
+				if notKept(ts.batch.Err) != nil { // that the lead is lost may come in the next turn
+					st.state.Retry(q, seq, sh.now+retryAfter)
+				} else {
+					st.state.Spare(q, seq, sh.now+retryAfter)
+				}
 			}
 		}
 	}

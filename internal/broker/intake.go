@@ -64,6 +64,7 @@ type work struct {
 	call     func(*shard)
 
 	term    uint64 // of the leadership that it is for; 0: any
+	doubt   bool   // its acks may have been carried out by a leader that was lost
 	lapsed  bool   // answered, though the journal may still keep the batch
 	own     bool   // of queues that this node alone has, whoever leads their shard
 	counted bool   // in route.local
@@ -373,5 +374,5 @@ func (b *Broker) unsupported(r *wire.Request) *wire.Error {
 
 // hasStorage reports whether queues can be kept there.
 func (b *Broker) hasStorage(name []byte) bool {
-	return slices.ContainsFunc(b.opt.Storages, func(s Storage) bool { return s.Name == string(name) })
+	return slices.ContainsFunc(b.opt.Storages, func(s Storage) bool { return s.Name == string(name) && !s.Ephemeral })
 }

@@ -382,7 +382,7 @@ func (sh *shard) create(name string, settings queue.Settings, t task) (*making, 
 	if rel := sh.relative(name, settings.Storage); rel != settings.Storage {
 		return nil, wire.Errorf(wire.CodeBadRequest, "storage of queue %q must be %s, as that of the queue it shares dead letters with; it is %s", name, rel, settings.Storage)
 	}
-	st := sh.byName[settings.Storage]
+	st := sh.storeFor(name, settings.Storage)
 	if st == nil {
 		return nil, wire.Errorf(wire.CodeBadRequest, "storage %s is not enabled on this server", settings.Storage)
 	}

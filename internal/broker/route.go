@@ -407,7 +407,7 @@ func (rt *route) expire(ln *lane, now int64, say *answers) {
 				continue
 			}
 			if !w.silent() && !(rt.gone && w.begins()) {
-				w.each(func(id []byte, _ *bool) { say.fail(rt.s, id, errNoQuorum) })
+				w.tooLate(rt.s, say)
 			}
 			rt.unlive(w)
 			say.end(w)

@@ -29,6 +29,8 @@ type store struct {
 	partial    *queue.State       // what came of one that came to nothing
 	replicas   journal.Replicated // the journal, where it may have replicas; nil: it has none
 	role       journal.Role
+	leads      bool             // the shard does, in all storages with replicas
+	reigns     uint32           // in the role's term, so far
 	sent       []*journal.Batch // proposed and not back yet, of a journal with replicas
 	era        uint32           // of what is claimed in queues: nothing outlives a change of roles
 	counted    int              // queues counted towards the limit when last looked
@@ -81,6 +83,7 @@ type shard struct {
 
 	stores    []*store
 	byName    map[string]*store
+	passing   *store // has the ephemeral queues; nil: there can be none
 	near      near
 	making    map[string]*making
 	updates   map[*queue.Queue]*update // proposed and not all kept yet
@@ -124,7 +127,15 @@ func newShard(b *Broker, index int) *shard {
 			st.replicas = r
 		}
 		sh.stores = append(sh.stores, st)
-		sh.byName[s.Name] = st
+		switch {
+		case s.Ephemeral:
+			sh.passing = st
+		default:
+			sh.byName[s.Name] = st
+		}
+	}
+	if sh.passing == nil {
+		sh.passing = sh.byName["memory"]
 	}
 	return sh
 }

@@ -49,7 +49,7 @@ func (h *Host) balance() {
 // least is who leads the fewest groups of those that may lead this one and are in step; 0: nobody.
 func (g *group) least(c census, leads map[uint64]int) (best uint64) {
 	for _, id := range c.voters {
-		if id == g.host.cfg.ID || g.host.wish.avoids(id) || !inStep(c.progress[id], g.looked) {
+		if id == g.host.cfg.ID || g.host.wish.avoids(id) || !inStep(c.progress[id], g.looked) || !g.host.cfg.MayLead(g.number, id) {
 			continue
 		}
 		if best == 0 || leads[id] < leads[best] {
@@ -65,9 +65,22 @@ func (g *group) heir(c census, before uint64) (best uint64) {
 		if id == g.host.cfg.ID || g.host.wish.avoids(id) || !inStep(c.progress[id], before) {
 			continue
 		}
-		if best == 0 || c.progress[id].Match > c.progress[best].Match {
+		may, was := g.host.cfg.MayLead(g.number, id), best != 0 && g.host.cfg.MayLead(g.number, best)
+		if best == 0 || may && !was || may == was && c.progress[id].Match > c.progress[best].Match {
 			best = id
 		}
 	}
 	return best
+}
+
+// cede gives a lead to somebody who may have it, where this node may not.
+func (g *group) cede() {
+	may := g.host.cfg.MayLead
+	if !g.leading || !g.looks() || may(g.number, g.host.cfg.ID) || g.raw.BasicStatus().LeadTransferee != 0 || g.joint() {
+		return
+	}
+	if to := g.heir(g.census(), g.looked); to != 0 && may(g.number, to) {
+		g.host.cfg.Logf("group %d: node %016x is to lead, as this one cannot lead all of the shard yet", g.number, to)
+		g.raw.TransferLeader(to)
+	}
 }

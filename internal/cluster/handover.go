@@ -22,10 +22,13 @@ func (h *Host) Leads() int { return int(h.leads.Load()) }
 
 // handOver asks that whoever is there and has most of the log leads.
 func (g *group) handOver() {
-	best, match := uint64(0), uint64(0)
+	best, match, may := uint64(0), uint64(0), false
 	g.raw.WithProgress(func(id uint64, kind raft.ProgressType, pr tracker.Progress) {
-		if id != g.host.cfg.ID && kind == raft.ProgressTypePeer && pr.RecentActive && pr.Match >= match {
-			best, match = id, pr.Match
+		if id == g.host.cfg.ID || kind != raft.ProgressTypePeer || !pr.RecentActive {
+			return
+		}
+		if can := g.host.cfg.MayLead(g.number, id); can && !may || can == may && pr.Match >= match {
+			best, match, may = id, pr.Match, can
 		}
 	})
 	if best != 0 && g.raw.BasicStatus().LeadTransferee == 0 {

@@ -49,11 +49,10 @@ func (j *Journal) snapshotFor(f func(kept bool)) {
 // wish is a wish for a snapshot besides the log's own.
 func (j *Journal) wish() (journal.Compaction, bool) {
 	if j.installing == nil {
-		w := j.wished.Swap(nil)
-		if w == nil {
+		if j.wished.Load() == nil { // asked in every turn
 			return journal.Compaction{}, false
 		}
-		j.told = *w
+		j.told = *j.wished.Swap(nil)
 	} else if !j.again.Swap(false) {
 		return journal.Compaction{}, false
 	}

@@ -14,6 +14,7 @@ type GroupStatus struct {
 	Leading   bool   // and has applied all of earlier leaders, so it knows who the members are
 	Leader    uint64 // 0: nobody that it knows of
 	Term      uint64
+	Epoch     uint64 // of groups in memory
 	Last      uint64 // the last entry in the log of this node
 	Committed uint64
 	Changed   uint64 // the entry that has made the members what they are
@@ -59,7 +60,7 @@ func (h *Host) report() {
 
 func (g *group) report() GroupStatus {
 	st := g.raw.BasicStatus()
-	s := GroupStatus{Group: g.number, Here: true, Leading: g.leading && g.noopIn == st.GetTerm() && st.Applied >= g.noop, Leader: g.leader, Term: g.term, Committed: st.GetCommit()}
+	s := GroupStatus{Group: g.number, Here: true, Epoch: g.host.Epoch(), Leading: g.leading && g.noopIn == st.GetTerm() && st.Applied >= g.noop, Leader: g.leader, Term: g.term, Committed: st.GetCommit()}
 	g.storage.mu.Lock()
 	s.Last = g.storage.last()
 	conf := g.storage.members()

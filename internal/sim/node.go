@@ -55,13 +55,17 @@ type life struct {
 	tasks   []*task
 	conns   []*conn
 
-	host      *cluster.Host // in a cluster
-	hostWake  chan struct{}
-	imageWake chan struct{}
-	leaving   bool
-	broke     uint64        // the step in which a line to another node has broken last
-	arrivals  []arrival     // of what other nodes' brokers have said
-	left      chan struct{} // closed when the host has ended
+	host                   *cluster.Host // in a cluster
+	hostWake               chan struct{}
+	imageWake              chan struct{}
+	memory                 *cluster.Host // of the groups in memory
+	keeper                 *cluster.Keeper
+	memoryWake, memoryPull chan struct{}
+	remembers              bool // its groups in memory are there
+	leaving                bool
+	broke                  uint64        // the step in which a line to another node has broken last
+	arrivals               []arrival     // of what other nodes' brokers have said
+	left                   chan struct{} // closed when the host has ended
 
 	ready  bool   // clients may come
 	failed uint64 // the step in which it said that nothing can be promised any more; 0: it has not
@@ -174,7 +178,8 @@ func (l *life) start() (err error) {
 		}},
 		Storages: []broker.Storage{
 			{Name: "file", Stored: "disk", Shared: true, Replicated: n.w.cfg.Cluster, Spread: l.spread, Open: l.open},
-			{Name: "memory", Stored: "memory", Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(budget, wake) }, Room: budget.Room},
+			{Name: "memory", Stored: "memory", Replicated: n.w.cfg.Cluster, Open: l.inMemory(budget), Room: budget.Room},
+			{Name: "ephemeral", Stored: "memory", Ephemeral: true, Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(budget, wake) }, Room: budget.Room},
 		},
 	}
 	if n.w.cfg.Cluster {

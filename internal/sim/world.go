@@ -25,6 +25,7 @@ type World struct {
 	graves  []func() // what is to be done with whoever has died in this step
 	nodes   []*Node
 	net     network
+	epoch   int // of the groups in memory
 	marks   []timeMark
 	made    map[[2]string]bool // in a cluster: the queues and bindings that some leader has made
 	clients []*Client

@@ -14,11 +14,14 @@ import (
 // nobody's bytes come before whoever understands them.
 type Kind string
 
-// The kinds of connections. Raft, Relay and Image are handed over to whoever Handle names.
+// The kinds of connections. Those with a large letter are handed over to whoever Handle names.
 const (
 	Raft  Kind = "gmq-raft/1"
 	Relay Kind = "gmq-relay/1"
 	Image Kind = "gmq-image/1"
+	// Memory and MemoryImage are as Raft and Image, for the groups in memory.
+	Memory      Kind = "gmq-memory/1"
+	MemoryImage Kind = "gmq-memory-image/1"
 
 	control Kind = "gmq-member/1" // what nodes ask each other about membership
 	joining Kind = "gmq-join/1"   // the only one without a certificate of who connects

@@ -142,14 +142,17 @@ func Open(opt Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isNew {
-		if err := self.write(m.opt.FS, m.opt.Dir); err != nil {
-			return nil, err
-		}
-	}
 	if self.removed {
 		return nil, errors.New("this node was taken out of its cluster, and what it has is out of date; join again with an empty data directory, " +
 			"or make a cluster of one of it: gmq cluster recover")
+	}
+	// The clock sees to it that lives differ where the file cannot be written, the file that later ones are greater where the clock goes back.
+	self.boot = max(self.boot+1, uint64(m.opt.Now().UnixNano()))
+	if err := self.write(m.opt.FS, m.opt.Dir); err != nil {
+		if isNew {
+			return nil, err
+		}
+		m.opt.Logf("that this node has started is not kept: %v", err) // a disk that is full is no reason not to start
 	}
 	m.self, m.id, m.client = *self, self.id, m.opt.Client
 	m.replicas = self.replicas
@@ -165,6 +168,21 @@ func Open(opt Options) (*Manager, error) {
 
 // ID is this node's number.
 func (m *Manager) ID() uint64 { return m.id }
+
+// Boot tells this life of the node from all others: it is greater than theirs.
+func (m *Manager) Boot() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.self.boot
+}
+
+// Leaving reports whether a node is being taken out.
+func (m *Manager) Leaving(node uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[node]
+	return n != nil && n.Leaving
+}
 
 // Name is what this node is called.
 func (m *Manager) Name() string {
