@@ -321,7 +321,16 @@ func (in *Intake) Flush() {
 	}
 	in.dirty = false
 	for i := range in.open {
+		if in.open[i] == nil && in.own[i] == nil {
+			continue
+		}
+		in.s.awaitLaunched()
+		sh := in.s.b.shards[i]
+		mine := sh.seize()
 		in.post(i)
+		if mine {
+			sh.drive()
+		}
 	}
 	in.postFan()
 	for op, n := range in.seen {

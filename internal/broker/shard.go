@@ -3,6 +3,7 @@ package broker
 import (
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gmq/gmq/internal/journal"
@@ -76,7 +77,11 @@ type shard struct {
 	unblocks []*Session
 	stopped  bool
 
-	wake chan struct{} // there is something new; holds one
+	busy  atomic.Bool   // somebody has the shard: its goroutine, or a session's reader (drive)
+	woken atomic.Bool   // there is something new since the last turn began
+	kept  atomic.Bool   // a journal has something new since it was asked last
+	wake  chan struct{} // the goroutine is to take a turn; holds one
+	armed atomic.Int64  // when the goroutine wakes by itself, unix ns; 0: it does not. Only it sets this
 	over chan struct{} // closed when run has ended
 
 	stores    []*store
@@ -119,7 +124,7 @@ func newShard(b *Broker, index int) *shard {
 		chance:    b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
 	}
 	for _, s := range b.opt.Storages {
-		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.signal)}
+		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.journalWoke)}
 		if r, ok := st.journal.(journal.Replicated); ok {
 			st.replicas = r
 		}
@@ -129,7 +134,37 @@ func newShard(b *Broker, index int) *shard {
 	return sh
 }
 
-func (sh *shard) signal() { signal(sh.wake) }
+// signal has somebody take a turn: who has the shard looks when he gives it away.
+func (sh *shard) signal() {
+	sh.woken.Store(true)
+	if !sh.busy.Load() {
+		signal(sh.wake)
+	}
+}
+
+// journalWoke is how a journal says that it has something. In the middle of a turn that is seen in passing.
+func (sh *shard) journalWoke() {
+	sh.kept.Store(true)
+	if !sh.busy.Load() {
+		signal(sh.wake)
+	}
+}
+
+// seize takes the shard for its caller, who posts, and then has to drive it. It is false where somebody else has it.
+func (sh *shard) seize() bool { return sh.busy.CompareAndSwap(false, true) }
+
+// drive takes a turn in the caller's goroutine, who has seized the shard, and gives it away: so a request is dealt with
+// by who has read it, and nobody has to be woken for it.
+func (sh *shard) drive() {
+	sh.turn()
+	next := sh.next()
+	armed := sh.armed.Load()
+	again := sh.stopped || next != 0 && (armed == 0 || next < armed)
+	sh.busy.Store(false)
+	if again || sh.woken.Load() || sh.kept.Load() {
+		signal(sh.wake)
+	}
+}
 
 // replay restores the shard's states from their journals.
 func (sh *shard) replay() error {
@@ -157,7 +192,7 @@ func (sh *shard) post(w *work) {
 	first := len(sh.inbox) == 1
 	sh.mu.Unlock()
 	if first {
-		signal(sh.wake)
+		sh.signal()
 	}
 }
 
@@ -239,7 +274,7 @@ func (sh *shard) unblock(s *Session) {
 	sh.mu.Lock()
 	sh.unblocks = append(sh.unblocks, s)
 	sh.mu.Unlock()
-	signal(sh.wake)
+	sh.signal()
 }
 
 // call runs f in the shard's goroutine and waits. It is false where the shard has stopped.
@@ -253,7 +288,7 @@ func (sh *shard) call(f func(*shard)) bool {
 	}
 	sh.inbox = append(sh.inbox, w)
 	sh.mu.Unlock()
-	signal(sh.wake)
+	sh.signal()
 	sh.b.await(done)
 	return true
 }
@@ -271,17 +306,24 @@ func (sh *shard) run() {
 	defer close(sh.over)
 	timer := time.NewTimer(time.Hour)
 	for {
-		sh.turn()
-		if sh.stopped { // only this goroutine sets it
-			sh.mu.Lock()
-			left := sh.inbox
-			sh.mu.Unlock()
-			for _, w := range left { // nothing is added any more that somebody waits for
-				if w.call != nil {
-					w.call(sh)
+		if sh.seize() {
+			sh.turn()
+			if sh.stopped { // only who has the shard sets it
+				sh.mu.Lock()
+				left := sh.inbox
+				sh.mu.Unlock()
+				for _, w := range left { // nothing is added any more that somebody waits for
+					if w.call != nil {
+						w.call(sh)
+					}
 				}
+				return
 			}
-			return
+			sh.armed.Store(sh.next())
+			sh.busy.Store(false)
+			if sh.woken.Load() || sh.kept.Load() {
+				continue
+			}
 		}
 		sh.rest(timer)
 	}
@@ -289,15 +331,15 @@ func (sh *shard) run() {
 
 // rest waits until there is something to do.
 func (sh *shard) rest(timer *time.Timer) {
-	next, wait := sh.next(), time.Duration(-1)
-	if next != 0 {
+	wait := time.Duration(-1)
+	if next := sh.armed.Load(); next != 0 {
 		wait = max(time.Duration(next-sh.b.opt.Now()), 0)
 	}
 	if s := sh.b.opt.Scheduler; s != nil {
 		s.Await(sh.wake, wait)
 		return
 	}
-	if next == 0 {
+	if wait < 0 {
 		timer.Stop()
 	} else {
 		timer.Reset(wait)
@@ -305,6 +347,8 @@ func (sh *shard) rest(timer *time.Timer) {
 	select {
 	case <-sh.wake:
 	case <-timer.C:
+		sh.armed.Store(0)
+		sh.woken.Store(true) // behind armed: who has the shard sees both
 	}
 }
 
@@ -330,6 +374,7 @@ func (sh *shard) next() (next int64) {
 // turn deals with everything that is there: requests become proposals, what was
 // kept becomes replies and deliveries.
 func (sh *shard) turn() {
+	sh.woken.Store(false)
 	sh.now = sh.b.opt.Now()
 	sh.mu.Lock()
 	works := append(sh.works[:0], sh.inbox...)
@@ -362,6 +407,7 @@ func (sh *shard) turn() {
 	}
 	for again := true; again; {
 		again = false
+		sh.kept.Store(false)
 		for _, st := range sh.stores {
 			if sh.collect(st) {
 				again = true
