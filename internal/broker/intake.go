@@ -320,17 +320,22 @@ func (in *Intake) Flush() {
 		return
 	}
 	in.dirty = false
+	few, only := in.s.few(), -1
 	for i := range in.open {
-		if in.open[i] == nil && in.own[i] == nil {
-			continue
+		switch {
+		case in.open[i] == nil && in.own[i] == nil:
+		case few && only < 0:
+			only = i
+		default:
+			in.post(i)
+			few = false
 		}
-		in.s.awaitLaunched()
-		sh := in.s.b.shards[i]
-		mine := sh.seize()
-		in.post(i)
-		if mine {
-			sh.drive()
-		}
+	}
+	switch {
+	case only >= 0 && few:
+		in.drive(only)
+	case only >= 0:
+		in.post(only)
 	}
 	in.postFan()
 	for op, n := range in.seen {

@@ -3,8 +3,6 @@ package broker
 import (
 	"runtime"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
@@ -65,7 +63,7 @@ type member struct {
 	later   []*work // receives that are answered when it has room again
 }
 
-// A shard owns a part of the queues. Everything in it belongs to its
+// A shard owns a part of the queues. Everything in it belongs to who holds its baton, mostly its
 // goroutine (run), but for what mu guards.
 type shard struct {
 	b     *Broker
@@ -77,12 +75,8 @@ type shard struct {
 	unblocks []*Session
 	stopped  bool
 
-	busy  atomic.Bool   // somebody has the shard: its goroutine, or a session's reader (drive)
-	woken atomic.Bool   // there is something new since the last turn began
-	kept  atomic.Bool   // a journal has something new since it was asked last
-	wake  chan struct{} // the goroutine is to take a turn; holds one
-	armed atomic.Int64  // when the goroutine wakes by itself, unix ns; 0: it does not. Only it sets this
-	over chan struct{} // closed when run has ended
+	baton baton
+	over  chan struct{} // closed when run has ended
 
 	stores    []*store
 	byName    map[string]*store
@@ -96,6 +90,7 @@ type shard struct {
 	leads     bool                      // this node does, in all storages with replicas
 	term      uint64                    // of that leadership
 	touched   []*Session                // have an open chunk
+	direct    bool                      // in this turn, what there is to send is sent by who takes it
 	hushed    []*Session                // of nodes that are being shut down: their clients may have something leased
 	now       int64                     // of this turn, unix ns
 	chance    uint64                    // state of the jitter's generator
@@ -117,14 +112,14 @@ type shard struct {
 
 func newShard(b *Broker, index int) *shard {
 	sh := &shard{
-		b: b, index: index, wake: make(chan struct{}, 1), over: make(chan struct{}),
+		b: b, index: index, baton: baton{wake: make(chan struct{}, 1)}, over: make(chan struct{}),
 		byName: map[string]*store{}, making: map[string]*making{}, updates: map[*queue.Queue]*update{}, members: map[*Session]*member{},
 		bounds: map[*queue.Queue]*bound{}, leaving: map[*queue.Queue]*journey{},
 		condemned: map[*queue.Queue][]uint64{},
 		chance:    b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
 	}
 	for _, s := range b.opt.Storages {
-		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.journalWoke)}
+		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.baton.journal)}
 		if r, ok := st.journal.(journal.Replicated); ok {
 			st.replicas = r
 		}
@@ -134,37 +129,7 @@ func newShard(b *Broker, index int) *shard {
 	return sh
 }
 
-// signal has somebody take a turn: who has the shard looks when he gives it away.
-func (sh *shard) signal() {
-	sh.woken.Store(true)
-	if !sh.busy.Load() {
-		signal(sh.wake)
-	}
-}
-
-// journalWoke is how a journal says that it has something. In the middle of a turn that is seen in passing.
-func (sh *shard) journalWoke() {
-	sh.kept.Store(true)
-	if !sh.busy.Load() {
-		signal(sh.wake)
-	}
-}
-
-// seize takes the shard for its caller, who posts, and then has to drive it. It is false where somebody else has it.
-func (sh *shard) seize() bool { return sh.busy.CompareAndSwap(false, true) }
-
-// drive takes a turn in the caller's goroutine, who has seized the shard, and gives it away: so a request is dealt with
-// by who has read it, and nobody has to be woken for it.
-func (sh *shard) drive() {
-	sh.turn()
-	next := sh.next()
-	armed := sh.armed.Load()
-	again := sh.stopped || next != 0 && (armed == 0 || next < armed)
-	sh.busy.Store(false)
-	if again || sh.woken.Load() || sh.kept.Load() {
-		signal(sh.wake)
-	}
-}
+func (sh *shard) signal() { sh.baton.signal() }
 
 // replay restores the shard's states from their journals.
 func (sh *shard) replay() error {
@@ -301,80 +266,10 @@ func (sh *shard) stop() {
 	})
 }
 
-// run is the shard's goroutine: one turn after another, each dealing with all that has come up.
-func (sh *shard) run() {
-	defer close(sh.over)
-	timer := time.NewTimer(time.Hour)
-	for {
-		if sh.seize() {
-			sh.turn()
-			if sh.stopped { // only who has the shard sets it
-				sh.mu.Lock()
-				left := sh.inbox
-				sh.mu.Unlock()
-				for _, w := range left { // nothing is added any more that somebody waits for
-					if w.call != nil {
-						w.call(sh)
-					}
-				}
-				return
-			}
-			sh.armed.Store(sh.next())
-			sh.busy.Store(false)
-			if sh.woken.Load() || sh.kept.Load() {
-				continue
-			}
-		}
-		sh.rest(timer)
-	}
-}
-
-// rest waits until there is something to do.
-func (sh *shard) rest(timer *time.Timer) {
-	wait := time.Duration(-1)
-	if next := sh.armed.Load(); next != 0 {
-		wait = max(time.Duration(next-sh.b.opt.Now()), 0)
-	}
-	if s := sh.b.opt.Scheduler; s != nil {
-		s.Await(sh.wake, wait)
-		return
-	}
-	if wait < 0 {
-		timer.Stop()
-	} else {
-		timer.Reset(wait)
-	}
-	select {
-	case <-sh.wake:
-	case <-timer.C:
-		sh.armed.Store(0)
-		sh.woken.Store(true) // behind armed: who has the shard sees both
-	}
-}
-
-func (sh *shard) next() (next int64) {
-	for _, st := range sh.stores {
-		if st.follows() {
-			if t := st.taking; t != nil && t.retry > sh.now && (next == 0 || t.retry < next) {
-				next = t.retry
-			}
-			continue
-		}
-		t := st.state.Next()
-		if len(st.owed) > 0 && (t == 0 || st.owed[0].at < t) {
-			t = st.owed[0].at
-		}
-		if t != 0 && (next == 0 || t < next) {
-			next = t
-		}
-	}
-	return next
-}
-
 // turn deals with everything that is there: requests become proposals, what was
 // kept becomes replies and deliveries.
 func (sh *shard) turn() {
-	sh.woken.Store(false)
+	sh.baton.woken.Store(false)
 	sh.now = sh.b.opt.Now()
 	sh.mu.Lock()
 	works := append(sh.works[:0], sh.inbox...)
@@ -407,7 +302,7 @@ func (sh *shard) turn() {
 	}
 	for again := true; again; {
 		again = false
-		sh.kept.Store(false)
+		sh.baton.kept.Store(false)
 		for _, st := range sh.stores {
 			if sh.collect(st) {
 				again = true
@@ -496,7 +391,7 @@ func (sh *shard) flush() {
 		c := s.open[sh.index]
 		s.open[sh.index] = nil
 		sh.touched[i] = nil
-		s.sendRow(c)
+		s.sendRow(c, sh.direct)
 	}
 	sh.touched = sh.touched[:0]
 }
