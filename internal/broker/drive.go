@@ -91,7 +91,7 @@ func (sh *shard) run() {
 			}
 			sh.baton.armed.Store(sh.next())
 			if sh.baton.give() {
-				continue
+				signal(sh.baton.wake) // others may run in between
 			}
 		}
 		sh.rest(timer)

@@ -270,6 +270,7 @@ func (sh *shard) stop() {
 // kept becomes replies and deliveries.
 func (sh *shard) turn() {
 	sh.baton.woken.Store(false)
+	sh.baton.kept.Store(false)
 	sh.now = sh.b.opt.Now()
 	sh.mu.Lock()
 	works := append(sh.works[:0], sh.inbox...)
