@@ -94,6 +94,7 @@ type Broker struct {
 	forward   *forwarder    // nil where there are no other nodes
 	order     []int         // the storages, those first that can refuse what is proposed
 	sessions  atomic.Uint64 // there have been so far
+	flushes   atomic.Uint64 // by readers, of what they had
 	ephemeral atomic.Int64  // queues made for subscriptions to topics
 
 	counted  atomic.Int64  // queues that count towards the limit, those being made included

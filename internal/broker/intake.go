@@ -321,8 +321,22 @@ func (in *Intake) Flush() {
 		return
 	}
 	in.dirty = false
+	few, only := in.s.few(), -1
 	for i := range in.open {
-		in.post(i)
+		switch {
+		case in.open[i] == nil && in.own[i] == nil:
+		case few && only < 0:
+			only = i
+		default:
+			in.post(i)
+			few = false
+		}
+	}
+	switch {
+	case only >= 0 && few:
+		in.drive(only)
+	case only >= 0:
+		in.post(only)
 	}
 	in.postFan()
 	for op, n := range in.seen {

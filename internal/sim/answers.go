@@ -43,6 +43,7 @@ func (k *Checker) answered(c *conn, r *request, a *reply, lo moment) {
 		}
 	case "queue.resume":
 		r.q.resuming--
+		r.q.resumed = k.w.steps // a pause that was sent before this may have come before it
 	}
 }
 
