@@ -280,6 +280,8 @@ func (h *Host) tick() {
 			g.relieve()
 			g.expire()
 			g.reconcile()
+			g.herald()
+			g.hush()
 		}
 	}
 	h.renew()
@@ -300,6 +302,8 @@ func (h *Host) receive(p received) {
 			g.told = needed
 		}
 		switch {
+		case m.GetType() == msgLead:
+			g.heralded(m)
 		case m.GetType() == raftpb.MsgSnap:
 			g.needs(m)
 		case !hint(m, g.term) && g.hears(m):

@@ -74,6 +74,7 @@ func (g *group) needs(m *raftpb.Message) {
 	if g.raw == nil {
 		return
 	}
+	g.led = g.host.now
 	if m.GetIndex() <= g.raw.BasicStatus().GetCommit() {
 		m.Snapshot = &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(m.GetIndex())}}
 		g.step(m)
@@ -83,7 +84,18 @@ func (g *group) needs(m *raftpb.Message) {
 }
 
 // hears reports whether a message is for raft. Nothing may be appended or applied while an image is being installed, but votes may be given.
+// A member that has nothing gives none, nor does one that is about to have nothing.
 func (g *group) hears(m *raftpb.Message) bool {
+	switch m.GetType() {
+	case raftpb.MsgApp, raftpb.MsgHeartbeat:
+		if g.led = g.host.now; m.GetTerm() >= g.seen.term {
+			g.seen = herald{}
+		}
+	case raftpb.MsgVote, raftpb.MsgPreVote:
+		if g.vacant() {
+			return false
+		}
+	}
 	if g.installing == nil {
 		return true
 	}
@@ -94,7 +106,7 @@ func (g *group) hears(m *raftpb.Message) bool {
 		}
 		return true
 	case raftpb.MsgVote, raftpb.MsgPreVote:
-		return true
+		return !g.installing.empty
 	}
 	return false
 }
@@ -108,7 +120,13 @@ func (g *group) halt() {
 	s := g.raw.BasicStatus()
 	term, err := g.storage.Term(t.index)
 	here := err == nil && term == t.term
-	if s.RaftState == raft.StateLeader || s.GetCommit() >= t.index || here || t.over.Load() {
+	if t.empty {
+		if t.over.Load() || !g.out(t.changed) { // it is a member again
+			g.installing = nil
+			t.end()
+			return
+		}
+	} else if s.RaftState == raft.StateLeader || s.GetCommit() >= t.index || here || t.over.Load() {
 		g.installing = nil // it came by batches meanwhile
 		if here && s.RaftState != raft.StateLeader && s.GetCommit() < t.index {
 			g.step(t.snap(s.Lead, s.GetTerm())) // raft commits what it has, and tells the leader, who would go on offering images
@@ -156,6 +174,10 @@ func (j *Journal) kept(t *image, kept bool) {
 func (g *group) installed(t *image) {
 	if g.installing != t {
 		return // told twice
+	}
+	if t.empty {
+		g.vacated(t)
+		return
 	}
 	g.installing, g.frozen, g.alien = nil, false, false
 	s := g.raw.BasicStatus()

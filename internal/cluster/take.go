@@ -33,6 +33,9 @@ type image struct {
 	whole       bool   // the state is there
 	serial      uint64 // of the latest question for records
 
+	empty   bool   // nobody sends it: this node is to forget what it has (vacate.go)
+	changed uint64 // and the change of members by which it was taken out, or a later one
+
 	over      atomic.Bool // it is of no use any more
 	life      int64       // of the group, when it was begun
 	alike     atomic.Bool // what the owner has under a seq is what the image has under it
@@ -63,7 +66,7 @@ func (i *Images) offered(group int, from uint64) {
 func (i *Images) take() {
 	t := i.taking
 	if t != nil && t.over.Load() {
-		if t.installed.Load() {
+		if t.installed.Load() && !t.empty {
 			i.send(t.from, &frame{kind: frameDone, group: uint64(t.g.number), image: t.id})
 		}
 		i.offers = slices.DeleteFunc(i.offers, func(o offer) bool { return o.group == t.g.number })
@@ -177,6 +180,9 @@ func (i *Images) addState(t *image, f *frame) {
 		g.journal.wake()
 	})
 }
+
+// Empty implements journal.Image.
+func (t *image) Empty() bool { return t.empty }
 
 // Alike implements journal.Image.
 func (t *image) Alike() bool { return t.alike.Load() }

@@ -70,7 +70,8 @@ func (o *groupOwner) beginImage() *groupTaking {
 		return nil
 	}
 	t := &groupTaking{img: img, next: groupState{things: map[uint64]journal.Span{}}}
-	if err := t.next.decode(img.State()); err != nil {
+	if img.Empty() { // this member is none any more
+	} else if err := t.next.decode(img.State()); err != nil {
 		o.l.m.c.w.wrong("%s, group %d: an image: %v", o.l.m.name, o.group, err)
 	}
 	if p := o.partial; p != nil {
@@ -150,13 +151,17 @@ func (o *groupOwner) keep(t *groupTaking, b *journal.Batch) {
 
 // swap puts the new state in the place of the old one.
 func (o *groupOwner) swap(t *groupTaking) {
-	o.l.m.c.stats.Images++
 	if o.l.m.c.cfg.Memory {
 		if e := epochOf(o.j.Role().Term); e > o.era {
 			o.era, o.state.count = e, 0
 		}
 	}
-	o.l.m.c.ledger.taken(o, &t.next)
+	if t.img.Empty() {
+		o.l.m.c.stats.Vacated++
+	} else {
+		o.l.m.c.stats.Images++
+		o.l.m.c.ledger.taken(o, &t.next)
+	}
 	old := o.state.things
 	o.state, o.taking = t.next, nil
 	for _, id := range slices.Sorted(maps.Keys(o.state.things)) {

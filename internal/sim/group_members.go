@@ -6,15 +6,26 @@ import (
 	"time"
 
 	"github.com/gmq/gmq/internal/cluster"
+	"github.com/gmq/gmq/internal/cluster/placement"
 	"github.com/gmq/gmq/internal/vfs"
 )
 
 // mostWished is how many members a world that changes them has at most.
 const mostWished = 5
 
+// most and least are how many members there may be.
+func (c *groups) most() int {
+	if c.cfg.Replicas > 0 {
+		return mostWished + 2
+	}
+	return mostWished
+}
+
+func (c *groups) least() int { return max(1, c.cfg.Replicas) }
+
 // addMember makes another machine, which nobody knows yet.
 func (c *groups) addMember() *member {
-	m := &member{c: c, id: uint64(len(c.members) + 1), disk: vfs.NewMem(), pace: 0.85 + 0.3*c.w.rng.Float64(), told: c.wish}
+	m := &member{c: c, id: uint64(len(c.members) + 1), disk: vfs.NewMem(), pace: 0.85 + 0.3*c.w.rng.Float64(), told: c.wish, plan: c.plan}
 	m.name = fmt.Sprint("m", m.id)
 	c.members = append(c.members, m)
 	return m
@@ -25,60 +36,112 @@ func (c *groups) addMember() *member {
 func (c *groups) resettle() {
 	w := c.w
 	wish := slices.Clone(c.wish)
-	if n := w.rng.IntN(3); n > 0 && len(wish) > 1 {
+	if n := w.rng.IntN(3); n > 0 && len(wish) > c.least() {
 		at := w.rng.IntN(len(wish))
 		out := c.members[wish[at]-1]
 		wish = slices.Delete(wish, at, at+1)
 		c.stats.Left++
-		if len(wish) > 1 && w.chance(2) && c.settled() { // the others are a majority without it
+		if len(wish) > 1 && w.chance(2) && c.bears(out) { // the others are a majority without it
+			c.mourned = true
 			w.note(out.name, "is gone for good")
 			c.stats.Replaced++
 			out.gone = true
 			out.die(w.chance(2))
 		}
-		if n == 2 && len(wish) < mostWished {
+		if n == 2 && len(wish) < c.most() {
 			wish = append(wish, c.addMember().id)
 			c.stats.Joined++
 		}
-	} else if len(wish) < mostWished {
+	} else if len(wish) < c.most() {
 		wish = append(wish, c.addMember().id)
 		c.stats.Joined++
 	}
 	w.note("world", "the members shall be %v", wish)
 	c.wish = wish
 	c.edition++
-	edition := c.edition
+	if c.cfg.Replicas > 0 {
+		c.plan = placement.Next(c.plan, c.cfg.Groups, wish, c.cfg.Replicas)
+		w.note("world", "where the groups shall be: %v", c.plan)
+	}
+	edition, plan := c.edition, c.plan
 	for _, m := range c.members {
 		if m.life == nil && !m.gone && m.lives == 0 {
-			m.told, m.edition = wish, edition
+			m.told, m.plan, m.edition = wish, plan, edition
 			m.boot()
 			continue
 		}
-		w.after(w.between(0, 3*time.Second), func() { m.hear(wish, edition) })
+		w.after(w.between(0, 3*time.Second), func() { m.hear(wish, plan, edition) })
 	}
 }
 
 // hear is told who the members shall be. It hears no news twice, and none that is older than what it has heard.
-func (m *member) hear(wish []uint64, edition int) {
+func (m *member) hear(wish []uint64, plan placement.Plan, edition int) {
 	if edition <= m.edition {
 		return
 	}
-	m.told, m.edition = wish, edition
+	m.told, m.plan, m.edition = wish, plan, edition
 	if m.life != nil && m.life.host != nil {
-		m.life.host.Wish(cluster.Wish{Members: wish})
+		m.life.host.Wish(m.c.wishFor(m))
+	}
+}
+
+// wishFor is what a member wishes, as far as it has heard. Where groups are at some of the members the first one is at all of them.
+func (c *groups) wishFor(m *member) cluster.Wish {
+	w := cluster.Wish{Members: m.told}
+	if m.plan != nil {
+		w.Groups, w.Everywhere = m.plan, []int{0}
+	}
+	return w
+}
+
+// has reports whether a member shall have a group.
+func (c *groups) has(id uint64, group int) bool {
+	return c.plan == nil || group == 0 || slices.Contains(c.plan[group], id)
+}
+
+// bears reports whether a member may be lost for good. Where there are replicas enough at any time, whatever is under way; but one at a time.
+func (c *groups) bears(*member) bool {
+	if c.cfg.Replicas > 1 {
+		return !c.mourned
+	}
+	return c.settled()
+}
+
+// count: there are never fewer voters than replicas.
+func (c *groups) count(l *memberLife) {
+	if c.cfg.Replicas == 0 {
+		return
+	}
+	for _, s := range l.host.Status() {
+		if n, old := len(s.Voters), len(s.Outgoing); n > 0 && n < c.cfg.Replicas || old > 0 && old < c.cfg.Replicas {
+			c.w.wrong("%s: group %d has %d replicas that count, before %d, and is to have %d", l.m.name, s.Group, n, old, c.cfg.Replicas)
+		}
 	}
 }
 
 // settled reports whether the members of all groups are those that are wished, as far as each of them knows, and all are there.
 func (c *groups) settled() bool {
-	want := slices.Sorted(slices.Values(c.wish))
+	all := slices.Sorted(slices.Values(c.wish))
 	for _, id := range c.wish {
 		m := c.members[id-1]
 		if m.life == nil || m.life.host == nil || len(m.life.host.Status()) == 0 {
 			return false
 		}
-		for _, s := range m.life.host.Status() {
-			if !slices.Equal(s.Members(), want) || len(s.Learners) > 0 || len(s.Outgoing) > 0 {
+		for g, s := range m.life.host.Status() {
+			want := all
+			if c.plan != nil && g > 0 {
+				want = c.plan[g]
+			}
+			if !c.has(id, g) {
+				if s.Here {
+					return false
+				}
+				continue
+			}
+			if !slices.Equal(s.Members(), want) || len(s.Outgoing) > 0 {
+				return false
+			}
+			if c.plan != nil && !slices.Equal(slices.Sorted(slices.Values(s.Voters)), c.plan[g]) || c.plan == nil && len(s.Learners) > 0 {
 				return false
 			}
 		}
@@ -92,6 +155,7 @@ func (c *groups) bury() {
 		if c.peace {
 			return
 		}
+		c.mourned = c.mourned && !c.settled()
 		for _, m := range c.members {
 			if !m.gone && !slices.Contains(c.wish, m.id) && !c.needed(m.id) {
 				m.gone = true
