@@ -61,7 +61,7 @@ func (g *group) out(changed uint64) bool {
 
 // vacate has the owner forget what this node has of the group.
 func (g *group) vacate(changed uint64) {
-	if g.installing != nil || !g.out(changed) {
+	if g.host.cfg.SendImage == nil || g.installing != nil || !g.out(changed) {
 		return
 	}
 	i := g.host.images

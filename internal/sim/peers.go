@@ -35,6 +35,9 @@ func (l *life) join() (err error) {
 			if strings.Contains(format, "is installed") {
 				w.stats.Images++
 			}
+			if strings.Contains(format, "has forgotten") {
+				w.stats.Vacated++
+			}
 		},
 		Send: func(to uint64, packet []byte) {
 			l.send(to, packet, func(h *cluster.Host, b []byte) { h.Deliver(n.id, b) })
@@ -45,6 +48,9 @@ func (l *life) join() (err error) {
 			l.send(to, frame, func(h *cluster.Host, b []byte) { h.Images().Deliver(n.id, b) })
 		},
 	})
+	if err == nil {
+		l.host.Wish(n.wish())
+	}
 	return err
 }
 
@@ -77,9 +83,9 @@ func (l *life) takePart() error {
 			l.host.Images().Turn()
 		}
 	})
-	var voters []uint64
-	for _, o := range w.nodes {
-		voters = append(voters, o.id)
+	voters := w.founders()
+	if !slices.Contains(voters, l.n.id) {
+		return l.broker.Await()
 	}
 	return l.broker.Begin(voters)
 }
@@ -180,16 +186,23 @@ func (w *World) part() {
 	})
 }
 
-// agree: when everything has come to rest, all nodes hold the same.
+// agree: when everything has come to rest, all nodes that have a shard hold the same, and no other has anything of it.
 func (w *World) agree() {
-	var want [broker.Shards]uint64
 	same := func() bool {
-		for i, n := range w.nodes {
-			got := w.digests(n)
-			if i == 0 {
-				want = got
-			} else if got != want {
-				return false
+		var want [broker.Shards]uint64
+		var known [broker.Shards]bool
+		for _, n := range w.nodes {
+			for shard, got := range w.digests(n) {
+				switch {
+				case !w.has(n, shard):
+					if !n.empty(shard) {
+						return false
+					}
+				case !known[shard]:
+					want[shard], known[shard] = got, true
+				case got != want[shard]:
+					return false
+				}
 			}
 		}
 		return true
@@ -203,6 +216,11 @@ func (w *World) agree() {
 	text := ""
 	for _, n := range w.nodes {
 		text += fmt.Sprintf("\n%s: %x", n.name, w.digests(n))
+		if w.plan != nil {
+			for _, g := range n.life.host.Status() {
+				text += fmt.Sprintf(" %d:%v%v%v", g.Group, g.Voters, g.Outgoing, g.Learners)
+			}
+		}
 	}
 	w.wrong("when all trouble is over, the nodes do not hold the same:%s", text)
 }

@@ -110,7 +110,7 @@ func (m *Manager) report(ctx context.Context) *report {
 	}
 	groups := leaders(there)
 	for _, n := range nodes {
-		s := nodeStatus{Name: n.Name, ID: IDText(n.ID), Address: n.Address, Client: n.Client, State: stateOf(n, groups)}
+		s := nodeStatus{Name: n.Name, ID: IDText(n.ID), Address: n.Address, Client: n.Client, State: m.stateOf(n, groups)}
 		if a := there[n.ID]; a != nil {
 			s.Here, s.Version = true, a.Text
 		}
@@ -166,14 +166,12 @@ func leaders(there map[uint64]*answer) (all []cluster.GroupStatus) {
 }
 
 // stateOf is what a node is to the groups.
-func stateOf(n Node, groups []cluster.GroupStatus) string {
-	if n.Leaving {
+func (m *Manager) stateOf(n Node, groups []cluster.GroupStatus) string {
+	switch {
+	case n.Leaving:
 		return "leaving"
-	}
-	for _, g := range groups {
-		if !slices.Contains(g.Voters, n.ID) {
-			return "joining"
-		}
+	case !m.whole(n.ID, groups):
+		return "joining"
 	}
 	return "member"
 }
