@@ -158,6 +158,7 @@ func (o *groupOwner) swap(t *groupTaking) {
 	}
 	if t.img.Empty() {
 		o.l.m.c.stats.Vacated++
+		o.l.m.c.ambush(o.group)
 	} else {
 		o.l.m.c.stats.Images++
 		o.l.m.c.ledger.taken(o, &t.next)

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gmq/gmq/internal/cluster"
 	"github.com/gmq/gmq/internal/cluster/placement"
 	"github.com/gmq/gmq/internal/vfs"
 )
@@ -42,11 +41,7 @@ func (c *groups) resettle() {
 		wish = slices.Delete(wish, at, at+1)
 		c.stats.Left++
 		if len(wish) > 1 && w.chance(2) && c.bears(out) { // the others are a majority without it
-			c.mourned = true
-			w.note(out.name, "is gone for good")
-			c.stats.Replaced++
-			out.gone = true
-			out.die(w.chance(2))
+			c.lose(out, w.chance(2))
 		}
 		if n == 2 && len(wish) < c.most() {
 			wish = append(wish, c.addMember().id)
@@ -56,11 +51,17 @@ func (c *groups) resettle() {
 		wish = append(wish, c.addMember().id)
 		c.stats.Joined++
 	}
+	c.decree(wish, wish)
+}
+
+// decree has these be the members, and groups at some of those that may have any.
+func (c *groups) decree(wish, may []uint64) {
+	w := c.w
 	w.note("world", "the members shall be %v", wish)
 	c.wish = wish
 	c.edition++
 	if c.cfg.Replicas > 0 {
-		c.plan = placement.Next(c.plan, c.cfg.Groups, wish, c.cfg.Replicas)
+		c.plan = placement.Next(c.plan, c.cfg.Groups, may, c.cfg.Replicas)
 		w.note("world", "where the groups shall be: %v", c.plan)
 	}
 	edition, plan := c.edition, c.plan
@@ -82,40 +83,6 @@ func (m *member) hear(wish []uint64, plan placement.Plan, edition int) {
 	m.told, m.plan, m.edition = wish, plan, edition
 	if m.life != nil && m.life.host != nil {
 		m.life.host.Wish(m.c.wishFor(m))
-	}
-}
-
-// wishFor is what a member wishes, as far as it has heard. Where groups are at some of the members the first one is at all of them.
-func (c *groups) wishFor(m *member) cluster.Wish {
-	w := cluster.Wish{Members: m.told}
-	if m.plan != nil {
-		w.Groups, w.Everywhere = m.plan, []int{0}
-	}
-	return w
-}
-
-// has reports whether a member shall have a group.
-func (c *groups) has(id uint64, group int) bool {
-	return c.plan == nil || group == 0 || slices.Contains(c.plan[group], id)
-}
-
-// bears reports whether a member may be lost for good. Where there are replicas enough at any time, whatever is under way; but one at a time.
-func (c *groups) bears(*member) bool {
-	if c.cfg.Replicas > 1 {
-		return !c.mourned
-	}
-	return c.settled()
-}
-
-// count: there are never fewer voters than replicas.
-func (c *groups) count(l *memberLife) {
-	if c.cfg.Replicas == 0 {
-		return
-	}
-	for _, s := range l.host.Status() {
-		if n, old := len(s.Voters), len(s.Outgoing); n > 0 && n < c.cfg.Replicas || old > 0 && old < c.cfg.Replicas {
-			c.w.wrong("%s: group %d has %d replicas that count, before %d, and is to have %d", l.m.name, s.Group, n, old, c.cfg.Replicas)
-		}
 	}
 }
 

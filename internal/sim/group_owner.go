@@ -125,7 +125,7 @@ func (o *groupOwner) run() {
 			again = o.takeImage() || again
 			again = o.compact() || again
 		}
-		if o.j.Role().Leading && w.now >= o.next && !o.l.m.c.ledger.closed {
+		if o.j.Role().Leading && w.now >= max(o.next, o.l.m.c.hush) && !o.l.m.c.ledger.closed {
 			o.next = w.now + w.between(0, 40*time.Millisecond)
 			o.propose()
 		}

@@ -31,6 +31,10 @@ func (c *groups) trouble() {
 func (c *groups) harm() {
 	w := c.w
 	m := c.members[w.rng.IntN(len(c.members))]
+	if c.cfg.Replicas > 0 && w.chance(4) {
+		c.relocate()
+		return
+	}
 	if c.wish != nil && w.chance(5) {
 		c.resettle()
 		return

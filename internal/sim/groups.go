@@ -32,7 +32,7 @@ type GroupStats struct {
 	Entries, Outages, Reads, Applied, CutTails, Transfered int
 	Contests, Amnesias, Joined, Left, Replaced             int
 	Images, ImagesOver, Fetched, Spared, Gone, Unknown     int
-	Epochs, Vacated                                        int
+	Epochs, Vacated, Ambushes                              int
 }
 
 // A GroupReport is what came of it.
@@ -56,6 +56,8 @@ type groups struct {
 	plan    placement.Plan // which of them shall have which groups; nil: all
 	edition int            // of the wish
 	mourned bool           // one was lost for good, and not all groups are whole again
+	alone   uint64         // nobody hears this member
+	hush    time.Duration  // until when nothing is proposed
 	// Of groups in memory: who decides for them, and what was decided last.
 	chief    uint64
 	epoch    int
@@ -136,7 +138,10 @@ func RunGroups(seed uint64, cfg GroupsConfig) GroupReport {
 
 // finale ends all trouble: every member must come to hold the same, and take more.
 func (c *groups) finale() {
-	c.peace = true
+	c.peace, c.alone, c.hush = true, 0, 0
+	if c.cfg.Replicas > 0 {
+		c.decree(c.wish, c.wish)
+	}
 	clear(c.cut)
 	for _, m := range c.members {
 		m.slow, m.stall, m.doom = false, 0, 0
@@ -343,7 +348,7 @@ func (l *memberLife) sendImage(to uint64, frame []byte) {
 func (l *memberLife) carry(to uint64, packet []byte, take func(*memberLife, []byte)) {
 	m, c := l.m, l.m.c
 	w := c.w
-	if c.cut[[2]uint64{m.id, to}] || !c.peace && w.chance(50) {
+	if c.cut[[2]uint64{m.id, to}] || c.alone == m.id || c.alone == to || !c.peace && w.chance(50) {
 		c.stats.Lost++
 		return
 	}
