@@ -113,11 +113,11 @@ kill: ## kill the server KILLS (200) times under load; nothing confirmed may be 
 sim: ## the whole broker in simulation, faults included: 150 worlds, or that of SEED
 	go test -count=1 -v ./internal/sim -run 'TestSimulation|TestSameSeed' $(if $(SEED),-sim-seed $(SEED))
 
-groups: ## Raft groups in simulation: 150 worlds and the faults put in on purpose, or the world of SEED
-	go test -count=1 -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants|TestMemoryGroups|TestMemoryMutants' -groups-seeds 150 -memory-seeds 50 $(if $(SEED),-groups-seed $(SEED))
+groups: ## Raft groups in simulation: 300 worlds and the faults put in on purpose, or the world of SEED
+	go test -count=1 -timeout 25m -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants|TestMemoryGroups|TestMemoryMutants|TestPlacedGroups|TestPlacedMutants' -groups-seeds 150 -memory-seeds 50 -placed-seeds 100 $(if $(SEED),-groups-seed $(SEED))
 
-cluster: ## the whole cluster in simulation: 60 worlds of three and five nodes and the faults put in on purpose, or the world of SEED
-	go test -count=1 -timeout 20m -v ./internal/sim -run 'TestCluster|TestSameCluster' $(if $(SEED),-run 'TestCluster$$' -cluster-seed $(SEED),-cluster-seeds 60 -groups-seeds 100)
+cluster: ## the whole cluster in simulation: 60 worlds of three and five nodes, 30 of more nodes than replicas, and the faults put in on purpose, or the world of SEED
+	go test -count=1 -timeout 20m -v ./internal/sim -run 'TestCluster|TestSameCluster|TestPlacedCluster' $(if $(SEED),-run 'TestCluster$$' -cluster-seed $(SEED),-cluster-seeds 60 -placed-cluster-seeds 30 -groups-seeds 100)
 
 cut: ## cut the power EXT4CUTS (100) and XFSCUTS (30) times under load, and fill the disk (needs the right to mount; says what is missing)
 	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \
