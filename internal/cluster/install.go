@@ -147,17 +147,17 @@ func (j *Journal) changeStates(t *image) {
 	t.installed.Store(true)
 }
 
-// installHead is what goes in front of the snapshot of the new state, and where that begins: behind all that was ever appended to the group.
+// installHead is what goes in front of the snapshot of the new state, and where that begins: behind all that was ever appended to the group. What is not
+// told yet are votes, and they are in hard; or what the owner moves later.
 func (j *Journal) installHead() (h head, pos journal.Ref) {
 	st, t := &j.g.storage, j.installing
-	end, _ := j.log.End() // what is not told yet are votes, and they are in hard
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	h = head{applied: t.index, commit: t.index, term: max(st.hard.GetTerm(), t.term), base: t.index, baseTerm: t.term, conf: marshalConf(t.conf)}
 	if h.term == st.hard.GetTerm() {
 		h.vote = st.hard.GetVote()
 	}
-	return h, max(end, j.floor)
+	return h, max(t.behind, j.floor)
 }
 
 // kept is called when the snapshot of the new state is on the disk, or could not be.

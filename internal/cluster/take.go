@@ -36,6 +36,8 @@ type image struct {
 	empty   bool   // nobody sends it: this node is to forget what it has (vacate.go)
 	changed uint64 // and the change of members by which it was taken out, or a later one
 
+	behind journal.Ref // the new state has all before it: when the owner put it in the old one's place. The owner's
+
 	over      atomic.Bool // it is of no use any more
 	life      int64       // of the group, when it was begun
 	alike     atomic.Bool // what the owner has under a seq is what the image has under it
@@ -230,8 +232,18 @@ func (t *image) Fetched() ([][]byte, bool) {
 // Install implements journal.Image.
 func (t *image) Install() { t.g.post(func(g *group) { g.install(t) }) }
 
-// Installed implements journal.Image.
-func (t *image) Installed() bool { return t.installed.Load() }
+// Installed implements journal.Image. It is not as long as something that this node alone has kept is on its way to the owner: what shards have in
+// common one of them moves for all, at any time. The new state's snapshot would begin behind it without having it.
+func (t *image) Installed() bool {
+	if !t.installed.Load() {
+		return false
+	}
+	end, told := t.g.log.End() // first, as in Journal.place
+	if told = told && t.g.idle(); told {
+		t.behind = end
+	}
+	return told
+}
 
 // Over implements journal.Image.
 func (t *image) Over() bool { return t.over.Load() && !t.installed.Load() }

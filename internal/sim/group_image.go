@@ -190,3 +190,25 @@ func (k *ledger) taken(o *groupOwner, s *groupState) {
 		k.c.w.wrong("%s, group %d: an image of %d batches takes the place of %d", o.l.m.name, g, s.count, o.state.count)
 	}
 }
+
+// stray moves something while an image is on its way: what shards share is moved by one of them for all, whatever they are doing.
+func (o *groupOwner) stray() {
+	t := o.taking
+	if t == nil || !t.whole || o.l.m.c.cfg.Memory || len(o.state.things) == 0 || !o.l.m.c.w.chance(2) {
+		return
+	}
+	ids := slices.Sorted(maps.Keys(o.state.things))
+	id := ids[o.l.m.c.w.rng.IntN(len(ids))]
+	b := &journal.Batch{Local: true, Essential: true, Data: record(nil, opMove, id, thing(id))}
+	o.l.m.c.stats.Strays++
+	o.j.Propose(b)
+}
+
+// alsoMoved lets the state that is to come refer to a place as well to which the state of now does.
+func (o *groupOwner) alsoMoved(payload []byte, span journal.Span) {
+	if t := o.taking; t != nil && payload[0] == opMove && t.img.Alike() {
+		if _, there := t.next.things[thingOf(payload)]; there {
+			t.next.things[thingOf(payload)] = span
+		}
+	}
+}

@@ -32,7 +32,7 @@ type GroupStats struct {
 	Entries, Outages, Reads, Applied, CutTails, Transfered int
 	Contests, Amnesias, Joined, Left, Replaced             int
 	Images, ImagesOver, Fetched, Spared, Gone, Unknown     int
-	Epochs, Vacated, Ambushes                              int
+	Epochs, Vacated, Ambushes, Strays                      int
 }
 
 // A GroupReport is what came of it.
