@@ -100,7 +100,7 @@ func (c *groups) settled() bool {
 				want = c.plan[g]
 			}
 			if !c.has(id, g) {
-				if s.Here {
+				if len(s.Voters) > 0 {
 					return false
 				}
 				continue

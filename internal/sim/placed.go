@@ -97,5 +97,5 @@ func (n *Node) empty(shard int) bool {
 		return false
 	}
 	all := n.life.host.Status()
-	return len(all) > shard && !all[shard].Here
+	return len(all) > shard && len(all[shard].Voters) == 0
 }

@@ -152,7 +152,7 @@ func leaders(there map[uint64]*answer) (all []cluster.GroupStatus) {
 	for _, a := range there {
 		for _, g := range a.Groups {
 			old, known := best[g.Group]
-			if newer := g.Term > old.Term || g.Term == old.Term && g.Leading; !g.Here || known && !newer {
+			if newer := g.Term > old.Term || g.Term == old.Term && g.Leading; len(g.Voters) == 0 || known && !newer {
 				continue
 			}
 			best[g.Group] = g
