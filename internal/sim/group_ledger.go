@@ -130,6 +130,9 @@ func (k *ledger) hear(m *member, to uint64, packet []byte) {
 			k.votes[key] = to
 			if m.nervous && k.c.w.chance(2) {
 				m.nervous, m.quick = false, true
+				if c := k.c; c.second != 0 && to != c.second { // whom it has elected does not tell it
+					c.cut[[2]uint64{to, m.id}] = true
+				}
 				m.die(true)
 			}
 		}

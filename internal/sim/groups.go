@@ -32,7 +32,7 @@ type GroupStats struct {
 	Entries, Outages, Reads, Applied, CutTails, Transfered int
 	Contests, Amnesias, Joined, Left, Replaced             int
 	Images, ImagesOver, Fetched, Spared, Gone, Unknown     int
-	Epochs, Vacated, Ambushes, Strays                      int
+	Epochs, Vacated, Ambushes, Strays, Duels, Relapses     int
 }
 
 // A GroupReport is what came of it.
@@ -56,6 +56,7 @@ type groups struct {
 	plan    placement.Plan // which of them shall have which groups; nil: all
 	edition int            // of the wish
 	mourned bool           // one was lost for good, and not all groups are whole again
+	second  uint64         // of two who want to lead a group, who asks later
 	alone   uint64         // nobody hears this member
 	hush    time.Duration  // until when nothing is proposed
 	// Of groups in memory: who decides for them, and what was decided last.
