@@ -53,7 +53,7 @@ func TestClusterCommands(t *testing.T) {
 	equal(t, "unknown", one.run("", "cluster", "remove", "n7").code, exitNotFound)
 	two.stop()
 	two = startServerWith(t, two.dir, "127.0.0.1:0", nil, "--join", token) // it is a member, so the token counts for nothing
-	for { // of two nodes one was away, so nobody leads for a while
+	for {                                                                  // of two nodes one was away, so nobody leads for a while
 		r := two.run("after\n", "pub", "orders")
 		if r.code == exitOK {
 			break

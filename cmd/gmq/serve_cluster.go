@@ -176,10 +176,10 @@ func (in *instance) takePart(stored string) error {
 	if in.broker.Grouped() && !n.member.Member() {
 		return errors.New("the data directory is a replica of a cluster, and its cluster.json is not there: to make it a cluster of one, run gmq cluster recover --data DIR")
 	}
-	n.member.OnNodes(func(nodes []member.Node) {
+	n.member.OnNodes(func([]member.Node) {
 		n.relay.Look()
 		quorum := stored
-		if len(nodes) > 1 && stored == "disk" {
+		if n.member.Copies() > 1 && stored == "disk" {
 			quorum = "quorum"
 		}
 		in.broker.SetStored("file", quorum)

@@ -45,3 +45,12 @@ func (h *Host) countLeads() {
 	}
 	h.leads.Store(n)
 }
+
+// relieve gives up the lead where the log has kept nothing for as long as a follower waits for a leader: a disk that hangs
+// is as bad as none.
+func (g *group) relieve() {
+	if !g.leading || len(g.writes) == 0 || g.host.now-g.writes[0].since < uint64(g.host.cfg.ElectionTicks) {
+		return
+	}
+	g.handOver()
+}

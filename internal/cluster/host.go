@@ -288,6 +288,8 @@ func (h *Host) tick() {
 			g.expire()
 			g.reconcile()
 			g.cede()
+			g.herald()
+			g.hush()
 		}
 	}
 	if !h.cfg.Memory { // those in memory are led from where the others are
@@ -307,6 +309,8 @@ func (h *Host) receive(p received) {
 			g.told = needed
 		}
 		switch {
+		case m.GetType() == msgLead:
+			g.heralded(m)
 		case m.GetType() == raftpb.MsgSnap:
 			g.needs(m)
 		case !hint(m, g.term) && g.hears(m):

@@ -59,8 +59,8 @@ type conn struct {
 	err     error
 	pending func(fd uintptr) bool
 	ready   func(fd uintptr) bool
-	bytes   []byte // to be sent by sendNow, whose caller has this and put
-	put     int    // of bytes, those that are sent
+	bytes   []byte                 // to be sent by sendNow, whose caller has this and put
+	put     int                    // of bytes, those that are sent
 	secure  atomic.Pointer[secure] // of a TLS connection, from its first byte on
 
 	classic atomic.Bool // an object of the first protocol is being answered

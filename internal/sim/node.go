@@ -10,6 +10,7 @@ import (
 
 	"github.com/gmq/gmq/internal/broker"
 	"github.com/gmq/gmq/internal/cluster"
+	"github.com/gmq/gmq/internal/cluster/placement"
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/journal/filejournal"
 	"github.com/gmq/gmq/internal/queue"
@@ -25,7 +26,8 @@ type Node struct {
 	w     *World
 	name  string
 	id    uint64
-	pace  float64 // of its host's clock
+	pace  float64        // of its host's clock
+	plan  placement.Plan // where the shards shall be, as far as it has heard; nil: everywhere
 	disk  *vfs.Mem
 	ahead time.Duration // of the wall clock: it jumps
 	wall  int64         // the latest time that it has shown

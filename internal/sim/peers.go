@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,6 +36,9 @@ func (l *life) join() (err error) {
 			if strings.Contains(format, "is installed") {
 				w.stats.Images++
 			}
+			if strings.Contains(format, "has forgotten") {
+				w.stats.Vacated++
+			}
 		},
 		Send: func(to uint64, packet []byte) {
 			l.send(to, packet, func(t *life, b []byte) { t.host.Deliver(n.id, b) })
@@ -48,6 +52,7 @@ func (l *life) join() (err error) {
 	if err != nil {
 		return err
 	}
+	l.host.Wish(n.wish())
 	return l.joinMemory()
 }
 
@@ -80,12 +85,12 @@ func (l *life) takePart() error {
 			l.host.Images().Turn()
 		}
 	})
-	var voters []uint64
-	for _, o := range w.nodes {
-		voters = append(voters, o.id)
-	}
+	voters := w.founders()
 	if err := l.runMemory(); err != nil {
 		return err
+	}
+	if !slices.Contains(voters, l.n.id) {
+		return l.broker.Await()
 	}
 	return l.broker.Begin(voters)
 }
@@ -195,16 +200,23 @@ func (w *World) part() {
 	})
 }
 
-// agree: when everything has come to rest, all nodes hold the same.
+// agree: when everything has come to rest, all nodes that have a shard hold the same, and no other has anything of it.
 func (w *World) agree() {
-	var want [broker.Shards]uint64
 	same := func() bool {
-		for i, n := range w.nodes {
-			got := w.digests(n)
-			if i == 0 {
-				want = got
-			} else if got != want {
-				return false
+		var want [broker.Shards]uint64
+		var known [broker.Shards]bool
+		for _, n := range w.nodes {
+			for shard, got := range w.digests(n) {
+				switch {
+				case !w.has(n, shard):
+					if !n.empty(shard) {
+						return false
+					}
+				case !known[shard]:
+					want[shard], known[shard] = got, true
+				case got != want[shard]:
+					return false
+				}
 			}
 		}
 		return true
@@ -218,6 +230,11 @@ func (w *World) agree() {
 	text := ""
 	for _, n := range w.nodes {
 		text += fmt.Sprintf("\n%s: %x", n.name, w.digests(n))
+		if w.plan != nil {
+			for _, g := range n.life.host.Status() {
+				text += fmt.Sprintf(" %d:%v%v%v", g.Group, g.Voters, g.Outgoing, g.Learners)
+			}
+		}
 	}
 	w.wrong("when all trouble is over, the nodes do not hold the same:%s", text)
 }

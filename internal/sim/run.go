@@ -14,6 +14,7 @@ import (
 type Config struct {
 	Nodes, Clients int
 	Cluster        bool // the nodes are one
+	Replicas       int  // at how many of a cluster's nodes each shard is; 0: at all
 	For            time.Duration
 
 	// In a world that is to show one fault alone: the operation of a disk that fails (of that kind; "" is any), or
@@ -53,6 +54,7 @@ func Run(seed uint64, cfg Config) Report {
 	if cfg.Cluster {
 		w.quarrel()
 		w.wire()
+		w.settleIn()
 	}
 	for _, n := range w.nodes {
 		n.fault.eio, n.fault.kind, n.fault.at = cfg.FailAt, string(cfg.Kind), cfg.FullAt
@@ -153,11 +155,12 @@ func (w *World) finish() {
 	}
 	for _, n := range w.nodes {
 		n.ahead += time.Duration(n.wall-n.time()) + 20*time.Second
+		n.plan = w.plan
 		n.boot()
 	}
 	up := func(n *Node) bool { return n.life != nil && n.life.ready }
 	if !w.settle(30*time.Second, func() bool {
-		return w.failure != "" || w.refused() || up(w.nodes[0]) && up(w.nodes[1]) && up(w.nodes[2])
+		return w.failure != "" || w.refused() || !slices.ContainsFunc(w.nodes, func(n *Node) bool { return !up(n) })
 	}) {
 		w.wrong("P7: the nodes do not come up again when the faults have ended")
 	}

@@ -15,7 +15,7 @@ type Stats struct {
 	Sessions, Replies, Confirmed, Topics, Repeats, Duplicates, Deliveries, Acked, Nacked, Cancelled  int
 	Starts, PowerCuts, Kills, Stops, Exits                                                           int
 	Torn, Errors, Failed, Flips, Found, Refused, Jumps, Squeezes, DiskFull, AckedFull, Resumed, Lies int
-	LostPackets, Partitions, Transfers, Unknown, NoQuorum, Images                                    int
+	LostPackets, Partitions, Transfers, Unknown, NoQuorum, Images, Vacated, Plans                    int
 	NotYet, Vain, Unavailable                                                                        int
 	Snapshots, Compactions                                                                           int
 }

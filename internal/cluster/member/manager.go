@@ -28,7 +28,7 @@ type Options struct {
 	Listen    string // host:port for other nodes
 	Advertise string // where they reach it; "": where it listens
 	Client    string // where clients reach it; SetClient, where that is known later
-	Replicas  int    // how many nodes there may be: 1, 3 or 5; 0: nothing was said, which is 3 for a new cluster
+	Replicas  int    // at how many nodes each group is to be: 1, 3 or 5; 0: nothing was said, which is 3 for a new cluster
 	Groups    int    // how many groups each node has: the same on all
 	Unfit     string // why this node can be no member; "": it can
 	Version   string // the program's
@@ -73,7 +73,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// DefaultReplicas is how many nodes a new cluster may have where nothing else is said.
+// DefaultReplicas is how many replicas groups have in a new cluster where nothing else is said.
 const DefaultReplicas = 3
 
 // A Node is one of the cluster's, as this node knows it.
@@ -85,6 +85,7 @@ type Node struct {
 	Joined  time.Time
 	Leaving bool // it is being taken out
 
+	replicas int       // that its configuration asks for; 0: it says nothing
 	idle     time.Time // until then it is to lead nothing
 	process  string    // that was asked to
 	revision int
@@ -113,6 +114,7 @@ type Manager struct {
 	self     identity
 	ca       *authority // with its key once the document is there
 	replicas int
+	placed   placing
 	nodes    map[uint64]*Node
 	heard    map[uint64]Node   // addresses that nodes have told us themselves, since this process began
 	told     map[uint64]string // addresses of nodes that others have told us
@@ -346,7 +348,7 @@ func (m *Manager) look() {
 		all = nil
 	}
 	wish := m.wished()
-	wished := !slices.Equal(wish.Members, m.wish.Members) || !slices.Equal(wish.Avoid, m.wish.Avoid)
+	wished := !sameWish(&wish, &m.wish)
 	m.wish = wish
 	var out []net.Conn
 	for c, node := range m.conns {
@@ -391,6 +393,9 @@ func (m *Manager) wished() (w cluster.Wish) {
 	}
 	slices.Sort(w.Members)
 	slices.Sort(w.Avoid)
+	if !m.place(&w) {
+		return cluster.Wish{}
+	}
 	return w
 }
 

@@ -110,7 +110,7 @@ func (m *Manager) Report(ctx context.Context) *Report {
 	}
 	groups := leaders(there)
 	for _, n := range nodes {
-		s := NodeStatus{Name: n.Name, ID: IDText(n.ID), Address: n.Address, Client: n.Client, State: stateOf(n, groups)}
+		s := NodeStatus{Name: n.Name, ID: IDText(n.ID), Address: n.Address, Client: n.Client, State: m.stateOf(n, groups)}
 		if a := there[n.ID]; a != nil {
 			s.Here, s.Version = true, a.Text
 		}
@@ -152,7 +152,7 @@ func leaders(there map[uint64]*answer) (all []cluster.GroupStatus) {
 	for _, a := range there {
 		for _, g := range a.Groups {
 			old, known := best[g.Group]
-			if newer := g.Term > old.Term || g.Term == old.Term && g.Leading; !g.Here || known && !newer {
+			if newer := g.Term > old.Term || g.Term == old.Term && g.Leading; len(g.Voters) == 0 || known && !newer {
 				continue
 			}
 			best[g.Group] = g
@@ -166,14 +166,12 @@ func leaders(there map[uint64]*answer) (all []cluster.GroupStatus) {
 }
 
 // stateOf is what a node is to the groups.
-func stateOf(n Node, groups []cluster.GroupStatus) string {
-	if n.Leaving {
+func (m *Manager) stateOf(n Node, groups []cluster.GroupStatus) string {
+	switch {
+	case n.Leaving:
 		return "leaving"
-	}
-	for _, g := range groups {
-		if !slices.Contains(g.Voters, n.ID) {
-			return "joining"
-		}
+	case !m.whole(n.ID, groups):
+		return "joining"
 	}
 	return "member"
 }
