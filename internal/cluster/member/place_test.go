@@ -74,7 +74,7 @@ func TestMoreNodesThanReplicas(t *testing.T) {
 	one.spread(t, 4, 3)
 	six := add(func(o *Options) { o.Name = "six" })
 	r := one.spread(t, 5, 3)
-	if !slices.ContainsFunc(r.Groups, func(g groupReport) bool {
+	if !slices.ContainsFunc(r.Groups, func(g GroupReport) bool {
 		return slices.Contains(g.Members, "six") || slices.Contains(g.Learners, "six")
 	}) {
 		t.Errorf("nothing is at the new node: %+v", r.Groups)
