@@ -112,6 +112,7 @@ func (w *World) finale() {
 		n.fault = faults{lied: n.fault.lied, missed: n.fault.missed}
 		n.disk.SetCapacity(0)
 		n.repair()
+		n.hear(w.plan)
 	}
 	w.run(w.now + time.Second)
 	if w.cfg.Cluster {
@@ -155,7 +156,6 @@ func (w *World) finish() {
 	}
 	for _, n := range w.nodes {
 		n.ahead += time.Duration(n.wall-n.time()) + 20*time.Second
-		n.plan = w.plan
 		n.boot()
 	}
 	up := func(n *Node) bool { return n.life != nil && n.life.ready }
