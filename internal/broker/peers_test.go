@@ -525,3 +525,30 @@ func TestSubscriptionThatCannotBeMadeAgain(t *testing.T) {
 		p.s.Close()
 	})
 }
+
+// TestAckThatNobodyAnswers: where a leader that was lost may have carried out an ack, and nobody comes to lead, nobody says that it was not.
+func TestAckThatNobodyAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ns := newNodes(t, 3, nil)
+		defer ns.close()
+		ns.leadAll(1, 1)
+		p := ns.peer(0)
+		p.want(`{"op":"publish","id":0,"queue":"q","body":0}`, "seq", 1.0)
+		ns.cables[[2]int{0, 1}].back.hold(true)
+		p.send(`{"op":"ack","id":1,"queue":"q","seq":1}`)
+		synctest.Wait()
+		for shard := range Shards {
+			for _, b := range ns.brokers {
+				b.setLeader(shard, 0, 2, false)
+			}
+		}
+		ns.disconnect(0, 1)
+		p.send(`{"op":"ack","id":2,"queue":"q","seq":1}`)
+		pass(2100 * time.Millisecond)
+		got := p.take()
+		if len(got) != 2 || !strings.Contains(got[0], `"id":1,"ok":false,"error":{"code":"unknown_outcome"`) || !strings.Contains(got[1], `"id":2,"ok":false,"error":{"code":"no_quorum"`) {
+			t.Fatal(got)
+		}
+		p.s.Close()
+	})
+}

@@ -219,3 +219,28 @@ func TestHeartbeatsTravelTogether(t *testing.T) {
 		t.Errorf("%d packets of %d bytes together", sent[2], bytes)
 	}
 }
+
+// What came before a group begins anew is heard by the group that it was meant for, though both happen in one turn.
+func TestRenewalBehindPackets(t *testing.T) {
+	c := newTrio(t)
+	c.journals[0].Propose(batchOf("kept"))
+	c.run()
+	c.hosts[0].Tick()
+	c.hosts[0].Turn()
+	heartbeats := 0
+	for _, p := range c.post {
+		if p[0].(uint64) == 2 { // it says how far is committed, of what this group has no more in a moment
+			c.hosts[1].Deliver(p[1].(uint64), p[2].([]byte))
+			heartbeats++
+		}
+	}
+	c.post = nil
+	c.hosts[1].Renew(2, []uint64{1})
+	c.hosts[1].Turn()
+	if err := c.hosts[1].Failed(); err != nil || heartbeats == 0 {
+		t.Fatalf("%d heartbeats, then: %v", heartbeats, err)
+	}
+	if c.hosts[1].Epoch() != 2 || len(c.post) > 0 {
+		t.Errorf("epoch %d, and %d packets of the one before are said in it", c.hosts[1].Epoch(), len(c.post))
+	}
+}

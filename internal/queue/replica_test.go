@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 )
 
 // Replicas apply the same records, and each lets its own messages lie somewhere else when it suits it: they agree on all the
@@ -79,5 +80,42 @@ func TestReplicasAgree(t *testing.T) {
 		if f := check(one) + check(two); f != "" {
 			t.Fatal(f)
 		}
+	}
+}
+
+// TestRefusedEnd: a message whose time is over is kept from consumers while its end, which was refused, is to be proposed again by this owner or by the next one.
+func TestRefusedEnd(t *testing.T) {
+	r := newRig(t)
+	s := testSettings()
+	s.TTL = time.Second
+	r.apply(AppendCreate(nil, r.st.NewID(), r.now, "a", &s))
+	r.apply(publishRecord(2, r.now, "x", false))
+	q := r.st.Find([]byte("a"))
+	over := func(after time.Duration) (seqs []uint64) {
+		r.st.Outlived(r.now+int64(after), func(_ *Queue, seq uint64) { seqs = append(seqs, seq) })
+		return seqs
+	}
+	taken := func() int {
+		c := &Consumer{Queue: q, Limit: 10, Lease: time.Minute}
+		r.st.Subscribe(c)
+		defer r.st.Unsubscribe(c)
+		n := 0
+		for ok := true; ok; n++ {
+			_, ok = r.st.Take(r.now + int64(2*time.Second))
+		}
+		return n - 1
+	}
+	if got := over(2 * time.Second); len(got) != 1 {
+		t.Fatalf("%d messages have outlived", len(got))
+	}
+	r.st.Retry(q, 1, r.now+int64(3*time.Second))
+	if n := taken(); n != 0 {
+		t.Errorf("%d messages are given out whose time is over", n)
+	}
+	if early, late := over(2*time.Second), over(4*time.Second); len(early) != 0 || len(late) != 1 {
+		t.Errorf("its end is proposed again for %v before that time, and for %v behind it", early, late)
+	}
+	if f := check(r.st); f != "" {
+		t.Error(f)
 	}
 }
