@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -30,7 +31,7 @@ func (g *globals) address() string {
 }
 
 // connect connects once and gives up where that fails. Where the connection is lost later
-// the context ends, with the reason as its cause; unless lost is given: it is called, and
+// the context ends, with the reason as its cause; unless there are other nodes to go on with, or lost is given: it is called, and
 // the client connects again by itself. closing ends the client.
 func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Option) (c *gmq.Client, ctx context.Context, closing func(), err error) {
 	if err := g.resolve(); err != nil { // where a shell completes, nobody has done so yet
@@ -48,15 +49,20 @@ func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Optio
 	ctx, end := context.WithCancelCause(parent)
 	var dialer net.Dialer
 	var connected bool // the client dials from one goroutine at a time
+	var made atomic.Pointer[gmq.Client]
+	alone := func() bool {
+		c := made.Load()
+		return c == nil || len(c.Hello().Nodes) < 2
+	}
 	dial := func(dialing context.Context, addr string) (net.Conn, error) {
-		if connected && lost == nil {
+		if connected && lost == nil && alone() {
 			end(fmt.Errorf("the connection to %s was lost", addr))
 			return nil, context.Cause(ctx)
 		}
-		if connected {
-			connected = false
+		if connected && lost != nil {
 			lost()
 		}
+		connected = false
 		conn, err := dialer.DialContext(dialing, "tcp", addr)
 		if err == nil && g.sendsToken && !g.target.TLS && !loopback(conn.RemoteAddr()) {
 			return nil, errors.Join(inClear("the token", addr), conn.Close())
@@ -71,6 +77,7 @@ func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Optio
 		end(nil)
 		return nil, nil, nil, g.cannotConnect(err)
 	}
+	made.Store(c)
 	return c, ctx, func() {
 		wait, cancel := g.context(ctx)
 		defer cancel()

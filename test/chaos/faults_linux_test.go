@@ -15,6 +15,7 @@ const (
 	mostRecovery = 5 * time.Second
 	mostWait     = 2 * time.Second // of 99 confirms in 100
 	patience     = 20 * time.Second
+	shortCut     = 2500 * time.Millisecond // of a partition, which is longer where it takes longer until clients go on
 )
 
 // A fault is something that goes wrong, and how it is put right.
@@ -32,9 +33,9 @@ func faults() []fault {
 		}
 	}
 	add(4, "kill -9 of a leader", killLeader)
-	add(3, "partition", partition(true, true))
-	add(1, "partition, of what it sends", partition(true, false))
-	add(1, "partition, of what it is sent", partition(false, true))
+	add(3, "partition", partition(true, true, shortCut))
+	add(1, "partition, of what it sends", partition(true, false, shortCut))
+	add(1, "partition, of what it is sent", partition(false, true, shortCut))
 	add(2, "SIGSTOP for 5 s", pause)
 	add(1, "a flipped bit", flipped)
 	add(1, "power cut of all", powerCut)
@@ -47,6 +48,7 @@ func recipes() []fault {
 		{"power cut of one, and pauses", powerAndPauses},
 		{"a flipped bit anywhere", flippedAnywhere},
 		{"taken out while it is cut off", removedInPartition},
+		{"a long partition", partition(true, true, 20*time.Second)},
 	}
 }
 
@@ -87,7 +89,7 @@ func killLeader(c *chaos, chance *rand.Rand) {
 }
 
 // partition cuts a node off from the others, but not from its clients: what it sends, or is sent, or both.
-func partition(out, in bool) func(c *chaos, chance *rand.Rand) {
+func partition(out, in bool, hold time.Duration) func(c *chaos, chance *rand.Rand) {
 	return func(c *chaos, chance *rand.Rand) {
 		most, _ := c.leading()
 		name := fmt.Sprintf("partition: node %d", most.index+1)
@@ -110,7 +112,10 @@ func partition(out, in bool) func(c *chaos, chance *rand.Rand) {
 			name += " reaches the others, and does not hear them"
 		}
 		before := map[int]int{}
-		c.strike(name, 2500*time.Millisecond, func() {
+		if hold > shortCut {
+			name += fmt.Sprintf(", for %v", hold)
+		}
+		c.strike(name, hold, func() {
 			for from, to := range senders {
 				before[from] = c.lost(from)
 				c.must(c.net.lose(from, to...))
