@@ -32,6 +32,9 @@ orders  memory       2       0        0
 other   file         1       0        0
 `
 	equal(t, "ls", s.must("", "queue", "ls"), want)
+	r = s.run("", "queue", "create", "rows", "--storage", "mysql") // it is for the server to say whether it has a database
+	equal(t, "storage mysql", r.code, exitError)
+	contains(t, "storage mysql", r.err, "mysql")
 	equal(t, "list", s.must("", "queue", "list", "--prefix", "ot", "-o", "json"), `{"queue":"other","storage":"file","ready":1,"leased":0,"delayed":0}`+"\n")
 
 	info := s.must("", "queue", "info", "orders")

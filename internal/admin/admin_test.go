@@ -190,6 +190,33 @@ func TestMetricsPage(t *testing.T) {
 	}
 }
 
+// In a cluster a node tells of the queues that it leads, and of nobody else's.
+func TestMetricsOfACluster(t *testing.T) {
+	stats := someStats()
+	stats.Queues[1].Leader = "n2"
+	stats.Groups = &GroupStats{Leading: 6, Following: 9, Leaderless: 1, Away: map[string]int{"n2": 0, "n3": 6}}
+	_, address := serve(t, &fake{stats: stats})
+	_, body := ask(t, address, "GET", "/metrics", "localhost")
+	for _, line := range []string{
+		`gmq_queue_messages{queue="a",state="ready"} 1`, `gmq_messages{state="ready"} 1`, `gmq_queues 1`,
+		`gmq_cluster_groups_leading 6`, `gmq_cluster_groups_following 9`, `gmq_cluster_groups_leaderless 1`, `gmq_cluster_groups_away{node="n2"} 0`, `gmq_cluster_groups_away{node="n3"} 6`,
+	} {
+		if !strings.Contains(body, line+"\n") {
+			t.Errorf("there is no %s", line)
+		}
+	}
+	if strings.Contains(body, `queue="b"`) {
+		t.Error("the queue of another node is told")
+	}
+	if len(stats.Queues) != 2 || stats.Queues[1].Name != "b" {
+		t.Error("the source's queues were changed")
+	}
+	_, address = serve(t, &fake{stats: someStats()})
+	if _, body := ask(t, address, "GET", "/metrics", "localhost"); strings.Contains(body, "gmq_cluster") {
+		t.Error("a server alone has metrics of a cluster")
+	}
+}
+
 func TestMetricsLint(t *testing.T) {
 	problems, err := testutil.CollectAndLint(collector{&fake{stats: someStats()}})
 	if err != nil {

@@ -9,4 +9,5 @@
 // Every block with commands, in any document of the repository, is run or stands in a table here with the reason why not.
 //
 // Each document has a network of its own, so that the ports in it are free whatever else this machine does.
+// Where the system gives none, documents have the ports of the machine, one after the other.
 package docs

@@ -3,10 +3,12 @@ package docs
 import (
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -108,11 +110,64 @@ func shell(t *testing.T, script string) (string, error) {
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], inside, file)
-	cmd.Dir = dir
+	env := environment(t, tools)
+	log, code, err := ran(t, exec.Command(os.Args[0], inside, file), alone(), tools, dir, env)
+	if code != noNetwork {
+		return log, err
+	}
+	machine.Lock() // the ports are those of the machine: one document at a time
+	defer machine.Unlock()
+	if err := free(); err != nil {
+		t.Skipf("this system gives no network of its own (%s), and on its own a port of the document is taken: %v", strings.TrimSpace(log), err)
+	}
+	log, _, err = ran(t, exec.Command("bash", file), &syscall.SysProcAttr{Setpgid: true}, tools, dir, env)
+	return log, err
+}
+
+// machine is held by the document that has the ports of the machine; ports are those that documents use.
+var (
+	machine sync.Mutex
+	ports   = []int{4567, 4569, 4577, 4579, 4580, 4587, 4589, 4600, 8080}
+)
+
+// free waits until the ports are: what the document before has left there is ending. The error is that of one that stays taken.
+func free() (err error) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	over := time.After(harness.Patience / 6)
+	for _, port := range ports {
+		for {
+			var l net.Listener
+			if l, err = net.Listen("tcp", fmt.Sprint("127.0.0.1:", port)); err == nil {
+				l.Close()
+				break
+			}
+			select {
+			case <-tick.C:
+			case <-over:
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// alone is how to start a process in a network of its own, as root or not.
+func alone() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Setpgid: true}
+	if uid := os.Getuid(); uid != 0 {
+		attr.Cloneflags |= syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
+	}
+	return attr
+}
+
+// environment is what a reader has: nothing of this server's settings, and what Go has compiled already.
+func environment(t *testing.T, tools string) (env []string) {
+	t.Helper()
 	for _, e := range os.Environ() {
 		if name, _, _ := strings.Cut(e, "="); !strings.HasPrefix(name, "GMQ_") && name != "PATH" && name != "HOME" && name != "XDG_CONFIG_HOME" {
-			cmd.Env = append(cmd.Env, e)
+			env = append(env, e)
 		}
 	}
 	cache, err := exec.Command("go", "env", "GOCACHE", "GOMODCACHE").Output()
@@ -120,36 +175,35 @@ func shell(t *testing.T, script string) (string, error) {
 		t.Fatal(err)
 	}
 	where := strings.Fields(string(cache))
-	cmd.Env = append(cmd.Env, "PATH="+tools+":"+os.Getenv("PATH"), "HOME="+tools, "GOCACHE="+where[0], "GOMODCACHE="+where[1],
+	return append(env, "PATH="+tools+":"+os.Getenv("PATH"), "HOME="+tools, "GOCACHE="+where[0], "GOMODCACHE="+where[1],
 		"GOPROXY=off", "GOSUMDB=off", "GOFLAGS=-mod=mod", "CGO_ENABLED=0")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Setpgid: true}
-	if uid := os.Getuid(); uid != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: uid, Size: 1}}
-	}
+}
+
+// ran runs a command to its end, and ends what it has left behind. The code is noNetwork where it could not be started as attr says.
+func ran(t *testing.T, cmd *exec.Cmd, attr *syscall.SysProcAttr, tools, dir string, env []string) (log string, code int, err error) {
+	t.Helper()
 	output, err := os.Create(filepath.Join(tools, "log")) // a file: what goes on in the background keeps it open, and nobody waits for its end
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer output.Close()
-	cmd.Stdout, cmd.Stderr = output, output
+	cmd.Dir, cmd.Env, cmd.SysProcAttr, cmd.Stdout, cmd.Stderr = dir, env, attr, output, output
 	if err := cmd.Start(); err != nil {
-		t.Skipf("this system gives no network of its own: %v", err)
+		return err.Error(), noNetwork, err
 	}
 	over := make(chan error, 1)
 	go func() { over <- cmd.Wait() }()
 	select {
 	case err = <-over:
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	case <-time.After(2 * harness.Patience):
+		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-over
 		err = fmt.Errorf("it does not end")
 	}
-	syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
-	log, readErr := os.ReadFile(output.Name())
+	text, readErr := os.ReadFile(output.Name())
 	if readErr != nil {
 		t.Fatal(readErr)
 	}
-	if cmd.ProcessState.ExitCode() == noNetwork {
-		t.Skipf("this system gives no network of its own: %s", log)
-	}
-	return string(log), err
+	return string(text), cmd.ProcessState.ExitCode(), err
 }
