@@ -112,7 +112,9 @@ func (w *World) finale() {
 		n.fault = faults{lied: n.fault.lied, missed: n.fault.missed}
 		n.disk.SetCapacity(0)
 		n.repair()
-		n.hear(w.plan)
+		if w.plan != nil {
+			n.hear(w.plan)
+		}
 	}
 	w.run(w.now + time.Second)
 	if w.cfg.Cluster {
