@@ -40,6 +40,7 @@ type group struct {
 	confEntry  uint64            // as leader: the last change of members that was appended
 	looked     uint64            // as leader: the last index when members were looked at last; 0: they were not
 	heard      map[uint64]uint64 // as leader: the tick at which a member was heard of last
+	pushed     []push            // as leader
 
 	lacking uint64 // as leader: the first index that some member lacks; 0 where it is not known
 	told    uint64 // as follower: what a leader has said of that last
@@ -268,7 +269,9 @@ func (g *group) ready() {
 			case raft.LocalApplyThread:
 				g.apply(m)
 			default:
-				g.host.send(g.number, m)
+				if !g.again(m) {
+					g.host.send(g.number, m)
+				}
 			}
 		}
 		if rd.SoftState != nil {
@@ -283,6 +286,29 @@ func (g *group) ready() {
 	}
 }
 
+// again reports whether a message is one without entries, and its member has had such a one in this tick. It says how far is committed, or asks a
+// member for a sign of life; the next message with entries does both, and the next heartbeat does if there is none. Under load they
+// would be half of all messages, and each of them would be answered.
+func (g *group) again(m *raftpb.Message) bool {
+	if m.GetType() != raftpb.MsgApp || len(m.GetEntries()) > 0 {
+		return false
+	}
+	for i := range g.pushed {
+		if p := &g.pushed[i]; p.to == m.GetTo() {
+			if p.tick == g.host.now {
+				return true
+			}
+			p.tick = g.host.now
+			return false
+		}
+	}
+	g.pushed = append(g.pushed, push{m.GetTo(), g.host.now})
+	return false
+}
+
+// A push is the tick in which a member has had a message without entries last.
+type push struct{ to, tick uint64 }
+
 // changeRole notes who leads. That this node does the owner learns later: when the first entry of its term is applied,
 // everything before it is, too.
 func (g *group) changeRole(s *raft.SoftState) {
@@ -290,7 +316,7 @@ func (g *group) changeRole(s *raft.SoftState) {
 	if g.leading && leading && s.Lead == g.leader {
 		return
 	}
-	g.leading, g.leader, g.lacking, g.looked, g.offered, g.heard = leading, s.Lead, 0, 0, nil, nil
+	g.leading, g.leader, g.lacking, g.looked, g.offered, g.heard, g.pushed = leading, s.Lead, 0, 0, nil, nil, nil
 	if leading {
 		g.heard = map[uint64]uint64{}
 	}
@@ -319,6 +345,7 @@ func (g *group) append(m *raftpb.Message) {
 	if m.Commit != nil && m.GetCommit() > hard.GetCommit() {
 		hard.Commit = new(m.GetCommit()) // goes with the next entry
 	}
+	w.room(m.GetEntries())
 	for _, e := range m.GetEntries() {
 		g.index(e)
 		w.entry(g.number, e, hard.GetCommit())
@@ -335,6 +362,20 @@ func (g *group) append(m *raftpb.Message) {
 	w.batch.Essential = true // refusing comes before raft (admit)
 	w.batch.Owner = w
 	g.write(w)
+}
+
+// room makes room for entries.
+func (w *write) room(entries []*raftpb.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	size := len(w.batch.Data)
+	for _, e := range entries {
+		size += len(e.GetData()) + messageRoom
+	}
+	w.batch.Data = slices.Grow(w.batch.Data, size)
+	w.batch.Parts = slices.Grow(w.batch.Parts, 2*len(entries)+1)
+	w.entries, w.slots = make([]*raftpb.Entry, 0, len(entries)), make([]slot, 0, len(entries))
 }
 
 // mark adds a mark to what is kept.
