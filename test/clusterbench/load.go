@@ -72,54 +72,11 @@ func (s settings) run(c cluster) (*result, error) {
 	if err := c.prepare(s.queues); err != nil {
 		return nil, err
 	}
-	var ps []*publisher
-	defer func() {
-		for _, p := range ps {
-			p.c.close()
-		}
-	}()
-	for i := range s.conns {
-		nc, err := c.connect(s.entry, i%s.queues, s.batch, s.size)
-		if err != nil {
-			return nil, err
-		}
-		n := max(s.window/s.conns/s.batch, 1)
-		p := &publisher{c: nc, batch: s.batch, sent: make([]time.Time, n), wake: make(chan struct{}, 1)}
-		for k := range n {
-			p.free = append(p.free, k)
-		}
-		ps = append(ps, p)
+	l := &load{failed: make(chan error, 2*s.conns)}
+	err := l.begin(s, c)
+	if err == nil {
+		err = l.wait(time.Second)
 	}
-	var measuring, ending atomic.Bool
-	var messages atomic.Int64
-	lats := make([][]uint32, len(ps))
-	failed := make(chan error, 2*len(ps))
-	var over sync.WaitGroup
-	for i, p := range ps {
-		over.Go(func() {
-			if err := p.publish(&ending); err != nil && !ending.Load() {
-				failed <- err
-			}
-		})
-		over.Go(func() {
-			lat, err := p.read(&measuring, &ending, &messages)
-			lats[i] = lat
-			if err != nil && !ending.Load() {
-				failed <- err
-			}
-		})
-	}
-	wait := func(d time.Duration) error {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case err := <-failed:
-			return err
-		case <-t.C:
-			return nil
-		}
-	}
-	err := wait(time.Second)
 	r := &result{settings: s}
 	profiled := func() {}
 	if err == nil {
@@ -128,27 +85,84 @@ func (s settings) run(c cluster) (*result, error) {
 		}
 		before := usageOf(c.processes())
 		started := time.Now()
-		measuring.Store(true)
-		err = wait(s.duration)
-		measuring.Store(false)
+		l.measuring.Store(true)
+		err = l.wait(s.duration)
+		l.measuring.Store(false)
 		r.took = time.Since(started)
 		r.note(before, usageOf(c.processes()))
-		r.messages = messages.Load()
+		r.messages = l.messages.Load()
 	}
 	profiled()
-	ending.Store(true)
-	for _, p := range ps {
-		p.c.close()
-		p.signal()
-	}
-	over.Wait()
-	for _, lat := range lats {
+	l.end()
+	for _, lat := range l.lats {
 		r.lat = append(r.lat, lat...)
 	}
 	if err == nil && r.messages == 0 {
 		err = errors.New("nothing was confirmed")
 	}
 	return r, err
+}
+
+// A load is the publishers of a run.
+type load struct {
+	ps                []*publisher
+	lats              [][]uint32 // by publisher, when it has ended
+	measuring, ending atomic.Bool
+	messages          atomic.Int64 // confirmed while it was measured
+	failed            chan error
+	over              sync.WaitGroup
+}
+
+func (l *load) begin(s settings, c cluster) error {
+	for i := range s.conns {
+		nc, err := c.connect(s.entry, i%s.queues, s.batch, s.size)
+		if err != nil {
+			return err
+		}
+		n := max(s.window/s.conns/s.batch, 1)
+		p := &publisher{c: nc, batch: s.batch, sent: make([]time.Time, n), wake: make(chan struct{}, 1)}
+		for k := range n {
+			p.free = append(p.free, k)
+		}
+		l.ps = append(l.ps, p)
+	}
+	l.lats = make([][]uint32, len(l.ps))
+	for i, p := range l.ps {
+		l.over.Go(func() {
+			if err := p.publish(&l.ending); err != nil && !l.ending.Load() {
+				l.failed <- err
+			}
+		})
+		l.over.Go(func() {
+			lat, err := p.read(&l.measuring, &l.ending, &l.messages)
+			l.lats[i] = lat
+			if err != nil && !l.ending.Load() {
+				l.failed <- err
+			}
+		})
+	}
+	return nil
+}
+
+// wait lets the load go on for so long, or until something fails.
+func (l *load) wait(d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case err := <-l.failed:
+		return err
+	case <-t.C:
+		return nil
+	}
+}
+
+func (l *load) end() {
+	l.ending.Store(true)
+	for _, p := range l.ps {
+		p.c.close()
+		p.signal()
+	}
+	l.over.Wait()
 }
 
 func (p *publisher) signal() {

@@ -79,12 +79,15 @@ func freePorts(n int) (ports []int, err error) {
 
 // until looks again and again until ok says so.
 func until(what string, ok func() bool) error {
-	deadline := time.Now().Add(patience)
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	deadline := time.After(patience)
 	for !ok() {
-		if time.Now().After(deadline) {
+		select {
+		case <-look.C:
+		case <-deadline:
 			return fmt.Errorf("waited %v in vain until %s", patience, what)
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 	return nil
 }
