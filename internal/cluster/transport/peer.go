@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -78,6 +79,7 @@ func (p *peer) run() {
 	for {
 		select {
 		case <-p.wake:
+			runtime.Gosched() // the host may have more for the same write
 		case <-p.t.ctx.Done():
 			return
 		}
