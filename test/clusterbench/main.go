@@ -46,7 +46,7 @@ type conn interface {
 var (
 	exe      = flag.String("exe", "bin/gmq", "the server")
 	nats     = flag.String("nats", "nats-server", "the server of JetStream")
-	rabbit   = flag.String("rabbit", "rabbitmq-server", "the server of RabbitMQ")
+	rabbit   = flag.String("rabbit", "/usr/lib/rabbitmq/bin/rabbitmq-server", "the server of RabbitMQ: the script itself, not the one that changes to another user first")
 	brokers  = flag.String("brokers", "gmq", "which are measured, in this order: gmq, jetstream, rabbitmq")
 	queues   = flag.String("queues", "1,16", "over how many queues the messages are spread")
 	entries  = flag.String("entries", "leader,other", "to which node publishers connect: leader (of their queue), other (which does not lead it), one (the first, whoever leads)")
