@@ -6,6 +6,8 @@ KILLS    ?= 200
 MYSQLKILLS ?= 20
 EXT4CUTS ?= 100
 XFSCUTS  ?= 30
+FAULTS   ?= 13
+NODES    ?= 3
 HOURS    ?= 1
 SEED     ?=
 DIR      ?=
@@ -31,7 +33,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit front schema clients adapters deploy dist reproduce page mysql race fuzz kill sim groups cluster cut soak deep bench bench-cluster scale budget demo lint clean
+.PHONY: help build test fmt vet unit front schema clients adapters deploy dist reproduce page mysql race fuzz kill sim groups cluster chaos history cut soak deep bench bench-cluster scale budget demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +41,7 @@ help: ## say what can be done
 build: ## one static binary: bin/gmq
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gmq ./cmd/gmq
 
-test: fmt vet unit schema clients adapters deploy page mysql race fuzz kill cut ## everything that must hold before a change lands
+test: fmt vet unit schema clients adapters deploy page mysql race fuzz kill cut chaos history ## everything that must hold before a change lands
 	@if command -v "$$(go env CC)" >/dev/null 2>&1; then echo "passed: $^"; \
 	else echo "passed: $(filter-out race,$^); 1 SKIPPED: race (no C compiler)"; fi
 
@@ -50,7 +52,7 @@ vet: ## go vet
 	go vet ./...
 
 unit: ## the tests, but for those that are parts of their own below
-	go test $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$ -e /mysqljournal$$ -e /test/mariadb$$ -e /test/mysql$$ -e /test/outbox$$ -e /test/mysqlbench$$ -e /test/clients$$ -e /test/deploy$$)
+	go test $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$ -e /mysqljournal$$ -e /test/mariadb$$ -e /test/mysql$$ -e /test/outbox$$ -e /test/mysqlbench$$ -e /test/clients$$ -e /test/deploy$$ -e /test/chaos$$)
 
 schema: ## docs/schema against the decoder, the frames in docs/protocol.md and a real server; UPDATE=1 writes it anew
 	cd test/schema && go vet ./... && go test $(if $(UPDATE),-update) ./...
@@ -116,11 +118,19 @@ kill: ## kill the server KILLS (200) times under load; nothing confirmed may be 
 sim: ## the whole broker in simulation, faults included: 150 worlds, or that of SEED
 	go test -count=1 -v ./internal/sim -run 'TestSimulation|TestSameSeed' $(if $(SEED),-sim-seed $(SEED))
 
-groups: ## Raft groups in simulation: 150 worlds and the faults put in on purpose, or the world of SEED
-	go test -count=1 -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants|TestMemoryGroups|TestMemoryMutants' -groups-seeds 150 -memory-seeds 50 $(if $(SEED),-groups-seed $(SEED))
+groups: ## Raft groups in simulation: 300 worlds and the faults put in on purpose, or the world of SEED
+	go test -count=1 -timeout 25m -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants|TestMemoryGroups|TestMemoryMutants|TestPlacedGroups|TestPlacedMutants' -groups-seeds 150 -memory-seeds 50 -placed-seeds 100 $(if $(SEED),-groups-seed $(SEED))
 
-cluster: ## the whole cluster in simulation: 60 worlds of three and five nodes and the faults put in on purpose, or the world of SEED
-	go test -count=1 -timeout 20m -v ./internal/sim -run 'TestCluster|TestSameCluster' $(if $(SEED),-run 'TestCluster$$' -cluster-seed $(SEED),-cluster-seeds 60 -groups-seeds 100)
+cluster: ## the whole cluster in simulation: 60 worlds of three and five nodes, 30 of more nodes than replicas, and the faults put in on purpose, or the world of SEED
+	go test -count=1 -timeout 20m -v ./internal/sim -run 'TestCluster|TestSameCluster|TestPlacedCluster' $(if $(SEED),-run 'TestCluster$$' -cluster-seed $(SEED),-cluster-seeds 60 -placed-cluster-seeds 30 -groups-seeds 100)
+
+chaos: ## a cluster of real processes in networks of their own, with their power, cables and files taken away: FAULTS (13) of them, or for HOURS, with NODES (3), from SEED (needs root, or user namespaces)
+	@[ "$$(id -u)" != 0 ] || { command -v ip && command -v mkfs.ext4; } >/dev/null || \
+		{ apt-get update -q && apt-get install -yq iproute2 e2fsprogs; } || true
+	go test -count=1 -timeout 0 -v ./test/chaos -nodes $(NODES) $(if $(filter command environment,$(origin HOURS)),-faults 0 -hours $(HOURS),-faults $(FAULTS)) $(if $(SEED),-seed $(SEED))
+
+history: ## what a few clients did to a queue of a cluster, checked for an order in which a queue could have done it (a module of its own, with Porcupine)
+	cd test/history && go vet ./... && go test -count=1 -timeout 5m ./...
 
 cut: ## cut the power EXT4CUTS (100) and XFSCUTS (30) times under load, and fill the disk (needs the right to mount; says what is missing)
 	@[ "$$(id -u)" != 0 ] || { command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \

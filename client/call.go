@@ -46,6 +46,9 @@ type call struct {
 	link uint64
 	// refused is how often it was refused as nobody led its queue. Guarded by Client.mu.
 	refused int
+	// once says that it may be asked again only where it was certainly not carried out, and rests that this is so, and it
+	// waits to be. Rests is guarded by Client.mu.
+	once, rests bool
 	// left is set, under Client.mu, where nobody waits for the reply any more.
 	left bool
 
@@ -56,6 +59,9 @@ type call struct {
 	messages  []*Message
 	raw       []byte
 }
+
+// again reports whether it is asked again where the connection is lost. Client.mu is held.
+func (cl *call) again() bool { return cl.tail != nil && (!cl.once || cl.rests) }
 
 // A latch opens once and lets everybody through. Its channel is made only for
 // one who comes too early.

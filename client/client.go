@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gmq/gmq/wire"
@@ -42,8 +43,11 @@ type Client struct {
 	outGen  uint64
 	acks    []*ackBatch // gathered acks that have not been turned into lines
 	subs    map[*subscription]struct{}
-	inbox   *inbox // takes the replies to requests; nil before the first
-	working int    // Works that have not returned
+	inbox   *inbox    // takes the replies to requests; nil before the first
+	working int       // Works that have not returned
+	moved   time.Time // when a node was left as it found no leaders
+
+	cluster atomic.Bool // the server is one of several nodes
 
 	salted salted
 }
@@ -184,6 +188,7 @@ func (c *Client) connect(ctx context.Context, addr string, within time.Duration)
 	}
 	c.mu.Lock()
 	c.hello = hello
+	c.cluster.Store(len(hello.Nodes) > 1)
 	c.mu.Unlock()
 	return l, nil
 }
@@ -226,6 +231,7 @@ func (c *Client) attach(l *link) {
 	for _, cl := range c.pending.ordered() {
 		if cl.gen != c.outGen {
 			l.first = appendLine(l.first, cl.id, cl.tail)
+			cl.rests = false
 		}
 	}
 	leftover := c.out
@@ -262,7 +268,7 @@ func (c *Client) detach(l *link, cause error) {
 	c.sweep()
 	lost := c.dropAcks(l)
 	for _, cl := range c.pending.ordered() {
-		if cl.link == 0 && (cl.gen == c.outGen || cl.tail != nil) {
+		if cl.link == 0 && (cl.gen == c.outGen || cl.again()) {
 			continue
 		}
 		c.pending.remove(cl)

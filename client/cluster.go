@@ -30,7 +30,7 @@ type ClusterGroup struct {
 // A ClusterStatus is how a cluster is.
 type ClusterStatus struct {
 	Node     string         `json:"node"`     // who has answered
-	Replicas int            `json:"replicas"` // how many nodes there may be
+	Replicas int            `json:"replicas"` // at how many nodes each queue is to be
 	Nodes    []ClusterNode  `json:"nodes"`
 	Groups   []ClusterGroup `json:"groups"`
 }

@@ -1,6 +1,7 @@
 package gmq
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -86,26 +87,41 @@ func (cfg *config) pause(refused int) time.Duration {
 	return most/2 + rand.N(most/2+1)
 }
 
-// askLater asks once more, over the same connection, what may be asked twice; over another one it is asked anyway. c.mu is held.
+// askLater asks once more, over the same connection, what may be asked twice, or was certainly not done; over another one it is asked
+// anyway. What is refused meanwhile goes with it, in the order in which it was asked first. c.mu is held.
 func (c *Client) askLater(cl *call, l *link) {
 	cl.refused++
-	time.AfterFunc(c.cfg.pause(cl.refused), func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.link != l || c.pending.get(cl.id) != cl {
-			return
-		}
-		if len(c.out) == 0 {
-			l.kick()
-		}
-		if cl.tail == nil { // nobody waits for it any more
+	cl.rests = true
+	if l.leaves {
+		return
+	}
+	if l.resting = append(l.resting, cl); len(l.resting) == 1 {
+		time.AfterFunc(c.cfg.pause(cl.refused), func() { c.askResting(l) })
+	}
+}
+
+func (c *Client) askResting(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link != l {
+		return
+	}
+	slices.SortFunc(l.resting, func(a, b *call) int { return cmp.Compare(a.id, b.id) })
+	for _, cl := range l.resting {
+		switch {
+		case c.pending.get(cl.id) != cl:
+		case cl.tail == nil: // nobody waits for it any more
 			c.pending.remove(cl)
 			c.room()
-			return
+		default:
+			if len(c.out) == 0 {
+				l.kick()
+			}
+			c.out = appendLine(c.out, cl.id, cl.tail)
+			cl.gen, cl.rests = c.outGen, false
 		}
-		c.out = appendLine(c.out, cl.id, cl.tail)
-		cl.gen = c.outGen
-	})
+	}
+	l.resting = nil
 }
 
 // waitFor is false where ctx ends first.
@@ -120,18 +136,84 @@ func waitFor(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// hurry is how long a node of a cluster may be silent while something waits for it, before it is asked whether it is there, and then again
-// before another one is tried.
-const hurry = 2 * time.Second
+// others reports whether there are other nodes to go to. c.mu is held.
+func (c *Client) others() bool {
+	return len(c.given) > 1 || !c.cfg.onlyGiven && len(c.hello.Nodes) > 1
+}
 
-// beat is how often it is looked whether the server has said something, and how often it may have said nothing where nobody waits for it.
-func (l *link) beat() (every time.Duration, patience int) {
-	every = l.c.cfg.heartbeat
+const (
+	// glance is how often it is looked whether a node of a cluster has said something.
+	glance = 250 * time.Millisecond
+	// hurry is how long it may be silent while an answer is due, and calm while messages may come, before it is asked whether it is there.
+	hurry = 500 * time.Millisecond
+	calm  = 5 * time.Second
+	// grace is how long it has then, before another node is tried. A connection that breaks is noticed at once; this is for nodes that
+	// stand still, and for networks that swallow everything.
+	grace = time.Second
+)
+
+// A beat is how a link finds out that nobody is at its other end, in ticks.
+type beat struct {
+	every        time.Duration
+	due, quiet   int // how many may pass in silence where an answer is due, and where none is
+	open, answer int // the same where messages may come; and after it was asked
+}
+
+func (l *link) beat() beat {
+	every := l.c.cfg.heartbeat
 	l.c.mu.Lock()
-	others := len(l.c.hello.Nodes) > 1 || len(l.c.given) > 1
-	l.c.mu.Unlock()
-	if !others || every <= hurry {
-		return every, 1
+	defer l.c.mu.Unlock()
+	if !l.c.others() || every <= hurry {
+		return beat{every: every, due: 1, quiet: 1, open: 1, answer: 1}
 	}
-	return hurry, int(every / hurry)
+	quiet := int(every / glance)
+	return beat{every: glance, due: int(hurry / glance), quiet: quiet, open: min(quiet, int(calm/glance)), answer: int(grace / glance)}
+}
+
+// patience is how many ticks may pass in silence now. c.mu is held.
+func (b *beat) patience(c *Client) int {
+	switch {
+	case c.pending.busy() > 0:
+		return b.due
+	case len(c.subs) > 0 || c.pending.held > 0:
+		return b.open
+	}
+	return b.quiet
+}
+
+const (
+	// moveEvery is how often a client leaves a node for another one as it finds no leaders there, at most: maybe there are none.
+	moveEvery = 2 * time.Second
+	// moveTries is how often it is looked, each glance/5, whether all is answered that could not be asked again.
+	moveTries = 60
+)
+
+var errNoLeaders = errors.New("the node finds nobody who leads the queues; another one may")
+
+// moveOn leaves a node that finds no leader for a queue: where it is cut off from the others, it will not find one, and they have one. What
+// can be asked again is, at the next node; the rest is waited for. c.mu is held.
+func (c *Client) moveOn(l *link) {
+	if l.leaves || c.link != l || !c.others() || time.Since(c.moved) < moveEvery {
+		return
+	}
+	c.moved = time.Now()
+	l.leaves, l.draining = true, true
+	c.leaveWhenDone(l, moveTries)
+}
+
+func (c *Client) leaveWhenDone(l *link, tries int) {
+	time.AfterFunc(glance/5, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.link != l {
+			return
+		}
+		for _, cl := range c.pending.ordered() {
+			if tries > 0 && !cl.again() && cl.gen != c.outGen && cl.kind <= callBatch {
+				c.leaveWhenDone(l, tries-1)
+				return
+			}
+		}
+		l.fail(errNoLeaders)
+	})
 }

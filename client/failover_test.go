@@ -190,8 +190,67 @@ func TestPausedNode(t *testing.T) {
 		if got := <-sent; got.err != nil {
 			t.Error(got.err)
 		}
-		if took := time.Since(began); took > 3*hurry { // virtual
+		if took := time.Since(began); took > hurry+grace+2*glance { // virtual
 			t.Errorf("it took %v", took)
+		}
+		_ = c.Close()
+		_ = s.Close()
+		_ = other.Close()
+	})
+}
+
+// TestMovesOn: a node that finds no leaders is left for another one when all is answered that cannot be asked again; what was certainly not
+// done is asked again there, in its order.
+func TestMovesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, "a:1", "b:1")
+		first := make(chan *fakeConn, 1)
+		go func() { first <- w.accept("a:1", `,"nodes":["a:1","b:1"]`) }()
+		c, err := Dial(t.Context(), "a:1", DialWith(w.dial))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := <-first
+		var sent []*Future
+		for i := range 4 {
+			sent = append(sent, c.Queue("q").SendAsync(t.Context(), i))
+		}
+		var asked []request
+		for range 4 {
+			asked = append(asked, s.expect("publish"))
+		}
+		go func() { first <- w.accept("b:1", `,"nodes":["b:1","a:1"]`) }()
+		for _, i := range []int{2, 0} {
+			s.refuse(asked[i], "no_quorum", true)
+		}
+		<-time.After(time.Second) // virtual
+		s.refuse(asked[1], "unknown_outcome", true)
+		select {
+		case <-first:
+			t.Fatal("it has moved on though something is without an answer")
+		case <-time.After(glance): // virtual
+		}
+		s.ok(asked[3], `"seq":1,"stored":"quorum"`)
+		other := <-first
+		for _, i := range []int{0, 2} {
+			again := other.expect("publish")
+			if again.raw != asked[i].raw {
+				t.Errorf("%s was asked again as %s", asked[i].raw, again.raw)
+			}
+			other.ok(again, `"seq":2,"stored":"quorum"`)
+		}
+		for i, f := range sent {
+			if _, err := f.Wait(t.Context()); (err != nil) != (i == 1) || i == 1 && !errors.Is(err, ErrUnknownOutcome) {
+				t.Errorf("publish %d: %v", i, err)
+			}
+		}
+
+		// Where the next one finds none either, it is asked for a while.
+		f := c.Queue("q").SendAsync(t.Context(), 5)
+		other.refuse(other.expect("publish"), "no_quorum", true)
+		other.ok(other.expect("publish"), `"seq":3,"stored":"quorum"`)
+		if _, err := f.Wait(t.Context()); err != nil {
+			t.Error(err)
 		}
 		_ = c.Close()
 		_ = s.Close()

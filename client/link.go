@@ -29,8 +29,10 @@ type link struct {
 	wg   sync.WaitGroup
 
 	heard atomic.Uint64 // lines so far
-	// draining: the server is closing down. Guarded by Client.mu.
-	draining bool
+	// draining: the server is closing down; leaves: the client goes to another node. Guarded by Client.mu.
+	draining, leaves bool
+	// resting are calls that were refused and are asked again soon. Guarded by Client.mu.
+	resting []*call
 
 	// The following belong to the reader.
 	subs  map[uint64]*subscription
@@ -86,14 +88,14 @@ func (l *link) start() {
 // tells why.
 func (l *link) serve(ctx context.Context) error {
 	var tick <-chan time.Time
-	every, patience := l.beat()
-	if every > 0 {
-		t := time.NewTicker(every)
+	b := l.beat()
+	if b.every > 0 {
+		t := time.NewTicker(b.every)
 		defer t.Stop()
 		tick = t.C
 	}
 	var heard uint64
-	silent, asked := 0, false
+	silent, asked := 0, 0 // ticks; asked is the silent one at which it was asked
 	for alive := true; alive; {
 		select {
 		case <-l.dead:
@@ -102,18 +104,20 @@ func (l *link) serve(ctx context.Context) error {
 			l.fail(ErrClosed)
 		case <-tick:
 			if now := l.heard.Load(); now != heard {
-				heard, silent, asked = now, 0, false
+				heard, silent, asked = now, 0, 0
 				continue
 			}
 			silent++
-			if asked {
-				l.fail(fmt.Errorf("no sign of life within %v", time.Duration(silent)*every))
+			if asked > 0 {
+				if silent-asked >= b.answer {
+					l.fail(fmt.Errorf("no sign of life within %v", time.Duration(silent)*b.every))
+				}
 				continue
 			}
 			l.c.mu.Lock()
-			if silent >= patience || l.c.pending.busy() > 0 {
+			if silent >= b.patience(l.c) {
 				l.c.enqueue(&call{kind: callPing}, []byte(",\"op\":\"ping\"}\n"))
-				asked = true
+				asked = silent
 			}
 			l.c.mu.Unlock()
 		}
@@ -247,10 +251,15 @@ func (l *link) reply(f *wire.Frame) {
 	}
 	if !f.OK && f.Err != nil && f.Err.Code == wire.CodeShuttingDown && cl.tail != nil {
 		// It will be asked again over the next connection.
+		cl.rests = true
 		c.mu.Unlock()
 		return
 	}
-	if !f.OK && f.Err != nil && cl.tail != nil && leaderless(f.Err.Code) {
+	nowhere := !f.OK && f.Err != nil && f.Err.Code == wire.CodeNoQuorum
+	if nowhere {
+		c.moveOn(l)
+	}
+	if !f.OK && f.Err != nil && cl.tail != nil && leaderless(f.Err.Code) && (nowhere || !cl.once) {
 		c.askLater(cl, l)
 		c.mu.Unlock()
 		return

@@ -90,7 +90,8 @@ func (c *Client) send(ctx context.Context, head []byte, body any, opts []Publish
 // SendAsync publishes a message and does not wait for the server's word: the
 // Future does. It waits only where there is no connection, or no room in
 // flight, and gives up when ctx ends. Messages that one goroutine sends to one
-// queue are stored in the order of its calls.
+// queue are stored in the order of its calls. In a cluster what is refused as nobody leads the queue is asked again, by which it
+// may come behind later ones.
 func (q *Queue) SendAsync(ctx context.Context, body any, opts ...PublishOption) *Future {
 	return q.c.sendAsync(ctx, q.head, body, opts)
 }
@@ -101,7 +102,9 @@ func (c *Client) sendAsync(ctx context.Context, head []byte, body any, opts []Pu
 	defer e.release()
 	err := e.publish(head, body, opts)
 	if err == nil {
-		err = c.submit(ctx, &f.call, e.buf, e.opts.retry, admitOpen)
+		// In a cluster what was certainly not stored is asked again, too, as Send does.
+		f.call.once = !e.opts.retry
+		err = c.submit(ctx, &f.call, e.buf, e.opts.retry || c.cluster.Load(), admitOpen)
 	}
 	if err != nil {
 		f.call.fail(err)

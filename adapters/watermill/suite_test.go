@@ -1,6 +1,9 @@
 package watermill_test
 
 import (
+	"context"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,7 +37,63 @@ func pair(t *testing.T, group string, options func(string, *message.Message) []g
 	if err != nil {
 		t.Fatal(err)
 	}
+	if strings.Contains(t.Name(), "TestReconnect") {
+		told := &told{is: map[string]chan struct{}{}}
+		return toldPublisher{publisher, told}, toldSubscriber{subscriber, told}
+	}
 	return publisher, subscriber
+}
+
+// told is which messages the publisher knows to be published. TestReconnect compares what it has received with its list of those as soon
+// as the last message is there, which may be before the publisher has heard of it: so the subscriber gives it a message when that is known.
+type told struct {
+	mu sync.Mutex // guards the following
+	is map[string]chan struct{}
+}
+
+func (t *told) of(id string) chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.is[id] == nil {
+		t.is[id] = make(chan struct{})
+	}
+	return t.is[id]
+}
+
+type toldPublisher struct {
+	message.Publisher
+	told *told
+}
+
+func (p toldPublisher) Publish(topic string, messages ...*message.Message) error {
+	err := p.Publisher.Publish(topic, messages...)
+	for _, m := range messages {
+		if err == nil {
+			close(p.told.of(m.UUID)) // once: the suite publishes each until it has succeeded
+		}
+	}
+	return err
+}
+
+type toldSubscriber struct {
+	*watermill.Subscriber
+	told *told
+}
+
+func (s toldSubscriber) Subscribe(ctx context.Context, topic string) (<-chan *message.Message, error) {
+	messages, err := s.Subscriber.Subscribe(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	known := make(chan *message.Message)
+	go func() {
+		defer close(known)
+		for m := range messages {
+			<-s.told.of(m.UUID)
+			known <- m
+		}
+	}()
+	return known, nil
 }
 
 func alone(t *testing.T) (message.Publisher, message.Subscriber) { return pair(t, "", nil) }

@@ -119,7 +119,7 @@ func survives(s *gmq.ClusterStatus) string {
 	for _, n := range s.Nodes {
 		reachable[n.Name] = n.Reachable
 	}
-	without, least := 0, len(s.Nodes)
+	without, lost, least := 0, 0, len(s.Nodes)
 	for _, g := range s.Groups {
 		there := 0
 		for _, m := range g.Members {
@@ -130,10 +130,16 @@ func survives(s *gmq.ClusterStatus) string {
 		if g.Leader == "" {
 			without++
 		}
-		least = min(least, there-len(g.Members)/2-1)
+		spare := there - len(g.Members)/2 - 1
+		if spare < 0 {
+			lost++
+		}
+		least = min(least, spare)
 	}
 	switch {
-	case least < 0:
+	case lost > 0 && lost < len(s.Groups):
+		return fmt.Sprintf("Of %d of %d groups a majority cannot be reached: nothing is stored there until it is back.", lost, len(s.Groups))
+	case lost > 0:
 		return "A majority cannot be reached: nothing is stored until it is there again."
 	case without > 0:
 		return fmt.Sprintf("%d of %d groups have no leader just now.", without, len(s.Groups))

@@ -20,7 +20,7 @@ import (
 
 func newClusterRecover(g *globals) *cobra.Command {
 	var dir string
-	var yes bool
+	var yes, incomplete bool
 	cmd := &cobra.Command{
 		Use:   "recover",
 		Short: "Make a server that is alone of a node whose cluster is lost",
@@ -31,16 +31,20 @@ would do.
 The server is alone afterwards, with all that this node has, and others can join it. What the lost
 nodes had confirmed and this one did not have is lost. What was never confirmed may be there. The other nodes of the old
 cluster must not be started again: they would still take each other for it. Choose the node that
-has most: compare the "last" of each of them.`,
+has most: compare the "last" of each of them.
+
+A node of a cluster with more nodes than cluster.replicas does not have all groups. With --incomplete a server is made of it all the
+same, with the queues of the groups that it has; so each of several nodes can be made a server with its part.`,
 		Example: `  gmq cluster recover --data /var/lib/gmq
   gmq cluster recover --data /var/lib/gmq --yes`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		Annotations:       local,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return recoverNode(cmd, g, dir, yes) },
+		RunE:              func(cmd *cobra.Command, _ []string) error { return recoverNode(cmd, g, dir, yes, incomplete) },
 	}
 	dataFlag(cmd, &dir)
 	cmd.Flags().BoolVar(&yes, "yes", false, "do it")
+	cmd.Flags().BoolVar(&incomplete, "incomplete", false, "also where this node does not have all groups: without the queues of the others")
 	return cmd
 }
 
@@ -55,7 +59,7 @@ type recovered struct {
 	Done    bool     `json:"done"`
 }
 
-func recoverNode(cmd *cobra.Command, g *globals, dir string, yes bool) error {
+func recoverNode(cmd *cobra.Command, g *globals, dir string, yes, incomplete bool) error {
 	fsys := vfs.OS()
 	if _, err := os.Stat(filepath.Join(dir, "VERSION")); err != nil { // opening would make one
 		return fmt.Errorf("there is no journal in %s: %w", dir, err)
@@ -73,7 +77,8 @@ func recoverNode(cmd *cobra.Command, g *globals, dir string, yes bool) error {
 	if err := endGroups(fsys, dir, r, false); err != nil {
 		return journalError(dir, err)
 	}
-	if yes && r.Empty == 0 && (r.Groups > 0 || info.Member) {
+	enough := r.Empty == 0 || incomplete && r.Empty < r.Groups
+	if yes && enough && (r.Groups > 0 || info.Member) {
 		// First of all it must not start as the member that it was: half of its groups may have ended then.
 		if err := member.Retire(fsys, dir); err != nil {
 			return err
@@ -93,7 +98,9 @@ func recoverNode(cmd *cobra.Command, g *globals, dir string, yes bool) error {
 	}
 	switch {
 	case err != nil:
-	case r.Empty > 0:
+	case !enough && r.Empty < r.Groups:
+		err = fmt.Errorf("this node has %d of the cluster's %d groups, and what it lacks would be lost; say --incomplete if you mean that", r.Groups-r.Empty, r.Groups)
+	case !enough:
 		err = errors.New("this node has joined and was never given what the others have: nothing can be made of it")
 	case r.Groups == 0 && !info.Member:
 		err = errors.New("this is no node of a cluster; there is nothing to do")
@@ -151,6 +158,9 @@ func (r *recovered) text(w io.Writer) error {
 		name = "no name: the directory does not say what its node was"
 	}
 	out := fmt.Sprintf("node             %s\nother nodes      %s\ngroups           %d\nlast             %d\nnot known to be committed %d\n", name, orDash(strings.Join(r.Others, ", ")), r.Groups, r.Last, r.Unknown)
+	if r.Empty > 0 {
+		out += fmt.Sprintf("groups that it lacks %d\n", r.Empty)
+	}
 	if r.Done {
 		out += "The server is alone now. Start it, check what is there, and let others join: gmq cluster token\n"
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -52,13 +53,34 @@ func TestClusterCommands(t *testing.T) {
 	equal(t, "unknown", one.run("", "cluster", "remove", "n7").code, exitNotFound)
 	two.stop()
 	two = startServerWith(t, two.dir, "127.0.0.1:0", nil, "--join", token) // it is a member, so the token counts for nothing
-	two.must("after\n", "pub", "orders")
+	for {                                                                  // of two nodes one was away, so nobody leads for a while
+		r := two.run("after\n", "pub", "orders")
+		if r.code == exitOK {
+			break
+		}
+		contains(t, "after the restart", r.err, "no_quorum")
+		if t.Failed() {
+			return
+		}
+	}
 
 	// One is lost for good, and what the other one has is made a server that is alone.
 	one.signal(syscall.SIGKILL)
 	one.wait()
 	two.signal(syscall.SIGKILL)
 	two.wait()
+	check := func(dir string) (digest string) {
+		r := gmqRun(t, nil, "", "journal", "check", "--data", dir)
+		contains(t, "check", r.out, "ok: ", "a node of a cluster: 16 groups, digest ")
+		_, digest, _ = strings.Cut(r.out, "digest ")
+		return digest
+	}
+	equal(t, "what both hold", check(one.dir), check(two.dir))
+	overwrite(t, one.dir, "before", 0, "befire")
+	r = gmqRun(t, nil, "", "journal", "check", "--data", one.dir)
+	equal(t, "a damaged node", r.code, exitError)
+	contains(t, "a damaged node", r.out, "damaged: ")
+
 	out, err := command(t, "cluster", "recover", "--data", two.dir).CombinedOutput()
 	contains(t, "recover", string(out), "node             n2", "other nodes      n1", "groups           16", "nothing has been changed")
 	equal(t, "recover", err != nil, true)
@@ -73,4 +95,50 @@ func TestClusterCommands(t *testing.T) {
 	if matches, _ := filepath.Glob(filepath.Join(two.dir, "cluster.json*")); len(matches) != 1 {
 		t.Errorf("there is %q", matches)
 	}
+}
+
+// TestPubGoesOn: pub goes on with another node when its own is lost, and nothing is there twice or missing.
+func TestPubGoesOn(t *testing.T) {
+	t.Parallel()
+	one := startServer(t)
+	rest := []*daemon{}
+	for range 2 {
+		rest = append(rest, startServer(t, "--join", strings.TrimSpace(one.must("", "cluster", "token"))))
+	}
+	for !strings.Contains(one.must("", "cluster", "status"), "goes on after the loss of any 1 node") { // each look is a process of its own, so this does not spin
+	}
+	c := one.start("pub", "q", "-o", "json")
+	fmt.Fprintln(c.in, 0)
+	contains(t, "confirm", c.line(t), `"seq":1,"stored":"quorum"`)
+	const more = 20_000
+	half := make(chan struct{})
+	go func() {
+		defer c.in.Close()
+		for n := 1; n <= more; n++ {
+			if n == more/2 {
+				close(half)
+			}
+			fmt.Fprintln(c.in, n)
+		}
+	}()
+	<-half
+	one.signal(syscall.SIGKILL)
+	seqs := map[string]bool{}
+	for range more {
+		line := c.line(t)
+		if seqs[line] || !strings.HasPrefix(line, `{"seq":`) || strings.Contains(line, "duplicate") {
+			t.Fatalf("there is %s", line)
+		}
+		seqs[line] = true
+	}
+	if code := c.end(); code != 0 {
+		t.Errorf("code %d: %s", code, c.err.String())
+	}
+	contains(t, "stderr", c.err.String(), "gmq: a connection to the cluster was lost; going on with another node")
+	equal(t, "published", rest[0].counts("q")["published"], more+1)
+	got := map[string]bool{}
+	for _, body := range strings.Fields(rest[1].must("", "sub", "q", "-n", fmt.Sprint(more+1))) {
+		got[body] = true
+	}
+	equal(t, "bodies", len(got), more+1)
 }

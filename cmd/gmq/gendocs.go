@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,6 +44,9 @@ func writeDocs(args []string) error {
 	if err := doc.GenManTree(root, &doc.GenManHeader{Section: "1", Date: &date, Source: "GMQ", Manual: "GMQ"}, man); err != nil {
 		return err
 	}
+	if err := appendTo(filepath.Join(man, "gmq.1"), forAll); err != nil {
+		return err
+	}
 	for name, write := range map[string]func(*cobra.Command, io.Writer) error{
 		"gmq.bash": func(c *cobra.Command, w io.Writer) error { return c.GenBashCompletionV2(w, true) },
 		"_gmq":     (*cobra.Command).GenZshCompletion,
@@ -53,6 +57,60 @@ func writeDocs(args []string) error {
 		}
 	}
 	return nil
+}
+
+// forAll is what holds for every command, as manual pages have it at their end.
+const forAll = `
+.SH EXIT STATUS
+.TP
+.B 0
+done, or stopped by a signal
+.TP
+.B 1
+an error, which is one line on standard error
+.TP
+.B 2
+an unknown command, flag or argument
+.TP
+.B 3
+no connection to the server
+.TP
+.B 4
+not allowed
+.TP
+.B 5
+no such queue, message, user, node
+
+.SH ENVIRONMENT
+.TP
+.B GMQ_SERVER, GMQ_CONTEXT, GMQ_USER
+as the flags of these names
+.TP
+.B GMQ_PASSWORD, GMQ_TOKEN
+how to log in; there are no flags for these, as others can read flags
+.TP
+.B GMQ_LISTEN, GMQ_LIMITS_MAX_QUEUES and so on
+settings of \fBgmq serve\fP: GMQ_, and the key with underscores. \fBgmq config show\fP lists the keys.
+
+.SH FILES
+.TP
+.B ~/.config/gmq/contexts.yaml
+the contexts (gmq\-context(1))
+.TP
+.B ./gmq-data
+what a server stores, unless \fB\-\-data\fP says otherwise
+.TP
+.B /etc/gmq/gmq.yaml, /var/lib/gmq
+the configuration and the data of the packaged server
+`
+
+func appendTo(name, text string) error {
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
 }
 
 func writeCompletion(name string, root *cobra.Command, write func(*cobra.Command, io.Writer) error) error {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -54,7 +56,10 @@ written when the machine stopped, and nobody was told that it is kept.
 
 Beside a running server it checks what was there when it began. The queues are then restored
 too, but whether all their records are there can only be said of a log that nobody writes.
-It needs about the memory that a server needs for the state of its messages.`,
+It needs about the memory that a server needs for the state of its messages.
+
+Of a node of a cluster it also prints a digest of what its queues hold. Nodes that stood still and were
+stopped have the same one; those that were stopped in the middle of work may lack what came last.`,
 		Example: `  gmq journal check
   gmq journal check --data /var/lib/gmq -o json`,
 		Args:              cobra.NoArgs,
@@ -73,15 +78,20 @@ func checkJournal(cmd *cobra.Command, g *globals, dir string) error {
 		n := watched.read.Load()
 		return fmt.Sprintf("%s of %s (%d %%)", bytesText(n), bytesText(total), min(100, n*100/max(total, 1)))
 	})
-	r, err := filejournal.Check(watched, dir, func(int) filejournal.State { return newShardState() })
+	states := map[int]*memberState{}
+	r, err := filejournal.Check(watched, dir, func(shard int) filejournal.State {
+		states[shard] = newMemberState()
+		return states[shard]
+	})
 	stop()
 	if err != nil {
 		return journalError(dir, err)
 	}
+	groups := checkedGroups(&r, states)
 	if g.json() {
-		err = printJSON(cmd.OutOrStdout(), reportJSON(&r))
+		err = printJSON(cmd.OutOrStdout(), reportJSON(&r, groups))
 	} else {
-		err = printReport(cmd, &r)
+		err = printReport(cmd, &r, groups)
 	}
 	if err == nil && len(r.Damage) > 0 {
 		err = fmt.Errorf("the journal in %s is damaged in %s; keep a copy before anything else", dir, plural(len(r.Damage), "place"))
@@ -89,7 +99,39 @@ func checkJournal(cmd *cobra.Command, g *globals, dir string) error {
 	return err
 }
 
-func printReport(cmd *cobra.Command, r *filejournal.Report) error {
+// A checkedGroup is what check says of a group of a cluster's.
+type checkedGroup struct {
+	Group  int    `json:"group"`
+	Term   uint64 `json:"term"`
+	Last   uint64 `json:"last"`
+	Known  uint64 `json:"known"` // of it the log says that it is committed
+	Digest string `json:"digest"`
+}
+
+// checkedGroups are those of a node of a cluster; none where there are none, or where not all could be read.
+func checkedGroups(r *filejournal.Report, states map[int]*memberState) (groups []checkedGroup) {
+	for shard := range r.Shards {
+		st := states[shard]
+		if st == nil || !st.found.Group || len(r.Damage) > 0 || r.Growing {
+			continue
+		}
+		// When something is due is left out: a node may have looked at the clock before it wrote its snapshot, and another one not.
+		digest := fmt.Sprintf("%016x", st.Digest(math.MaxInt64))
+		groups = append(groups, checkedGroup{shard, st.found.Term, st.found.Last, st.found.Known, digest})
+	}
+	return groups
+}
+
+// digestOf is one digest of all groups.
+func digestOf(groups []checkedGroup) string {
+	h := sha256.New()
+	for _, g := range groups {
+		fmt.Fprintln(h, g.Group, g.Digest)
+	}
+	return fmt.Sprintf("%x", h.Sum(nil)[:8])
+}
+
+func printReport(cmd *cobra.Command, r *filejournal.Report, groups []checkedGroup) error {
 	for _, d := range r.Damage {
 		fmt.Fprintln(cmd.ErrOrStderr(), "gmq:", d)
 	}
@@ -106,10 +148,13 @@ func printReport(cmd *cobra.Command, r *filejournal.Report) error {
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s (%s) in %s, %s, %s\n", verdict,
 		plural(r.Records, "record"), bytesText(r.Bytes), plural(r.Segments, "segment"), plural(r.Snapshots, "snapshot"), plural(r.Shards, "shard"))
+	if err == nil && len(groups) > 0 {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "a node of a cluster: %s, digest %s\n", plural(len(groups), "group"), digestOf(groups))
+	}
 	return err
 }
 
-func reportJSON(r *filejournal.Report) any {
+func reportJSON(r *filejournal.Report, groups []checkedGroup) any {
 	type place struct {
 		File   string `json:"file"`
 		Offset int64  `json:"offset"`
@@ -134,7 +179,9 @@ func reportJSON(r *filejournal.Report) any {
 		Growing   bool    `json:"growing"`
 		Torn      *place  `json:"torn,omitempty"`
 		Damage    []place `json:"damage"`
-	}{r.Shards, r.Segments, r.Frames, r.Records, r.Bytes, r.Snapshots, placeText(r.End), r.Growing, torn, damage}
+
+		Groups []checkedGroup `json:"groups,omitempty"`
+	}{r.Shards, r.Segments, r.Frames, r.Records, r.Bytes, r.Snapshots, placeText(r.End), r.Growing, torn, damage, groups}
 }
 
 func newJournalDump(g *globals) *cobra.Command {

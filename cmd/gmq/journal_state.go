@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/gmq/gmq/internal/cluster"
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
 )
@@ -31,6 +32,39 @@ func (s *shardState) Refs(fn func(journal.Span)) {
 	s.snapshot(func(journal.Ref) bool { return true }, func(_ *queue.Queue, _ uint64, span queue.Span) {
 		fn(journal.Span{Ref: journal.Ref(span.Ref), Size: span.Size})
 	}, func(all []byte) []byte { return all[:0] })
+}
+
+// A memberState is a shardState of a directory that may be a cluster's node's: it has whatever entries the node has, as none of them
+// says of itself that it is committed.
+type memberState struct {
+	*shardState
+	reader *cluster.Reader
+	found  cluster.Read // once all is read
+}
+
+func newMemberState() *memberState {
+	s := &memberState{shardState: newShardState()}
+	s.reader = cluster.NewReader(s.Apply)
+	return s
+}
+
+// LoadMarked implements filejournal.Marked.
+func (s *memberState) LoadMarked(pos journal.Ref, head, snapshot []byte) error {
+	if err := s.reader.Snapshot(pos, head); err != nil {
+		return err
+	}
+	return s.Load(snapshot)
+}
+
+// ApplyMarked implements filejournal.Marked.
+func (s *memberState) ApplyMarked(ref journal.Ref, mark bool, payload []byte) error {
+	return s.reader.Next(ref, mark, payload)
+}
+
+// Finish implements filejournal.Marked.
+func (s *memberState) Finish() (err error) {
+	s.found, err = s.reader.Finish()
+	return err
 }
 
 // snapshotStep is about how much of a snapshot is made at a time.

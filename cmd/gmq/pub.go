@@ -38,6 +38,8 @@ queue bind), in all of them or in none. Where no queue is, they are nobody's, an
 
 What the server refuses is reported with its line and not sent again; pub then ends with an
 exit code other than 0. A refusal that the next message would meet as well ends it at once.
+Where the server is a node of a cluster and is lost, pub goes on with another node. So that nothing is
+stored twice by that, it gives messages ids of its own (the first 250,000; see --dedup-id).
 It is silent in a pipe. With -o json there is a line for each message, in their order:
 {"seq":1,"stored":"disk"}, for a topic {"queues":2,"stored":"disk"}, or {"line":7,"error":{…}}.`,
 		Example: `  gmq pub orders 'hello'
@@ -112,7 +114,7 @@ func (f *pubFlags) check(args []string) (map[string]string, error) {
 
 // publish connects and hands the bodies to whoever sends them.
 func publish(cmd *cobra.Command, g *globals, f *pubFlags, queue string, args []string, headers map[string]string) error {
-	c, ctx, closing, err := g.connect(cmd.Context(), nil)
+	c, ctx, give, closing, err := connectPub(cmd, g, f.message.dedupID != "")
 	if err != nil {
 		return err
 	}
@@ -130,6 +132,7 @@ func publish(cmd *cobra.Command, g *globals, f *pubFlags, queue string, args []s
 		to = c.Topic(f.topic)
 	}
 	p := newPublisher(cmd, g, to, many, opts)
+	p.give = give
 	return p.run(ctx, src)
 }
 

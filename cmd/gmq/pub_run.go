@@ -46,6 +46,7 @@ type publisher struct {
 	topic bool // to is one
 	many  bool
 	opts  []gmq.PublishOption
+	give  *ids
 	out   *bufio.Writer
 	line  []byte
 	way   chan outcome
@@ -111,7 +112,7 @@ func (p *publisher) feed(feeding context.Context, src source) {
 		}
 		o := outcome{line: line, err: err}
 		if err == nil {
-			o.future = p.to.SendAsync(feeding, body, p.opts...)
+			o.future = p.to.SendAsync(feeding, body, p.give.add(p.opts)...)
 		}
 		select {
 		case p.way <- o:
@@ -175,6 +176,7 @@ func (p *publisher) take(waiting context.Context, o outcome) error {
 		var sent gmq.Published
 		if sent, err = o.future.Wait(waiting); err == nil {
 			p.confirmed.Add(1)
+			sent.Duplicate = sent.Duplicate && p.give.prefix == "" // else it was pub that sent it twice
 			p.last = sent
 			if sent.Duplicate {
 				p.known++

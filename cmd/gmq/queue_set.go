@@ -110,10 +110,10 @@ func (s *sizeFlag) Type() string { return "size" }
 
 func (s *settingFlags) add(cmd *cobra.Command, creating bool) {
 	fs := cmd.Flags()
-	s.storage.values = []string{"file", "memory"}
+	s.storage.values = []string{"file", "memory", "mysql"}
 	s.overflow.values = []string{"reject", "drop_oldest", "dead_letter"}
 	if creating {
-		fs.Var(&s.storage, "storage", "where messages are kept: file or memory")
+		fs.Var(&s.storage, "storage", "where messages are kept: file, memory or mysql")
 		complete(cmd, "storage", s.storage.values...)
 	}
 	fs.Int64Var(&s.maxMessages, "max-messages", 0, "how many messages it may hold; 0 is no limit")

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -97,6 +98,7 @@ type instance struct {
 	tls    *tlsSettings // nil without TLS
 	failed chan error
 
+	nodes   nodeWatch
 	join    string // the token of a cluster to join
 	node    *node
 	signals chan os.Signal
@@ -211,10 +213,8 @@ func (in *instance) open(signals chan os.Signal) error {
 	in.broker, err = broker.Start(broker.Options{
 		Version: version, Node: in.node.member.Name(), ID: in.node.member.ID(), Peers: in.node, Addresses: in.node.addresses, Limits: limits(&in.cfg),
 		Boot: binary.LittleEndian.Uint32(seed[8:]), Seed: binary.LittleEndian.Uint64(seed[:]),
-		Storages: append([]broker.Storage{
-			{Name: "file", Stored: stored, Shared: true, Replicated: true, Spread: in.wal.Spread, Open: in.journal},
-			{Name: "memory", Stored: "memory", Room: in.budget.Room, Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(in.budget, wake) }},
-		}, in.mysqlStorages()...),
+		Storages: slices.Concat([]broker.Storage{{Name: "file", Stored: stored, Shared: true, Replicated: true, Spread: in.wal.Spread, Open: in.journal}},
+			in.memoryStorages(), in.mysqlStorages()),
 		Fail: func(err error) { in.failed <- err },
 	})
 	if err != nil {
@@ -368,7 +368,9 @@ func (in *instance) Ready() error {
 }
 
 // Stats implements admin.Source.
-func (in *instance) Stats() admin.Stats {
+func (in *instance) Stats() admin.Stats { return in.stats(in.broker.Queues("")) }
+
+func (in *instance) stats(queues []broker.QueueStats) admin.Stats {
 	s := admin.Stats{Version: version, Node: in.nodeName(), Started: in.started, Requests: in.broker.Requests(), Errors: in.broker.Errors(), MemoryUsed: in.budget.Used(), MemoryLimit: in.budget.Limit()}
 	s.TLS, s.AuditFailed, s.Audit = in.tlsStats(), in.auditFailures(), in.auditLog
 	s.ProcessBytes = processBytes()
@@ -385,7 +387,7 @@ func (in *instance) Stats() admin.Stats {
 			s.JournalBytes, s.JournalLiveBytes = u.Total, u.Live
 		}
 	}
-	queues := in.broker.Queues("")
+	s.Groups = in.groupStats()
 	s.Queues = make([]admin.QueueStats, 0, len(queues))
 	for i := range queues {
 		q := &queues[i]
@@ -398,5 +400,6 @@ func (in *instance) Stats() admin.Stats {
 			Bytes: uint64(q.Bytes), OldestAgeSeconds: q.Oldest.Seconds(), Consumers: q.Consumers, Paused: q.Paused,
 		})
 	}
+	in.tellLeaders(s.Queues)
 	return s
 }

@@ -33,6 +33,7 @@ type node struct {
 	host         *cluster.Host
 	raft, images *transport.Transport
 	relay        *relay.Relay
+	memory       *memory
 	wake, pull   chan struct{} // there is something for the host, and for who makes and takes images
 	stop         chan struct{}
 	over         sync.WaitGroup
@@ -73,10 +74,14 @@ func (in *instance) openNode(data string) error {
 	n.host, err = cluster.New(cluster.Config{
 		ID: m.ID(), Groups: broker.Shards, ElectionTicks: electionTicks,
 		Send: n.raft.Send, SendImage: n.images.Send,
-		Wake: func() { poke(n.wake) }, WakeImages: func() { poke(n.pull) },
+		MayLead: func(group int, node uint64) bool { return n.memory.keeper.MayLead(group, node) },
+		Wake:    func() { poke(n.wake) }, WakeImages: func() { poke(n.pull) },
 		Logf: func(format string, args ...any) { in.log.Info("cluster: " + fmt.Sprintf(format, args...)) },
 	})
 	if err != nil {
+		return err
+	}
+	if err := in.openMemory(n); err != nil {
 		return err
 	}
 	m.Handle(member.Raft, n.raft.Serve)
@@ -107,11 +112,13 @@ func poke(c chan struct{}) {
 // Nodes implements broker.Peers.
 func (n *node) Nodes() []uint64 { return n.others() }
 
-func (n *node) others() (ids []uint64) {
+func (n *node) others() []uint64 {
+	return slices.DeleteFunc(n.all(), func(id uint64) bool { return id == n.member.ID() })
+}
+
+func (n *node) all() (ids []uint64) {
 	for _, o := range n.member.Nodes() {
-		if o.ID != n.member.ID() {
-			ids = append(ids, o.ID)
-		}
+		ids = append(ids, o.ID)
 	}
 	return ids
 }
@@ -153,24 +160,32 @@ func (in *instance) takePart(stored string) error {
 			return g.Receive, g.Close
 		},
 	})
+	in.broker.OnRole(n.memory.keeper.Follow)
+	n.memory.run(in)
 	n.over.Go(func() { n.host.Run(n.wake, clusterTick, n.stop) })
 	n.over.Go(func() { n.host.Images().Run(n.pull, clusterTick, n.stop) })
 	if n.member.Joined() {
 		if err := in.broker.Await(); err != nil {
 			return err
 		}
-	} else if in.broker.Grouped() && !n.member.Member() {
+	} else if in.broker.Grouped() {
+		if err := in.broker.Await("memory"); err != nil { // this life has nothing of it yet
+			return err
+		}
+	}
+	if in.broker.Grouped() && !n.member.Member() {
 		return errors.New("the data directory is a replica of a cluster, and its cluster.json is not there: to make it a cluster of one, run gmq cluster recover --data DIR")
 	}
-	n.member.OnNodes(func(nodes []member.Node) {
+	n.member.OnNodes(func([]member.Node) {
 		n.relay.Look()
 		quorum := stored
-		if len(nodes) > 1 && stored == "disk" {
+		if n.member.Copies() > 1 && stored == "disk" {
 			quorum = "quorum"
 		}
 		in.broker.SetStored("file", quorum)
 	})
 	in.broker.WatchDocuments(member.Prefix, n.member.Changed)
+	in.broker.WatchDocuments(memoryDocument, in.decided)
 	return nil
 }
 
@@ -185,7 +200,7 @@ func (in *instance) handOver(ctx context.Context) {
 	in.node.member.Yield(ctx) // so that nobody gives any of it back meanwhile
 	tick := time.NewTicker(clusterTick)
 	defer tick.Stop()
-	for h.Leads() > 0 {
+	for h.Leads() > 0 || in.node.memory.host.Leads() > 0 { // what is in memory follows
 		h.HandOver()
 		select {
 		case <-ctx.Done():
@@ -212,5 +227,6 @@ func (n *node) leave() error {
 	err := n.member.Close()
 	n.raft.Close()
 	n.images.Close()
+	n.memory.close()
 	return err
 }

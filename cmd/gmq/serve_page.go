@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime/metrics"
 
+	"github.com/gmq/gmq/internal/admin"
 	"github.com/gmq/gmq/internal/admin/page"
 	"github.com/gmq/gmq/internal/audit"
 	"github.com/gmq/gmq/internal/auth"
@@ -24,10 +25,17 @@ func (in *instance) page() *page.Page {
 // A pageSource is what the page shows.
 type pageSource struct{ *instance }
 
+// Stats implements page.Source.
+func (s pageSource) Stats() admin.Stats {
+	is := s.stats(s.broker.Look())
+	is.Cluster = s.clusterStats()
+	return is
+}
+
 // Consumers implements page.Source.
 func (s pageSource) Consumers(queue string, most int) []page.Consumer {
 	var all []page.Consumer
-	for _, c := range s.broker.Consumers(queue, most) {
+	for _, c := range s.broker.ConsumersOf(queue, most) {
 		ack := "manual"
 		if c.Auto {
 			ack = "auto"

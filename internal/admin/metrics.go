@@ -74,6 +74,12 @@ var outboxMetrics = []metric[*OutboxStats]{
 	gauge("outbox_held", "Queues and topics that take no rows of gmq_outbox at the moment.", func(s *OutboxStats) float64 { return float64(s.Held) }),
 }
 
+var groupMetrics = []metric[*GroupStats]{
+	gauge("cluster_groups_leading", "Groups of queues that this node leads; this and the next two are there in a cluster only.", func(g *GroupStats) float64 { return float64(g.Leading) }),
+	gauge("cluster_groups_following", "Groups that another node leads.", func(g *GroupStats) float64 { return float64(g.Following) }),
+	gauge("cluster_groups_leaderless", "Groups that nobody leads, as far as this node knows.", func(g *GroupStats) float64 { return float64(g.Leaderless) }),
+}
+
 var queueMetrics = []metric[aQueue]{
 	gauge("queue_bytes", "Bytes of the bodies in the queue.", func(q aQueue) float64 { return float64(q.Bytes) }, "queue"),
 	gauge("queue_consumers", "Consumers of the queue.", func(q aQueue) float64 { return float64(q.Consumers) }, "queue"),
@@ -111,16 +117,20 @@ var (
 	tlsExpiry     = desc("tls_certificate_expiry_seconds", "Seconds until the server's certificate expires; below 0 it has.")
 	tlsFailed     = desc("tls_reload_failures_total", "New certificates that were not taken.")
 	tlsHandshakes = desc("tls_handshakes_total", "Connections where TLS is on, by how their handshake ended.", "result")
+	clusterAway   = desc("cluster_groups_away", "In how many of the groups that this node leads another node is not heard.", "node")
 	queueMessages = desc("queue_messages", "Messages in the queue, by state.", "queue", "state")
 )
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{buildInfo, ready, requests, errorReplies, messages, queueInfo, queueMessages, tlsExpiry, tlsFailed, tlsHandshakes} {
+	for _, d := range []*prometheus.Desc{buildInfo, ready, requests, errorReplies, messages, queueInfo, queueMessages, tlsExpiry, tlsFailed, tlsHandshakes, clusterAway} {
 		out <- d
 	}
 	out <- mysqlUp
 	for _, m := range outboxMetrics {
+		out <- m.desc
+	}
+	for _, m := range groupMetrics {
 		out <- m.desc
 	}
 	for _, m := range serverMetrics {
@@ -134,6 +144,8 @@ func (collector) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c collector) Collect(out chan<- prometheus.Metric) {
 	s := c.source.Stats()
+	// What leases and consumers a queue has only its leader knows; so that nothing is counted twice it tells all of the queue.
+	s.Queues = led(s.Queues)
 	isReady := 1.0
 	if c.source.Ready() != nil {
 		isReady = 0
@@ -174,6 +186,14 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 			out <- m.of(s.Outbox)
 		}
 	}
+	if g := s.Groups; g != nil {
+		for _, m := range groupMetrics {
+			out <- m.of(g)
+		}
+		for node, n := range g.Away {
+			gauge(clusterAway, float64(n), node)
+		}
+	}
 	for _, state := range states {
 		var total uint64
 		for i := range s.Queues {
@@ -190,6 +210,15 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 			out <- m.of(&q, q.Name)
 		}
 	}
+}
+
+// led are the queues that no other node leads.
+func led(queues []QueueStats) []QueueStats {
+	elsewhere := func(q QueueStats) bool { return q.Leader != "" }
+	if !slices.ContainsFunc(queues, elsewhere) {
+		return queues
+	}
+	return slices.DeleteFunc(slices.Clone(queues), elsewhere) // a copy: they are the source's
 }
 
 // listed are the first queues by name: the same ones in every scrape, so that

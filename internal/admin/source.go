@@ -50,18 +50,44 @@ type Stats struct {
 	Audit       string // where audit records go: log, off, or a file
 	AuditFailed uint64 // audit records that could not be written
 
-	Nodes []NodeStats // of the cluster; none where the server is alone
+	Groups  *GroupStats   // of queues, as this node sees them; nil where the server is alone
+	Cluster *ClusterStats // as its nodes say; nil where the server is alone, and where nobody was asked
 
 	TLS *TLSStats // nil without TLS
 }
 
+// GroupStats is one look at the groups of queues of a cluster, of which each has a leader.
+type GroupStats struct {
+	Leading, Following, Leaderless int
+	Away                           map[string]int // by the name of a node: in how many of the groups that are led here it is not heard
+}
+
+// ClusterStats is one look at a cluster.
+type ClusterStats struct {
+	Replicas int // how many nodes there may be
+	Nodes    []NodeStats
+	Groups   []Group
+}
+
 // NodeStats is one look at a node of a cluster.
 type NodeStats struct {
-	Name    string
-	Address string
-	State   string // in a word: up, down, joining, …
-	Leads   int    // how many of the groups it leads
-	Here    bool   // it is the one that was asked
+	Name      string
+	Address   string // for clients
+	Internal  string // for other nodes
+	State     string // joining, member or leaving
+	Reachable bool
+	Leads     int    // how many of the groups it leads
+	Behind    uint64 // entries that it lacks, as far as leaders know
+	Version   string // where it was reached
+	Here      bool   // it is the one that was asked
+}
+
+// Group is one look at a group of queues.
+type Group struct {
+	Number            int
+	Leader            string // "" where nobody leads it
+	Term              uint64
+	Members, Learners []string
 }
 
 // OutboxStats is what has become of rows of gmq_outbox since the start.
@@ -92,4 +118,6 @@ type QueueStats struct {
 	OldestAgeSeconds float64
 	Consumers        int
 	Paused           bool
+
+	Leader string // the node of the cluster that leads it, "nobody"; "" is this one
 }

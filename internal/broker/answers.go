@@ -153,6 +153,7 @@ func (rt *route) reply(lk *link, line []byte, say *answers) int {
 	success := bytes.HasPrefix(rest, succeeded)
 	if !success && w.mayGoBack(tag, code(rest), rt.f.b.draining.Load()) {
 		w.back = true // of those that are left when all have been answered
+		w.doubt = w.doubt || string(code(rest)) == string(wire.CodeUnknownOutcome)
 	} else {
 		*done = true
 		w.answered++
@@ -369,6 +370,7 @@ func (w *work) giveUp(s *Session, say *answers) {
 			continue
 		} else if w.repeatable(tagAck | uint64(i)) {
 			w.left++
+			w.doubt = true
 		} else {
 			a.done = true
 			w.answered++
@@ -382,6 +384,17 @@ func (w *work) giveUp(s *Session, say *answers) {
 			say.fail(s, w.str(p.id), errUnknownOutcome)
 		}
 	}
+}
+
+// tooLate answers what has waited for a leader for too long: nothing of it has been done, but acks that a leader has had which was lost.
+func (w *work) tooLate(s *Session, say *answers) {
+	for i := range w.acks {
+		if a := &w.acks[i]; w.doubt && !a.done {
+			a.done = true
+			say.fail(s, w.str(a.id), errUnknownOutcome)
+		}
+	}
+	w.each(func(id []byte, _ *bool) { say.fail(s, id, errNoQuorum) })
 }
 
 // trim takes out of a work what has been answered.

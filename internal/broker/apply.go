@@ -59,6 +59,9 @@ func (sh *shard) collect(st *store) bool {
 			st.reuse(owner)
 		}
 	}
+	if st.replicas != nil && !sh.leads {
+		sh.lead()
+	}
 	some := len(batches) > 0 || changed
 	clear(batches)
 	sh.committed = batches[:0]
@@ -278,7 +281,11 @@ func (sh *shard) rearm(st *store, ts *tasks) {
 				}
 			}
 			for _, seq := range queue.HeldSeqs(payload) {
-				st.state.Spare(q, seq, sh.now+retryAfter)
+				if notKept(ts.batch.Err) != nil { // that the lead is lost may come in the next turn
+					st.state.Retry(q, seq, sh.now+retryAfter)
+				} else {
+					st.state.Spare(q, seq, sh.now+retryAfter)
+				}
 			}
 		}
 	}
@@ -369,7 +376,7 @@ func (sh *shard) answerAck(s *Session, id []byte, op wire.Op, quiet bool, n int,
 	c.b = append(c.b, "}\n"...)
 }
 
-// spare lets consumers have what was kept from them for a nack.
+// spare lets consumers have what was kept from them for a nack, or an ack that was not kept.
 func (sh *shard) spare(st *store, t *task) {
 	for _, seq := range t.held {
 		st.state.Spare(t.queue, seq, sh.now)

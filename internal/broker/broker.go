@@ -30,7 +30,9 @@ type Storage struct {
 	Remote bool   // it can be out of reach: where a message goes to several storages, this one is asked first
 	// Replicated: its journals may come to have replicas; then there are no batches of several shards.
 	Replicated bool
-	Shared     bool // all shards' journals are one log: what one says of the space it takes, it says for all
+	// Ephemeral: it has the queues of subscriptions to topics, which are of one node, and nothing else. Without one they are in memory.
+	Ephemeral bool
+	Shared    bool // all shards' journals are one log: what one says of the space it takes, it says for all
 	// Open makes the journal of one shard; wake is the journal's to call.
 	Open func(shard int, wake func()) journal.Journal
 	// Spread proposes a batch of several shards whose journals are one log; any goroutine may call it. A
@@ -92,6 +94,7 @@ type Broker struct {
 	forward   *forwarder    // nil where there are no other nodes
 	order     []int         // the storages, those first that can refuse what is proposed
 	sessions  atomic.Uint64 // there have been so far
+	flushes   atomic.Uint64 // by readers, of what they had
 	ephemeral atomic.Int64  // queues made for subscriptions to topics
 
 	counted  atomic.Int64  // queues that count towards the limit, those being made included
@@ -138,7 +141,7 @@ func Start(opt Options) (*Broker, error) {
 	for _, sh := range b.shards {
 		sh.countQueues()
 		sh.indexAll()
-		sh.leads = sh.allLead()
+		sh.setLeads(sh.allLead())
 		sh.takeSeat()
 	}
 	if opt.Peers != nil {

@@ -491,7 +491,15 @@ func (sh *shard) makingFor(s *Session, sub uint64) *making {
 	return nil
 }
 
-func (sh *shard) storeOf(q *queue.Queue) *store { return sh.byName[q.Settings.Storage] }
+func (sh *shard) storeOf(q *queue.Queue) *store { return sh.storeFor(q.Name, q.Settings.Storage) }
+
+// storeFor is where a queue of that name is kept whose settings say storage; nil where that is not enabled.
+func (sh *shard) storeFor(name, storage string) *store {
+	if queue.Ephemeral(name) {
+		return sh.passing
+	}
+	return sh.byName[storage]
+}
 
 // release ends a consumer and lets what it had return at once.
 func (sh *shard) release(c *queue.Consumer, reason string) {

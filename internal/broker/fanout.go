@@ -393,8 +393,8 @@ func (f *fanout) appendCopies(data []byte, at []int32, g *goal, copies int, now 
 // launch proposes a stage.
 func (sh *shard) launch(k int, st *stage) {
 	s := &sh.b.opt.Storages[k]
-	if sh.b.joint(s) {
-		st.joint = true
+	alone := sh.b.joint(s)
+	if st.joint = alone; alone && s.Spread != nil {
 		s.Spread(&st.batch)
 		return
 	}
@@ -402,7 +402,7 @@ func (sh *shard) launch(k int, st *stage) {
 	batches := make([]*journal.Batch, len(shards))
 	for n, i := range shards {
 		b := &journal.Batch{Data: st.batch.Data, Sharers: len(shards), Essential: true, Owner: st} // it has been asked for room
-		if s.Replicated {                                                                          // each shard has a log of its own, on nodes of its own
+		if s.Replicated && !alone {                                                                // each shard has a log of its own, on nodes of its own
 			b.Data, b.Sharers = f.composeFor(k, i, sh.now), 0
 		}
 		batches[n] = b

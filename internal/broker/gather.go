@@ -88,8 +88,10 @@ func (b *Broker) awaitFor(c <-chan struct{}, d time.Duration) {
 
 // What can be asked.
 const (
-	askQueues = iota + 1 // prefix: the queues of the shards that the node leads
-	askSettle            // queue, messages: to be published there (abroad.go)
+	askQueues    = iota + 1 // prefix: the queues of the shards that the node leads
+	askSettle               // queue, messages: to be published there (abroad.go)
+	askLook                 // the queues that the node leads, with what only it knows of them (gather_look.go)
+	askConsumers            // queue, how many: its consumers
 )
 
 // An asker is told what another node answers; nil when the line to it has broken.
@@ -104,7 +106,18 @@ func (g *Guest) answer(number uint64, r *reader) {
 		g.takeIn(number, r)
 		return
 	}
+	if subject == askLook && r.whole() {
+		g.b.begin(func() { g.line.Send(appendUvarint([]byte{sayAnswer}, number), g.tellQueues()) })
+		return
+	}
 	prefix := string(r.textOf())
+	if subject == askConsumers {
+		most := r.count(1 << 20)
+		if r.whole() {
+			g.b.begin(func() { g.line.Send(appendUvarint([]byte{sayAnswer}, number), g.tellConsumers(prefix, most)) })
+		}
+		return
+	}
 	if r.bad || subject != askQueues {
 		return
 	}

@@ -91,7 +91,11 @@ func (sh *shard) beginImage(st *store, t *taking) error {
 	if t.heir == nil {
 		t.heir, t.loaded = st.state.Heir(), make(chan error, 1)
 		load := func() {
-			t.loaded <- t.heir.LoadImage(t.img.State())
+			var err error
+			if !t.img.Empty() {
+				err = t.heir.LoadImage(t.img.State())
+			}
+			t.loaded <- err
 			sh.signal()
 		}
 		if s := sh.b.opt.Scheduler; s != nil {

@@ -75,11 +75,15 @@ func (b *Broker) appendAddresses(dst []byte) []byte {
 
 func (b *Broker) appendStorages(dst []byte) []byte {
 	dst = append(dst, `,"storages":[`...)
-	for i, st := range b.opt.Storages {
-		if i > 0 {
+	sep := false
+	for _, st := range b.opt.Storages {
+		if st.Ephemeral {
+			continue
+		}
+		if sep {
 			dst = append(dst, ',')
 		}
-		dst = wire.AppendString(dst, st.Name)
+		dst, sep = wire.AppendString(dst, st.Name), true
 	}
 	return append(dst, ']')
 }
@@ -200,10 +204,19 @@ type Usage struct {
 
 // Usage tells of each storage how many bytes it takes, and how many of these are messages.
 func (b *Broker) Usage() []Usage {
-	us := make([]Usage, len(b.opt.Storages))
+	var us []Usage
+	row := make([]int, len(b.opt.Storages)) // of each storage; that of the ephemeral queues is memory's
+	for i, s := range b.opt.Storages {
+		row[i] = len(us)
+		if at := slices.IndexFunc(us, func(u Usage) bool { return s.Ephemeral && u.Storage == "memory" }); at >= 0 {
+			row[i] = at
+			continue
+		}
+		us = append(us, Usage{Storage: s.Name})
+	}
 	b.each(func(sh *shard) {
 		for i, st := range sh.stores {
-			us[i].Storage = st.Name
+			i := row[i]
 			if total, live := st.journal.Used(); st.Shared {
 				us[i].Total, us[i].Live = total, live
 			} else {

@@ -64,6 +64,7 @@ type work struct {
 	call     func(*shard)
 
 	term    uint64 // of the leadership that it is for; 0: any
+	doubt   bool   // its acks may have been carried out by a leader that was lost
 	lapsed  bool   // answered, though the journal may still keep the batch
 	own     bool   // of queues that this node alone has, whoever leads their shard
 	counted bool   // in route.local
@@ -320,8 +321,22 @@ func (in *Intake) Flush() {
 		return
 	}
 	in.dirty = false
+	few, only := in.s.few(), -1
 	for i := range in.open {
-		in.post(i)
+		switch {
+		case in.open[i] == nil && in.own[i] == nil:
+		case few && only < 0:
+			only = i
+		default:
+			in.post(i)
+			few = false
+		}
+	}
+	switch {
+	case only >= 0 && few:
+		in.drive(only)
+	case only >= 0:
+		in.post(only)
 	}
 	in.postFan()
 	for op, n := range in.seen {
@@ -373,5 +388,5 @@ func (b *Broker) unsupported(r *wire.Request) *wire.Error {
 
 // hasStorage reports whether queues can be kept there.
 func (b *Broker) hasStorage(name []byte) bool {
-	return slices.ContainsFunc(b.opt.Storages, func(s Storage) bool { return s.Name == string(name) })
+	return slices.ContainsFunc(b.opt.Storages, func(s Storage) bool { return s.Name == string(name) && !s.Ephemeral })
 }

@@ -71,6 +71,7 @@ type forwarder struct {
 	pokes   map[*route]uint32   // bits of the shards to look after
 	changed uint32              // bits of the shards that have another leader
 	topical []*conduct          // publishes to topics that are being made
+	horizon horizon
 	stopped bool
 }
 
@@ -98,6 +99,7 @@ func newForwarder(b *Broker) *forwarder {
 func (f *forwarder) roleChanged(shard int) {
 	f.mu.Lock()
 	f.changed |= 1 << shard
+	f.horizon.look(f.b)
 	f.mu.Unlock()
 	signal(f.wake)
 }

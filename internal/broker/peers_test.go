@@ -316,10 +316,8 @@ func TestNobodyLeads(t *testing.T) {
 		ns.leadAll(1, 1)
 		p := ns.peer(0)
 		p.want(`{"op":"publish","id":0,"queue":"q","body":0}`, "seq", 1.0)
-		for shard := range Shards {
-			for _, b := range ns.brokers {
-				b.setLeader(shard, 0, 2, false)
-			}
+		for _, b := range ns.brokers {
+			b.setLeader(shardOf([]byte("q")), 0, 2, false)
 		}
 		p.send(`{"op":"publish","id":1,"queue":"q","body":1}`, `{"op":"receive","id":2,"queue":"q","wait":"60s"}`)
 		pass(1900 * time.Millisecond)
@@ -333,6 +331,49 @@ func TestNobodyLeads(t *testing.T) {
 		}
 		if ns.brokers[0].working.Load() != 0 || p.s.working.Load() != 0 {
 			t.Error("something is left")
+		}
+		p.s.Close()
+	})
+}
+
+// TestCutOff: a node that finds no leader for anything says so soon, but for one that has never found any.
+func TestCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ns := newNodes(t, 3, nil)
+		defer ns.close()
+		nobody := func(term uint64) {
+			for shard := range Shards {
+				for _, b := range ns.brokers {
+					b.setLeader(shard, 0, term, false)
+				}
+			}
+		}
+		ns.leadAll(1, 1)
+		p := ns.peer(0)
+		p.want(`{"op":"publish","id":0,"queue":"q","body":0}`, "seq", 1.0)
+		nobody(2)
+		for id := range 2 { // the second one comes when that is known
+			p.send(fmt.Sprintf(`{"op":"publish","id":%d,"queue":"q","body":1}`, id+1))
+			pass(450 * time.Millisecond)
+			if got := p.take(); got != nil {
+				t.Fatal(got)
+			}
+			pass(100 * time.Millisecond)
+			if got := p.take(); len(got) != 1 || !strings.Contains(got[0], "no_quorum") {
+				t.Fatal(got)
+			}
+		}
+		p.send(`{"op":"publish","id":4,"queue":"q","body":1}`)
+		pass(400 * time.Millisecond)
+		ns.lead(shardOf([]byte("other")), 2, 3) // the rest will follow
+		pass(time.Second)
+		if got := p.take(); got != nil {
+			t.Fatal(got)
+		}
+		ns.leadAll(2, 4)
+		pass(100 * time.Millisecond)
+		if got := p.take(); len(got) != 1 || !strings.Contains(got[0], `"ok":true`) {
+			t.Fatal(got)
 		}
 		p.s.Close()
 	})

@@ -30,7 +30,7 @@ type aside struct {
 	barrier  *work        // that goes on when all that was proposed before has been decided
 	journey  *journey     // whose messages the record takes away
 	stale    []uint64     // of an ack or nack
-	held     []uint64     // of a nack: what was delivered by an earlier life, and is kept from consumers until the record is
+	held     []uint64     // what nobody has a lease of, and is kept from consumers until the record is
 	made     *making      // queue.create
 	document *kept
 }
@@ -382,7 +382,7 @@ func (sh *shard) create(name string, settings queue.Settings, t task) (*making, 
 	if rel := sh.relative(name, settings.Storage); rel != settings.Storage {
 		return nil, wire.Errorf(wire.CodeBadRequest, "storage of queue %q must be %s, as that of the queue it shares dead letters with; it is %s", name, rel, settings.Storage)
 	}
-	st := sh.byName[settings.Storage]
+	st := sh.storeFor(name, settings.Storage)
 	if st == nil {
 		return nil, wire.Errorf(wire.CodeBadRequest, "storage %s is not enabled on this server", settings.Storage)
 	}
@@ -449,8 +449,13 @@ func (sh *shard) admitAck(w *work, a *ack) {
 		case h == queue.Unleased && a.op == wire.OpNack: // nobody gets it meanwhile: the return would end that delivery
 			state.Hold(q, seq)
 			seqs, held = append(seqs, seq), append(held, seq)
-		case h == queue.Current, h == queue.Unleased, h == queue.Back && a.op == wire.OpAck:
+		case h == queue.Current:
 			seqs = append(seqs, seq)
+		case h == queue.Unleased, h == queue.Back && a.op == wire.OpAck: // nor does anybody whose delivery would come after the ack is confirmed
+			seqs = append(seqs, seq)
+			if state.Hold(q, seq) {
+				held = append(held, seq)
+			}
 		}
 	}
 	if len(seqs) == 0 {

@@ -198,7 +198,7 @@ func (sh *shard) immigrate(j *journey) {
 		queue.Address(payload, t.id, sh.now)
 		off = next
 	}
-	if j.reply != nil || t.store.Name != j.store.Name || !sh.b.joint(&t.store.Storage) {
+	if j.reply != nil || t.store.Name != j.store.Name || t.store.Spread == nil || !sh.b.joint(&t.store.Storage) {
 		t.store.send(j.batch)
 		return
 	}

@@ -74,7 +74,7 @@ func (sh *shard) strange(w *work, name []byte) *wire.Error {
 }
 
 // follows reports whether another node, or none, leads the store: nothing is delivered or proposed for time that has passed.
-func (st *store) follows() bool { return st.replicas != nil && !st.role.Leading }
+func (st *store) follows() bool { return st.replicas != nil && !st.leads }
 
 // send proposes a batch.
 func (st *store) send(b *journal.Batch) {
@@ -86,61 +86,91 @@ func (st *store) send(b *journal.Batch) {
 
 // returned notes that batches have come back. As a rule they come in the order in which they were proposed.
 func (st *store) returned(batches []*journal.Batch) {
+	n := 0
 	for _, b := range batches {
-		if b.Owner == nil || b.Local || len(st.sent) == 0 {
+		if n == len(st.sent) {
+			break
+		}
+		if b.Local {
 			continue
 		}
-		if st.sent[0] == b {
-			st.sent[0] = nil
-			st.sent = st.sent[1:]
-		} else if at := slices.Index(st.sent, b); at > 0 {
+		if st.sent[n] == b {
+			n++
+		} else if at := slices.Index(st.sent, b); at > n {
 			st.sent = slices.Delete(st.sent, at, at+1)
 		}
 	}
-	if len(st.sent) == 0 {
-		st.sent = nil
-	}
+	st.sent = slices.Delete(st.sent, 0, n)
 }
 
 // changeRole is told that another role holds from the batches on that have just come back: they have an outcome already.
 func (sh *shard) changeRole(st *store, role journal.Role, back []*journal.Batch) {
 	was := st.role
 	st.role = role
-	began := was.Leading && was.Term == 0 && role.Leading // the group of a node that was alone: nothing has changed hands
-	if sh.leads && !began {
-		sh.resign(st, back)
+	if was.Term != role.Term {
+		st.reigns = 0
 	}
-	if leads := sh.allLead(); leads && !sh.leads && !began {
-		for _, st := range sh.stores {
-			if st.replicas != nil {
-				st.era++
-				st.state.Lead(uint32(st.role.Term))
-				sh.account(st)
-			}
+	if began := was.Leading && was.Term == 0 && role.Leading; !began { // else it is the group of a node that was alone: nothing has changed hands
+		sh.lapseAll(st, back)
+		st.sent = slices.DeleteFunc(st.sent, func(b *journal.Batch) bool { return b.Owner == nil }) // they may never come
+		if sh.leads {
+			sh.resign(st)
 		}
-		sh.leads = true
 	}
 	sh.takeSeat()
 }
 
-func (sh *shard) allLead() bool {
-	return !slices.ContainsFunc(sh.stores, (*store).follows)
+// lead begins to lead, where all of the shard's groups are led here and nothing is on its way that was proposed before.
+func (sh *shard) lead() {
+	if sh.leads || !sh.allLead() {
+		return
+	}
+	for _, st := range sh.stores {
+		if st.replicas != nil {
+			st.era++
+			st.state.Lead(st.reign())
+			sh.account(st)
+		}
+	}
+	sh.setLeads(true)
+	sh.takeSeat()
+	sh.signal()
 }
 
-// takeSeat lets others see who leads.
+// reign names this leadership in receipts: by the term, and, as the shard may lead again while this group has been led here all the time,
+// by how often it has led in it. No other node has led this group in this term.
+func (st *store) reign() uint32 {
+	n := st.reigns
+	st.reigns++
+	return uint32(st.role.Term) + n<<24
+}
+
+func (sh *shard) allLead() bool {
+	return !slices.ContainsFunc(sh.stores, func(st *store) bool { return st.replicas != nil && (!st.role.Leading || len(st.sent) > 0) })
+}
+
+func (sh *shard) setLeads(leads bool) {
+	sh.leads = leads
+	for _, st := range sh.stores {
+		st.leads = leads
+	}
+}
+
+// takeSeat lets others see who leads: whoever leads the group of the first storage, as the others' are led from there, or about to be. The term is
+// that of all groups together, so that it is another one when any of them is led anew.
 func (sh *shard) takeSeat() {
-	node, term := sh.b.opt.ID, uint64(0)
+	node, term, first := sh.b.opt.ID, uint64(0), true
 	for _, st := range sh.stores {
 		if st.replicas == nil {
 			continue
 		}
-		if node, term = st.role.Leader, st.role.Term; st.role.Leading {
-			node = sh.b.opt.ID
+		if term += st.role.Term; first && !st.role.Leading {
+			node = st.role.Leader
 		}
 		if !st.role.Leading || term > 0 {
 			sh.b.grouped.Store(true)
 		}
-		break
+		first = false
 	}
 	sh.seatAt(node, term)
 }
@@ -162,22 +192,21 @@ func (sh *shard) seatAt(node, term uint64) {
 	}
 }
 
-// resign ends all that this node has begun as the shard's leader. What was proposed to the store that has lost the lead and is not
-// among those that are back has no outcome that anybody here will hear of; what was not proposed is certainly not kept.
-func (sh *shard) resign(lost *store, back []*journal.Batch) {
-	sh.leads = false
+// resign ends all that this node has begun as the shard's leader. What was not proposed is certainly not kept; of what was, nobody here will hear,
+// also where it is another storage's group that has lost the lead.
+func (sh *shard) resign(lost *store) {
+	sh.setLeads(false)
 	for _, st := range sh.stores {
 		if ts := st.tasks; st.replicas != nil && ts != nil {
 			st.tasks = nil
 			sh.dropTasks(st, ts, journal.ErrNotLeading)
 		}
 	}
-	for _, b := range lost.sent {
-		if !slices.Contains(back, b) {
-			sh.lapse(lost, b)
+	for _, st := range sh.stores {
+		if st != lost {
+			sh.lapseAll(st, nil)
 		}
 	}
-	lost.sent = slices.DeleteFunc(lost.sent, func(b *journal.Batch) bool { return b.Owner == nil })
 	for _, j := range slices.SortedFunc(maps.Values(sh.leaving), func(a, b *journey) int { return cmp.Compare(a.queue.ID, b.queue.ID) }) {
 		j.failure = notKept(errLapsed)
 		sh.endJourney(j) // its part may still come home
@@ -213,6 +242,15 @@ func (sh *shard) turnAway(works []*work) {
 	for _, w := range works {
 		sh.fail(w.s, w.control.id, errNotLeading)
 		sh.finish(w)
+	}
+}
+
+// lapseAll lets what was proposed to a store have no outcome, but for what is back.
+func (sh *shard) lapseAll(st *store, back []*journal.Batch) {
+	for _, b := range st.sent {
+		if b.Owner != nil && !slices.Contains(back, b) {
+			sh.lapse(st, b)
+		}
 	}
 }
 
@@ -296,16 +334,16 @@ func (b *Broker) setLeader(index int, node, term uint64, here bool) {
 	b.grouped.Store(true)
 	b.shards[index].call(func(sh *shard) {
 		if sh.leads {
-			sh.resign(sh.stores[0], nil)
+			sh.resign(sh.stores[0])
 		}
-		sh.leads = here
+		sh.setLeads(here)
 		sh.seatAt(node, term)
 	})
 }
 
 // Begin makes a group of each shard that this node has had alone, with these first members, while it serves. What has one already is let be.
 func (b *Broker) Begin(voters []uint64) error {
-	return b.found(func(j journal.Journal) error {
+	return b.found(nil, func(j journal.Journal) error {
 		if j, ok := j.(interface{ Begin(voters []uint64) error }); ok {
 			return j.Begin(voters)
 		}
@@ -316,9 +354,9 @@ func (b *Broker) Begin(voters []uint64) error {
 // Grouped reports whether shards have groups, or are about to.
 func (b *Broker) Grouped() bool { return b.grouped.Load() }
 
-// Await makes each shard that has nothing yet wait for what its group has. What has a group already is let be.
-func (b *Broker) Await() error {
-	return b.found(func(j journal.Journal) error {
+// Await makes each shard that has nothing yet wait for what its group has, in these storages. What has a group already is let be.
+func (b *Broker) Await(storages ...string) error {
+	return b.found(storages, func(j journal.Journal) error {
 		if j, ok := j.(interface{ Await() error }); ok {
 			return j.Await()
 		}
@@ -327,8 +365,8 @@ func (b *Broker) Await() error {
 }
 
 // found changes what the shards' journals are. What belongs to several shards together has to be decided before: from then on they have no
-// frame in common.
-func (b *Broker) found(f func(j journal.Journal) error) error {
+// frame in common. No storages are all of them.
+func (b *Broker) found(storages []string, f func(j journal.Journal) error) error {
 	b.grouped.Store(true)
 	for b.spreading.Load() > 0 {
 		if s := b.opt.Scheduler; s != nil {
@@ -340,7 +378,7 @@ func (b *Broker) found(f func(j journal.Journal) error) error {
 	var err error
 	b.each(func(sh *shard) {
 		for _, st := range sh.stores {
-			if st.replicas == nil || err != nil {
+			if st.replicas == nil || err != nil || len(storages) > 0 && !slices.Contains(storages, st.Name) {
 				continue
 			}
 			err = f(st.journal)
@@ -348,13 +386,14 @@ func (b *Broker) found(f func(j journal.Journal) error) error {
 				sh.changeRole(st, role, nil)
 			}
 		}
+		sh.lead()
 	})
 	return err
 }
 
-// joint begins a batch of several shards in one frame of their common log, and says whether there may be one; it ends with jointOver.
+// joint begins a batch of several shards, in one frame of their common log where they have one, and says whether there may be one; it ends with jointOver.
 func (b *Broker) joint(s *Storage) bool {
-	if s.Spread == nil {
+	if s.Spread == nil && !s.Replicated {
 		return false
 	}
 	b.spreading.Add(1)
@@ -366,6 +405,17 @@ func (b *Broker) joint(s *Storage) bool {
 }
 
 func (b *Broker) jointOver() { b.spreading.Add(-1) }
+
+// SetStoredOf says what confirms of one shard's storage stand for from now on, soon. It does not wait.
+func (b *Broker) SetStoredOf(index int, storage, stored string) {
+	w := b.shards[index].newWork()
+	w.call = func(sh *shard) {
+		if st := sh.byName[storage]; st != nil {
+			st.Stored, st.gives = stored, given(stored)
+		}
+	}
+	b.shards[index].post(w)
+}
 
 // SetStored says what confirms of a storage stand for from now on.
 func (b *Broker) SetStored(storage, stored string) {

@@ -402,12 +402,12 @@ func (rt *route) expire(ln *lane, now int64, say *answers) {
 	for _, works := range [...]*[]*work{&ln.back, &ln.wait} {
 		kept := (*works)[:0]
 		for _, w := range *works {
-			if now-w.since < patience && !(rt.gone && w.begins()) {
+			if now-w.since < rt.f.horizon.patience(now, w.since) && !(rt.gone && w.begins()) {
 				kept = append(kept, w)
 				continue
 			}
 			if !w.silent() && !(rt.gone && w.begins()) {
-				w.each(func(id []byte, _ *bool) { say.fail(rt.s, id, errNoQuorum) })
+				w.tooLate(rt.s, say)
 			}
 			rt.unlive(w)
 			say.end(w)

@@ -33,6 +33,7 @@ type chunk struct {
 	// the bytes of all before this one.
 	before *chunk
 	ahead  int
+	sent   int // bytes of b that have been sent already
 }
 
 var chunkPool = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, 8<<10)} }}
@@ -43,7 +44,7 @@ func (c *chunk) free() {
 		c.b, c.small = c.small, nil
 	}
 	if cap(c.b) <= 128<<10 {
-		c.b, c.promised, c.before, c.ahead = c.b[:0], 0, nil, 0
+		c.b, c.promised, c.before, c.ahead, c.sent = c.b[:0], 0, nil, 0, 0
 		chunkPool.Put(c)
 	}
 }
@@ -59,6 +60,7 @@ type Session struct {
 	mu       sync.Mutex // guards the following
 	out      []*chunk
 	ended    bool
+	sending  bool          // somebody sends what is not in out any more
 	readable chan struct{} // something to send, or the end; holds one
 	writable chan struct{} // there is room again, or the end; holds one
 
@@ -70,14 +72,16 @@ type Session struct {
 	gone      atomic.Bool   // no more requests will come
 	client    atomic.Pointer[string]
 	guard     atomic.Pointer[guarded]        // nil: whoever is there may do everything
+	direct    func([]byte) int               // sends what it can at once; nil: nothing can
 	lost      func(shard int, subs []uint64) // told of subscriptions that a shard has ended as it leads no more; it must not wait. nil: nobody is
 	others    func(*wire.Request)            // carries out what is not about queues; nil: nothing does
 
 	detached atomic.Uint32 // bits of the shards that have let go of the session
 
-	limit int64  // of pending, bytes
-	proxy *proxy // of a client at another node
-	route *route // what the session has at other nodes; nil where there can be none
+	flushed uint64 // the reader's: when it has posted last, counted by Broker.flushes
+	limit   int64  // of pending, bytes
+	proxy   *proxy // of a client at another node
+	route   *route // what the session has at other nodes; nil where there can be none
 
 	fences [Shards]uint64 // [i] is owned by shard i: the latest volley of another node of which something was refused
 	open   [Shards]*chunk // [i] is owned by shard i, between two flushes
@@ -115,15 +119,18 @@ func signal(c chan struct{}) {
 }
 
 // sendRow sends the chunks of a row, the first one first.
-func (s *Session) sendRow(last *chunk) {
+func (s *Session) sendRow(last *chunk, now bool) {
 	if last.before != nil {
-		s.sendRow(last.before)
+		s.sendRow(last.before, now)
 		last.before = nil
 	}
-	if len(last.b) > 0 {
-		s.send(last)
-	} else {
+	switch {
+	case len(last.b) == 0:
 		last.free()
+	case now:
+		s.sendNow(last)
+	default:
+		s.send(last)
 	}
 }
 
@@ -175,14 +182,15 @@ func (s *Session) Refuse(id []byte, err *wire.Error) {
 func (s *Session) Outgoing(into []*chunk) ([]*chunk, bool) {
 	for {
 		s.mu.Lock()
-		if len(s.out) > 0 {
+		if len(s.out) > 0 && !s.sending {
+			s.sending = true
 			into = append(into, s.out...)
 			clear(s.out)
 			s.out = s.out[:0]
 			s.mu.Unlock()
 			return into, true
 		}
-		ended := s.ended
+		ended := s.ended && !s.sending
 		s.mu.Unlock()
 		if ended {
 			return into, false
@@ -195,7 +203,7 @@ func (s *Session) Outgoing(into []*chunk) ([]*chunk, bool) {
 // Bytes appends the buffers of chunks.
 func Bytes(into [][]byte, cs []*chunk) [][]byte {
 	for _, c := range cs {
-		into = append(into, c.b)
+		into = append(into, c.b[c.sent:])
 	}
 	return into
 }
@@ -207,6 +215,9 @@ func (s *Session) Sent(cs []*chunk) {
 		n += len(c.b)
 		c.free()
 	}
+	s.mu.Lock()
+	s.sending = false
+	s.mu.Unlock()
 	s.sent(int64(n))
 }
 

@@ -3,7 +3,6 @@ package broker
 import (
 	"runtime"
 	"sync"
-	"time"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
@@ -29,6 +28,8 @@ type store struct {
 	partial    *queue.State       // what came of one that came to nothing
 	replicas   journal.Replicated // the journal, where it may have replicas; nil: it has none
 	role       journal.Role
+	leads      bool             // the shard does, in all storages with replicas
+	reigns     uint32           // in the role's term, so far
 	sent       []*journal.Batch // proposed and not back yet, of a journal with replicas
 	era        uint32           // of what is claimed in queues: nothing outlives a change of roles
 	counted    int              // queues counted towards the limit when last looked
@@ -64,7 +65,7 @@ type member struct {
 	later   []*work // receives that are answered when it has room again
 }
 
-// A shard owns a part of the queues. Everything in it belongs to its
+// A shard owns a part of the queues. Everything in it belongs to who holds its baton, mostly its
 // goroutine (run), but for what mu guards.
 type shard struct {
 	b     *Broker
@@ -76,11 +77,12 @@ type shard struct {
 	unblocks []*Session
 	stopped  bool
 
-	wake chan struct{} // there is something new; holds one
-	over chan struct{} // closed when run has ended
+	baton baton
+	over  chan struct{} // closed when run has ended
 
 	stores    []*store
 	byName    map[string]*store
+	passing   *store // has the ephemeral queues; nil: there can be none
 	near      near
 	making    map[string]*making
 	updates   map[*queue.Queue]*update // proposed and not all kept yet
@@ -91,6 +93,7 @@ type shard struct {
 	leads     bool                      // this node does, in all storages with replicas
 	term      uint64                    // of that leadership
 	touched   []*Session                // have an open chunk
+	direct    bool                      // in this turn, what there is to send is sent by who takes it
 	hushed    []*Session                // of nodes that are being shut down: their clients may have something leased
 	now       int64                     // of this turn, unix ns
 	chance    uint64                    // state of the jitter's generator
@@ -112,24 +115,32 @@ type shard struct {
 
 func newShard(b *Broker, index int) *shard {
 	sh := &shard{
-		b: b, index: index, wake: make(chan struct{}, 1), over: make(chan struct{}),
+		b: b, index: index, baton: baton{wake: make(chan struct{}, 1)}, over: make(chan struct{}),
 		byName: map[string]*store{}, making: map[string]*making{}, updates: map[*queue.Queue]*update{}, members: map[*Session]*member{},
 		bounds: map[*queue.Queue]*bound{}, leaving: map[*queue.Queue]*journey{},
 		condemned: map[*queue.Queue][]uint64{},
 		chance:    b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
 	}
 	for _, s := range b.opt.Storages {
-		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.signal)}
+		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.baton.journal)}
 		if r, ok := st.journal.(journal.Replicated); ok {
 			st.replicas = r
 		}
 		sh.stores = append(sh.stores, st)
-		sh.byName[s.Name] = st
+		switch {
+		case s.Ephemeral:
+			sh.passing = st
+		default:
+			sh.byName[s.Name] = st
+		}
+	}
+	if sh.passing == nil {
+		sh.passing = sh.byName["memory"]
 	}
 	return sh
 }
 
-func (sh *shard) signal() { signal(sh.wake) }
+func (sh *shard) signal() { sh.baton.signal() }
 
 // replay restores the shard's states from their journals.
 func (sh *shard) replay() error {
@@ -157,7 +168,7 @@ func (sh *shard) post(w *work) {
 	first := len(sh.inbox) == 1
 	sh.mu.Unlock()
 	if first {
-		signal(sh.wake)
+		sh.signal()
 	}
 }
 
@@ -239,7 +250,7 @@ func (sh *shard) unblock(s *Session) {
 	sh.mu.Lock()
 	sh.unblocks = append(sh.unblocks, s)
 	sh.mu.Unlock()
-	signal(sh.wake)
+	sh.signal()
 }
 
 // call runs f in the shard's goroutine and waits. It is false where the shard has stopped.
@@ -253,7 +264,7 @@ func (sh *shard) call(f func(*shard)) bool {
 	}
 	sh.inbox = append(sh.inbox, w)
 	sh.mu.Unlock()
-	signal(sh.wake)
+	sh.signal()
 	sh.b.await(done)
 	return true
 }
@@ -266,70 +277,11 @@ func (sh *shard) stop() {
 	})
 }
 
-// run is the shard's goroutine: one turn after another, each dealing with all that has come up.
-func (sh *shard) run() {
-	defer close(sh.over)
-	timer := time.NewTimer(time.Hour)
-	for {
-		sh.turn()
-		if sh.stopped { // only this goroutine sets it
-			sh.mu.Lock()
-			left := sh.inbox
-			sh.mu.Unlock()
-			for _, w := range left { // nothing is added any more that somebody waits for
-				if w.call != nil {
-					w.call(sh)
-				}
-			}
-			return
-		}
-		sh.rest(timer)
-	}
-}
-
-// rest waits until there is something to do.
-func (sh *shard) rest(timer *time.Timer) {
-	next, wait := sh.next(), time.Duration(-1)
-	if next != 0 {
-		wait = max(time.Duration(next-sh.b.opt.Now()), 0)
-	}
-	if s := sh.b.opt.Scheduler; s != nil {
-		s.Await(sh.wake, wait)
-		return
-	}
-	if next == 0 {
-		timer.Stop()
-	} else {
-		timer.Reset(wait)
-	}
-	select {
-	case <-sh.wake:
-	case <-timer.C:
-	}
-}
-
-func (sh *shard) next() (next int64) {
-	for _, st := range sh.stores {
-		if st.follows() {
-			if t := st.taking; t != nil && t.retry > sh.now && (next == 0 || t.retry < next) {
-				next = t.retry
-			}
-			continue
-		}
-		t := st.state.Next()
-		if len(st.owed) > 0 && (t == 0 || st.owed[0].at < t) {
-			t = st.owed[0].at
-		}
-		if t != 0 && (next == 0 || t < next) {
-			next = t
-		}
-	}
-	return next
-}
-
 // turn deals with everything that is there: requests become proposals, what was
 // kept becomes replies and deliveries.
 func (sh *shard) turn() {
+	sh.baton.woken.Store(false)
+	sh.baton.kept.Store(false)
 	sh.now = sh.b.opt.Now()
 	sh.mu.Lock()
 	works := append(sh.works[:0], sh.inbox...)
@@ -362,6 +314,7 @@ func (sh *shard) turn() {
 	}
 	for again := true; again; {
 		again = false
+		sh.baton.kept.Store(false)
 		for _, st := range sh.stores {
 			if sh.collect(st) {
 				again = true
@@ -450,7 +403,7 @@ func (sh *shard) flush() {
 		c := s.open[sh.index]
 		s.open[sh.index] = nil
 		sh.touched[i] = nil
-		s.sendRow(c)
+		s.sendRow(c, sh.direct)
 	}
 	sh.touched = sh.touched[:0]
 }

@@ -150,7 +150,7 @@ func (sh *shard) bindingKept(st *store, t *task, out queue.Outcome) bool {
 
 // subscribeTopic makes an ephemeral queue for a subscription to a pattern. It is false where the request ends later.
 func (sh *shard) subscribeTopic(w *work, c *control) bool {
-	st := sh.byName["memory"]
+	st := sh.passing
 	var err *wire.Error
 	switch n := sh.b.ephemeral.Add(1); {
 	case sh.b.draining.Load():
@@ -168,7 +168,7 @@ func (sh *shard) subscribeTopic(w *work, c *control) bool {
 		return true
 	}
 	s := sh.defaults(string(c.name))
-	s.Storage, s.Overflow, s.MaxDeliveries, s.TTL, s.DedupWindow = st.Name, queue.DropOldest, 0, 0, 0
+	s.Storage, s.Overflow, s.MaxDeliveries, s.TTL, s.DedupWindow = "memory", queue.DropOldest, 0, 0, 0
 	s.MaxMessages, s.MaxBytes = ephemeralMessages, max(ephemeralBytes, 4*int64(sh.b.limits.Load().MaxMessageBytes))
 	m, err := sh.create(string(c.name), s, task{})
 	if err != nil {

@@ -280,3 +280,34 @@ func TestExplainWhatHoldsBack(t *testing.T) {
 		deaf.s.Close()
 	})
 }
+
+// A message whose ack by a consumer of an earlier life is on its way goes to nobody: that delivery could arrive after the ack is confirmed.
+func TestAckOfAnEarlierLife(t *testing.T) {
+	withRig(t, nil, func(r *rig, p *peer) {
+		p.want(`{"op":"queue.create","queue":"q","storage":"file"}`, "ok", true)
+		p.want(`{"op":"publish","queue":"q","body":1}`, "seq", 1.0)
+		p.send(`{"op":"receive","queue":"q"}`)
+		_, receipt, _ := strings.Cut(p.take()[0], `"receipt":"`)
+		receipt, _, _ = strings.Cut(receipt, `"`)
+		sh := r.b.shards[shardOf([]byte("q"))]
+		sh.call(func(sh *shard) { sh.stores[1].state.Lead(99) }) // as after a change of leaders
+		g, let := r.gate("q")
+		g.on = true
+		p.send(`{"op":"ack","queue":"q","seq":1,"receipt":"` + receipt + `"}`)
+		other := r.peer()
+		other.send(`{"op":"receive","queue":"q","wait":"1h"}`)
+		synctest.Wait()
+		if got := other.take(); got != nil {
+			t.Errorf("while the ack is on its way: %q", got)
+		}
+		let(9)
+		if got := p.take(); len(got) != 1 || !strings.Contains(got[0], `"settled":1`) {
+			t.Errorf("the ack: %q", got)
+		}
+		if got := other.take(); got != nil {
+			t.Errorf("when it is kept: %q", got)
+		}
+		g.on = false
+		other.s.Close()
+	})
+}

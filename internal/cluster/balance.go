@@ -1,5 +1,11 @@
 package cluster
 
+import (
+	"slices"
+
+	"github.com/gmq/gmq/internal/cluster/placement"
+)
+
 // balanceElections is how many elections' time lies between two leads that a node gives away to balance them: each of them makes
 // whoever publishes to that group wait a little.
 const balanceElections = 2
@@ -13,13 +19,13 @@ func (h *Host) balance() {
 	}
 	leads, unknown := map[uint64]int{}, 0
 	for _, g := range h.groups {
-		if g.raw == nil || g.leader == 0 {
+		if leader := g.knownLeader(); leader == 0 {
 			unknown++
-			continue
+		} else {
+			leads[leader]++
 		}
-		leads[g.leader]++
 	}
-	leaves := w.avoids(h.cfg.ID)
+	leaves := slices.Contains(w.Avoid, h.cfg.ID) || !slices.Contains(w.Members, h.cfg.ID)
 	if !leaves && unknown > 0 {
 		return // something is going on
 	}
@@ -27,14 +33,11 @@ func (h *Host) balance() {
 		if !g.leading || g.raw.BasicStatus().LeadTransferee != 0 || g.joint() {
 			continue
 		}
-		c := g.census()
-		for _, id := range c.voters {
-			if _, there := leads[id]; !there {
-				leads[id] = 0
-			}
+		to := placement.Lighter(leads, h.cfg.ID, g.fit(g.looked))
+		if leaves {
+			to = placement.Lightest(leads, g.fit(g.looked))
 		}
-		to := g.least(c, leads)
-		if to == 0 || !leaves && leads[h.cfg.ID]-leads[to] < 2 {
+		if to == 0 {
 			continue
 		}
 		h.cfg.Logf("group %d: node %016x is to lead", g.number, to)
@@ -46,28 +49,41 @@ func (h *Host) balance() {
 	}
 }
 
-// least is who leads the fewest groups of those that may lead this one and are in step; 0: nobody.
-func (g *group) least(c census, leads map[uint64]int) (best uint64) {
+// heirs are those who can lead this group in this node's place and are in step, in order.
+func (g *group) heirs(before uint64) (may []uint64) {
+	c := g.census()
 	for _, id := range c.voters {
-		if id == g.host.cfg.ID || g.host.wish.avoids(id) || !inStep(c.progress[id], g.looked) {
-			continue
+		if id != g.host.cfg.ID && !g.host.wish.avoids(g.number, id) && inStep(c.progress[id], before) {
+			may = append(may, id)
 		}
-		if best == 0 || leads[id] < leads[best] {
+	}
+	return may
+}
+
+// fit are the heirs who may lead all of the shard.
+func (g *group) fit(before uint64) []uint64 {
+	return slices.DeleteFunc(g.heirs(before), func(id uint64) bool { return !g.host.cfg.MayLead(g.number, id) })
+}
+
+// heir is who is to lead in this node's place: of the heirs who may lead all of the shard, or else of all, who has most of the log; 0: nobody.
+func (g *group) heir(c census, before uint64) (best uint64) {
+	for _, id := range g.heirs(before) {
+		may, was := g.host.cfg.MayLead(g.number, id), best != 0 && g.host.cfg.MayLead(g.number, best)
+		if best == 0 || may && !was || may == was && c.progress[id].Match > c.progress[best].Match {
 			best = id
 		}
 	}
 	return best
 }
 
-// heir is who is to lead in this node's place: of those in step who has most of the log; 0: nobody.
-func (g *group) heir(c census, before uint64) (best uint64) {
-	for _, id := range c.voters {
-		if id == g.host.cfg.ID || g.host.wish.avoids(id) || !inStep(c.progress[id], before) {
-			continue
-		}
-		if best == 0 || c.progress[id].Match > c.progress[best].Match {
-			best = id
-		}
+// cede gives a lead to somebody who may have it, where this node may not.
+func (g *group) cede() {
+	may := g.host.cfg.MayLead
+	if !g.leading || !g.looks() || may(g.number, g.host.cfg.ID) || g.raw.BasicStatus().LeadTransferee != 0 || g.joint() {
+		return
 	}
-	return best
+	if to := g.heir(g.census(), g.looked); to != 0 && may(g.number, to) {
+		g.host.cfg.Logf("group %d: node %016x is to lead, as this one cannot lead all of the shard yet", g.number, to)
+		g.raw.TransferLeader(to)
+	}
 }

@@ -62,23 +62,55 @@ func (g *group) applyConf(c confEntry) {
 	g.storage.setConf(c.index, cs)
 }
 
-// A Wish is who the members of all groups shall be.
+// A Wish is who the members of the groups shall be.
 type Wish struct {
-	// Members are to be voters, and nobody else. Without any nothing is changed.
+	// Members are the cluster's nodes. Without any nothing is changed.
 	Members []uint64
+	// Groups are for each group those that shall vote in it, and nobody else; nil: in every group all Members shall.
+	Groups [][]uint64
+	// Everywhere are groups that all Members have: those that do not vote in them follow as learners.
+	Everywhere []int
 	// Avoid are members that are to lead nothing.
 	Avoid []uint64
 }
 
 // Wish has every group that this node leads, now or later, move towards those members, one step at a time: who is new becomes a learner, is
-// made a voter when it has caught up, and who is not wished is taken out. Leads are spread over members. Whatever is
+// made a voter when it has caught up, and who is not wished is taken out when it has. Leads are spread over members. Whatever is
 // half done when a leader goes, the next one goes on with. It may be called from any goroutine. Nodes may be told at different times.
 func (h *Host) Wish(w Wish) {
 	h.post(func() { h.wish = w })
 }
 
-func (w *Wish) wants(node uint64) bool  { return slices.Contains(w.Members, node) }
-func (w *Wish) avoids(node uint64) bool { return !w.wants(node) || slices.Contains(w.Avoid, node) }
+// A goal is who the members of one group shall be.
+type goal struct{ voters, learners []uint64 }
+
+// goal is what is wished for a group; without voters nothing is.
+func (w *Wish) goal(group int) (g goal) {
+	if g.voters = w.Members; w.Groups == nil || len(w.Members) == 0 {
+		return g
+	}
+	if g.voters = nil; group < len(w.Groups) {
+		g.voters = w.Groups[group]
+	}
+	if len(g.voters) > 0 && slices.Contains(w.Everywhere, group) {
+		for _, id := range w.Members {
+			if !slices.Contains(g.voters, id) {
+				g.learners = append(g.learners, id)
+			}
+		}
+	}
+	return g
+}
+
+// wants reports whether a node shall vote, watches whether it shall follow.
+func (g *goal) wants(node uint64) bool   { return slices.Contains(g.voters, node) }
+func (g *goal) watches(node uint64) bool { return slices.Contains(g.learners, node) }
+
+// avoids reports whether a node is not to lead a group.
+func (w *Wish) avoids(group int, node uint64) bool {
+	g := w.goal(group)
+	return !g.wants(node) || slices.Contains(w.Avoid, node)
+}
 
 // A census is a group's members as its leader sees them.
 type census struct {
@@ -127,16 +159,17 @@ func (g *group) reconcile() {
 	before := g.looked
 	g.looked = last
 	switch {
-	case before == 0 || len(g.host.wish.Members) == 0 || st.LeadTransferee != 0:
+	case before == 0 || st.LeadTransferee != 0:
 		return
 	case g.noopIn != st.GetTerm() || st.Applied < max(g.noop, g.confEntry):
 		return // raft takes one change at a time, and none before it knows of those of earlier leaders
 	}
-	c := g.census()
-	if g.joint() {
+	c, want := g.census(), g.host.wish.goal(g.number)
+	if g.joint() || len(want.voters) == 0 {
 		return // raft leaves it by itself
 	}
-	changes, ok := g.host.wish.next(g.host.cfg.ID, c, before)
+	g.seal(c)
+	changes, ok := want.next(g.host.cfg.ID, c, before)
 	if !ok {
 		if to := g.heir(c, before); to != 0 {
 			g.raw.TransferLeader(to)
@@ -155,49 +188,72 @@ func (g *group) joint() bool {
 	return len(g.storage.members().GetVotersOutgoing()) > 0
 }
 
-// next is the next change towards the wish; ok is false where this node has to give up the lead first.
-func (w *Wish) next(self uint64, c census, before uint64) (changes []*raftpb.ConfChangeSingle, ok bool) {
+// next is the next change towards the goal; ok is false where this node has to give up the lead first. There are never fewer voters than
+// are wished, if there have been as many: who is to go stays until who takes its place votes.
+func (w *goal) next(self uint64, c census, before uint64) (changes []*raftpb.ConfChangeSingle, ok bool) {
 	one := func(kind raftpb.ConfChangeType, node uint64) {
 		changes = append(changes, &raftpb.ConfChangeSingle{Type: kind.Enum(), NodeId: new(node)})
 	}
-	for _, id := range w.Members {
+	for _, id := range slices.Concat(w.voters, w.learners) {
 		if _, there := c.progress[id]; !there {
 			one(raftpb.ConfChangeAddLearnerNode, id)
 			return changes, true
 		}
 	}
-	// Who is not wished stays as long as nobody else can lead.
-	shrink := slices.ContainsFunc(c.voters, w.wants)
-	active, target := 0, 0
-	count := func(id uint64) {
-		target++
-		if pr := c.progress[id]; id == self || pr.RecentActive {
+	come := slices.DeleteFunc(slices.Clone(c.learners), func(id uint64) bool { return !w.wants(id) || !inStep(c.progress[id], before) })
+	stay := slices.DeleteFunc(slices.Clone(c.voters), func(id uint64) bool { return !w.wants(id) })
+	out := w.out(self, c, len(stay)+len(come))
+	active, target := 0, len(c.voters)-len(out)+len(come)
+	for _, id := range slices.Concat(c.voters, come) {
+		if pr := c.progress[id]; !slices.Contains(out, id) && (id == self || pr.RecentActive) {
 			active++
 		}
 	}
-	for _, id := range c.voters {
-		if w.wants(id) || !shrink {
-			count(id)
+	if active <= target/2 {
+		return nil, true // they could decide nothing
+	}
+	if slices.Contains(out, self) {
+		return nil, false
+	}
+	for _, id := range out {
+		if w.watches(id) {
+			one(raftpb.ConfChangeAddLearnerNode, id)
 		} else {
 			one(raftpb.ConfChangeRemoveNode, id)
 		}
 	}
 	for _, id := range c.learners {
 		switch {
-		case !w.wants(id):
-			one(raftpb.ConfChangeRemoveNode, id)
-		case inStep(c.progress[id], before):
+		case slices.Contains(come, id):
 			one(raftpb.ConfChangeAddNode, id)
-			count(id)
+		case !w.wants(id) && !w.watches(id):
+			one(raftpb.ConfChangeRemoveNode, id)
 		}
 	}
-	if active <= target/2 {
-		return nil, true // they could decide nothing
-	}
-	if shrink && !w.wants(self) {
-		return nil, false
-	}
 	return changes, true
+}
+
+// out are the voters that go now, in order, where so many vote afterwards that are wished. Of those that are to go first this node stays, then
+// those that are there; all of them as long as nobody else can lead.
+func (w *goal) out(self uint64, c census, sure int) (out []uint64) {
+	if !slices.ContainsFunc(c.voters, w.wants) {
+		return nil
+	}
+	for _, id := range c.voters {
+		if !w.wants(id) {
+			out = append(out, id)
+		}
+	}
+	for keep := min(len(w.voters)-sure, len(out)); keep > 0; keep-- {
+		best := 0
+		for i, id := range out {
+			if pr := c.progress[id]; id == self || pr.RecentActive && out[best] != self && !c.progress[out[best]].RecentActive {
+				best = i
+			}
+		}
+		out = slices.Delete(out, best, best+1)
+	}
+	return out
 }
 
 // inStep reports whether a member has what was there when members were looked at before: it lags by less than the time between.

@@ -33,7 +33,12 @@ func TestNextChange(t *testing.T) {
 		{"who is in step votes", []uint64{1, 2}, members{1: in}, members{2: in}, "v2", false},
 		{"all at once", []uint64{1, 2, 3}, members{1: in}, members{2: in, 3: in}, "v2 v3", false},
 		{"one takes another's place", []uint64{1, 2, 4}, members{1: in, 2: in, 3: away}, members{4: in}, "r3 v4", false},
-		{"whose place nobody takes goes all the same", []uint64{1, 2, 4}, members{1: in, 2: in, 3: away}, members{4: late}, "r3", false},
+		{"whose place nobody takes yet stays", []uint64{1, 2, 4}, members{1: in, 2: in, 3: away}, members{4: late}, "", false},
+		{"one comes and one goes, though two are to", []uint64{1, 4, 5}, members{1: in, 2: away, 3: in}, members{4: in, 5: late}, "r2 v4", false},
+		{"both at once where both are in step", []uint64{1, 4, 5}, members{1: in, 2: in, 3: in}, members{4: in, 5: in}, "r2 r3 v4 v5", false},
+		{"the leader goes last", []uint64{2, 4, 5}, members{1: in, 2: in, 3: in}, members{4: in, 5: late}, "r3 v4", false},
+		{"there are more than are wished", []uint64{1, 2, 3}, members{1: in, 2: in, 3: in, 4: in, 5: in}, nil, "r4 r5", false},
+		{"too many, one of whom somebody replaces", []uint64{1, 2, 6}, members{1: in, 2: in, 3: in, 4: in, 5: in}, members{6: late}, "r4 r5", false},
 		{"not wished any more before it voted", []uint64{1, 2, 3}, members{1: in, 2: in, 3: in}, members{4: late}, "r4", false},
 		{"who stays could decide nothing", []uint64{1, 3}, members{1: in, 2: in, 3: away}, nil, "", false},
 		{"down to one", []uint64{1}, members{1: in, 2: in}, nil, "r2", false},
@@ -51,8 +56,7 @@ func TestNextChange(t *testing.T) {
 		}
 		slices.Sort(cs.voters)
 		slices.Sort(cs.learners)
-		w := Wish{Members: c.wish}
-		changes, ok := w.next(1, cs, before)
+		changes, ok := (&goal{voters: c.wish}).next(1, cs, before)
 		if got := raftpb.ConfChangesToString(changes); got != c.want || ok == c.gives {
 			t.Errorf("%s: %q, keeps the lead: %v; want %q, %v", c.what, got, ok, c.want, !c.gives)
 		}

@@ -42,6 +42,11 @@ type group struct {
 	heard      map[uint64]uint64 // as leader: the tick at which a member was heard of last
 	pushed     []push            // as leader
 
+	seen     herald  // where this node is no member: who leads
+	sealed   sealing // as leader: whether all voters know who they are
+	appended uint64  // as leader: the last entry
+	led      uint64  // the tick in which a leader has spoken last as to a member
+
 	lacking uint64 // as leader: the first index that some member lacks; 0 where it is not known
 	told    uint64 // as follower: what a leader has said of that last
 
@@ -262,7 +267,7 @@ func (g *group) changeRole(s *raft.SoftState) {
 	if g.leading && leading && s.Lead == g.leader {
 		return
 	}
-	g.leading, g.leader, g.lacking, g.looked, g.offered, g.heard, g.pushed = leading, s.Lead, 0, 0, nil, nil, nil
+	g.leading, g.leader, g.lacking, g.looked, g.offered, g.heard, g.pushed, g.sealed = leading, s.Lead, 0, 0, nil, nil, nil, sealing{}
 	if leading {
 		g.heard = map[uint64]uint64{}
 	}
@@ -271,7 +276,7 @@ func (g *group) changeRole(s *raft.SoftState) {
 		return
 	}
 	if !leading {
-		g.give(item{role: &journal.Role{Leader: s.Lead, Term: g.term}})
+		g.giveRole(s.Lead)
 	}
 }
 
@@ -282,6 +287,7 @@ func (g *group) index(e *raftpb.Entry) {
 	if st.RaftState != raft.StateLeader || e.GetTerm() != st.GetTerm() {
 		return
 	}
+	g.appended = e.GetIndex()
 	if g.noopIn != e.GetTerm() {
 		g.noop, g.noopIn = e.GetIndex(), e.GetTerm()
 		return
@@ -501,13 +507,4 @@ func (g *group) note() {
 	if len(st.slots) > st.indexLimit && first-st.base > uint64(len(st.slots)/2) {
 		g.log.Want()
 	}
-}
-
-// relieve gives up the lead where the log has kept nothing for as long as a follower waits for a leader: a disk that hangs
-// is as bad as none.
-func (g *group) relieve() {
-	if !g.leading || len(g.writes) == 0 || g.host.now-g.writes[0].since < uint64(g.host.cfg.ElectionTicks) {
-		return
-	}
-	g.handOver()
 }

@@ -22,10 +22,13 @@ func (h *Host) Leads() int { return int(h.leads.Load()) }
 
 // handOver asks that whoever is there and has most of the log leads.
 func (g *group) handOver() {
-	best, match := uint64(0), uint64(0)
+	best, match, may := uint64(0), uint64(0), false
 	g.raw.WithProgress(func(id uint64, kind raft.ProgressType, pr tracker.Progress) {
-		if id != g.host.cfg.ID && kind == raft.ProgressTypePeer && pr.RecentActive && pr.Match >= match {
-			best, match = id, pr.Match
+		if id == g.host.cfg.ID || kind != raft.ProgressTypePeer || !pr.RecentActive {
+			return
+		}
+		if can := g.host.cfg.MayLead(g.number, id); can && !may || can == may && pr.Match >= match {
+			best, match, may = id, pr.Match, can
 		}
 	})
 	if best != 0 && g.raw.BasicStatus().LeadTransferee == 0 {
@@ -41,4 +44,13 @@ func (h *Host) countLeads() {
 		}
 	}
 	h.leads.Store(n)
+}
+
+// relieve gives up the lead where the log has kept nothing for as long as a follower waits for a leader: a disk that hangs
+// is as bad as none.
+func (g *group) relieve() {
+	if !g.leading || len(g.writes) == 0 || g.host.now-g.writes[0].since < uint64(g.host.cfg.ElectionTicks) {
+		return
+	}
+	g.handOver()
 }

@@ -54,6 +54,9 @@ type Config struct {
 	WakeImages func()
 	// ImageRate is how many bytes of images this node sends in a tick, 2 MiB.
 	ImageRate int64
+	// MayLead reports whether a node may lead a group, so far as others than raft have a say in it: nil, and any may. Who may not, and was elected, gives
+	// the lead to one who may. It must not wait.
+	MayLead func(group int, node uint64) bool
 	// Memory says that the groups' logs are in memory: the id is that of one life of a node (MemberID).
 	Memory bool
 	// Logf is told what an operator should know; nil tells nobody.
@@ -80,6 +83,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.HeartbeatTicks == 0 {
 		c.HeartbeatTicks = 1
+	}
+	if c.MayLead == nil {
+		c.MayLead = func(int, uint64) bool { return true }
 	}
 	if c.Logf == nil {
 		c.Logf = func(string, ...any) {}
@@ -255,6 +261,7 @@ func (h *Host) Turn() {
 	for range in.ticks {
 		h.tick()
 	}
+	h.renew()
 	for _, i := range in.campaign {
 		if g := h.groups[i]; g.raw != nil {
 			_ = g.raw.Campaign() // it is refused where this node may not lead
@@ -282,9 +289,11 @@ func (h *Host) tick() {
 			g.relieve()
 			g.expire()
 			g.reconcile()
+			g.cede()
+			g.herald()
+			g.hush()
 		}
 	}
-	h.renew()
 	if !h.cfg.Memory { // those in memory are led from where the others are
 		h.balance()
 	}
@@ -302,6 +311,8 @@ func (h *Host) receive(p received) {
 			g.told = needed
 		}
 		switch {
+		case m.GetType() == msgLead:
+			g.heralded(m)
 		case m.GetType() == raftpb.MsgSnap:
 			g.needs(m)
 		case !hint(m, g.term) && g.hears(m):

@@ -49,11 +49,10 @@ func (j *Journal) snapshotFor(f func(kept bool)) {
 // wish is a wish for a snapshot besides the log's own.
 func (j *Journal) wish() (journal.Compaction, bool) {
 	if j.installing == nil {
-		w := j.wished.Swap(nil)
-		if w == nil {
+		if j.wished.Load() == nil { // asked in every turn
 			return journal.Compaction{}, false
 		}
-		j.told = *w
+		j.told = *j.wished.Swap(nil)
 	} else if !j.again.Swap(false) {
 		return journal.Compaction{}, false
 	}
@@ -74,6 +73,7 @@ func (g *group) needs(m *raftpb.Message) {
 	if g.raw == nil {
 		return
 	}
+	g.led = g.host.now
 	if m.GetIndex() <= g.raw.BasicStatus().GetCommit() {
 		m.Snapshot = &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(m.GetIndex())}}
 		g.step(m)
@@ -83,7 +83,18 @@ func (g *group) needs(m *raftpb.Message) {
 }
 
 // hears reports whether a message is for raft. Nothing may be appended or applied while an image is being installed, but votes may be given.
+// A member that has nothing gives none, nor does one that is about to have nothing.
 func (g *group) hears(m *raftpb.Message) bool {
+	switch m.GetType() {
+	case raftpb.MsgApp, raftpb.MsgHeartbeat:
+		if g.led = g.host.now; m.GetTerm() >= g.seen.term {
+			g.seen = herald{}
+		}
+	case raftpb.MsgVote, raftpb.MsgPreVote:
+		if g.vacant() {
+			return false
+		}
+	}
 	if g.installing == nil {
 		return true
 	}
@@ -94,7 +105,7 @@ func (g *group) hears(m *raftpb.Message) bool {
 		}
 		return true
 	case raftpb.MsgVote, raftpb.MsgPreVote:
-		return true
+		return !g.installing.empty
 	}
 	return false
 }
@@ -108,7 +119,13 @@ func (g *group) halt() {
 	s := g.raw.BasicStatus()
 	term, err := g.storage.Term(t.index)
 	here := err == nil && term == t.term
-	if s.RaftState == raft.StateLeader || s.GetCommit() >= t.index || here || t.over.Load() {
+	if t.empty {
+		if t.over.Load() || !g.out(t.changed) { // it is a member again
+			g.installing = nil
+			t.end()
+			return
+		}
+	} else if s.RaftState == raft.StateLeader || s.GetCommit() >= t.index || here || t.over.Load() {
 		g.installing = nil // it came by batches meanwhile
 		if here && s.RaftState != raft.StateLeader && s.GetCommit() < t.index {
 			g.step(t.snap(s.Lead, s.GetTerm())) // raft commits what it has, and tells the leader, who would go on offering images
@@ -129,17 +146,17 @@ func (j *Journal) changeStates(t *image) {
 	t.installed.Store(true)
 }
 
-// installHead is what goes in front of the snapshot of the new state, and where that begins: behind all that was ever appended to the group.
+// installHead is what goes in front of the snapshot of the new state, and where that begins: behind all that was ever appended to the group. What is not
+// told yet are votes, and they are in hard; or what the owner moves later.
 func (j *Journal) installHead() (h head, pos journal.Ref) {
 	st, t := &j.g.storage, j.installing
-	end, _ := j.log.End() // what is not told yet are votes, and they are in hard
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	h = head{applied: t.index, commit: t.index, term: max(st.hard.GetTerm(), t.term), base: t.index, baseTerm: t.term, conf: marshalConf(t.conf)}
 	if h.term == st.hard.GetTerm() {
 		h.vote = st.hard.GetVote()
 	}
-	return h, max(end, j.floor)
+	return h, max(t.behind, j.floor)
 }
 
 // kept is called when the snapshot of the new state is on the disk, or could not be.
@@ -156,6 +173,10 @@ func (j *Journal) kept(t *image, kept bool) {
 func (g *group) installed(t *image) {
 	if g.installing != t {
 		return // told twice
+	}
+	if t.empty {
+		g.vacated(t)
+		return
 	}
 	g.installing, g.frozen, g.alien = nil, false, false
 	s := g.raw.BasicStatus()

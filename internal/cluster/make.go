@@ -34,6 +34,9 @@ func (i *Images) reply(a ask) *frame {
 	}
 	if a.f.image == 0 {
 		if m != nil && m.id != 0 && !m.knows(a.from) { // from before that node was made a member
+			if _, waited := m.members[a.from]; waited {
+				return &frame{kind: frameNone} // or it is none any more
+			}
 			i.forget(m)
 			m = nil
 		}
@@ -99,11 +102,12 @@ func (i *Images) kept(m *making, kept bool) {
 		return
 	}
 	for _, to := range sortedKeys(m.members) { // they wait for it
+		f := &frame{kind: frameNone}
 		if m.knows(to) {
-			f := i.part(m, 0)
-			f.group = uint64(m.g.number)
-			i.send(to, f)
+			f = i.part(m, 0)
 		}
+		f.group = uint64(m.g.number)
+		i.send(to, f)
 	}
 }
 

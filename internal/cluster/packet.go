@@ -117,11 +117,12 @@ func EachMessage(b []byte, f func(group uint64, m *raftpb.Message, needed uint64
 // fromNodes are the types of messages that nodes send each other. No other is anybody else's business.
 const fromNodes = 1<<raftpb.MsgApp | 1<<raftpb.MsgAppResp | 1<<raftpb.MsgVote | 1<<raftpb.MsgVoteResp | 1<<raftpb.MsgHeartbeat |
 	1<<raftpb.MsgHeartbeatResp | 1<<raftpb.MsgTransferLeader | 1<<raftpb.MsgTimeoutNow | 1<<raftpb.MsgPreVote | 1<<raftpb.MsgPreVoteResp |
-	1<<raftpb.MsgSnap // which says only that there is a snapshot, of which index: images.go
+	1<<raftpb.MsgSnap | // which says only that there is a snapshot, of which index: images.go
+	1<<msgLead // which is not raft's: herald.go
 
 func parseMessage(r *reader) (m *raftpb.Message, needed uint64, err error) {
 	kind, flags := raftpb.MessageType(r.byte()), r.byte()
-	if kind > raftpb.MsgPreVoteResp || fromNodes&(1<<kind) == 0 {
+	if kind > msgLead || fromNodes&(1<<kind) == 0 {
 		return nil, 0, fmt.Errorf("a message of the type %d, which nodes do not send", kind)
 	}
 	var n [8]uint64

@@ -21,13 +21,11 @@ func firstTerm(epoch uint64) uint64 { return originTerm + (epoch-1)<<16 }
 // Renew has all groups begin anew, as soon as all of them are there. Their founders have what they have applied, and are their first voters; everybody
 // else waits for an image. What was proposed and is not committed has an unknown outcome.
 func (h *Host) Renew(epoch uint64, founders []uint64) {
-	h.post(func() {
-		h.renewal = &renewal{epoch, founders}
-		h.renew()
-	})
+	h.post(func() { h.renewal = &renewal{epoch, founders} })
 }
 
-// renew does what was decided, when it can.
+// renew does what was decided, when it can. Nothing that was said in the epoch before is heard or said any more: it is called when all packets that have come are
+// dealt with, and what waits to be sent is dropped.
 func (h *Host) renew() {
 	r := h.renewal
 	if r == nil {
@@ -42,6 +40,8 @@ func (h *Host) renew() {
 	for i, g := range h.groups {
 		g.renew(firstTerm(r.epoch), i < len(r.founders) && r.founders[i] == h.cfg.ID)
 	}
+	clear(h.out)
+	h.targets = h.targets[:0]
 	h.epoch.Store(r.epoch)
 }
 

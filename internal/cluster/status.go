@@ -14,10 +14,11 @@ type GroupStatus struct {
 	Leading   bool   // and has applied all of earlier leaders, so it knows who the members are
 	Leader    uint64 // 0: nobody that it knows of
 	Term      uint64
+	Epoch     uint64 // of groups in memory
 	Last      uint64 // the last entry in the log of this node
 	Committed uint64
 	Changed   uint64 // the entry that has made the members what they are
-	// The members by what is applied here. Where there are outgoing ones two configurations count at the same time.
+	// The members by what is applied here, none where this node has nothing of the group. Where there are outgoing ones two configurations count at the same time.
 	Voters, Outgoing, Learners []uint64
 	// Progress is what the leader knows of each member.
 	Progress []MemberStatus
@@ -59,7 +60,7 @@ func (h *Host) report() {
 
 func (g *group) report() GroupStatus {
 	st := g.raw.BasicStatus()
-	s := GroupStatus{Group: g.number, Here: true, Leading: g.leading && g.noopIn == st.GetTerm() && st.Applied >= g.noop, Leader: g.leader, Term: g.term, Committed: st.GetCommit()}
+	s := GroupStatus{Group: g.number, Here: true, Epoch: g.host.Epoch(), Leading: g.leading && g.noopIn == st.GetTerm() && st.Applied >= g.noop, Leader: g.knownLeader(), Term: g.term, Committed: st.GetCommit()}
 	g.storage.mu.Lock()
 	s.Last = g.storage.last()
 	conf := g.storage.members()

@@ -33,6 +33,11 @@ type image struct {
 	whole       bool   // the state is there
 	serial      uint64 // of the latest question for records
 
+	empty   bool   // nobody sends it: this node is to forget what it has (vacate.go)
+	changed uint64 // and the change of members by which it was taken out, or a later one
+
+	behind journal.Ref // the new state has all before it: when the owner put it in the old one's place. The owner's
+
 	over      atomic.Bool // it is of no use any more
 	life      int64       // of the group, when it was begun
 	alike     atomic.Bool // what the owner has under a seq is what the image has under it
@@ -63,7 +68,7 @@ func (i *Images) offered(group int, from uint64) {
 func (i *Images) take() {
 	t := i.taking
 	if t != nil && t.over.Load() {
-		if t.installed.Load() {
+		if t.installed.Load() && !t.empty {
 			i.send(t.from, &frame{kind: frameDone, group: uint64(t.g.number), image: t.id})
 		}
 		i.offers = slices.DeleteFunc(i.offers, func(o offer) bool { return o.group == t.g.number })
@@ -178,6 +183,9 @@ func (i *Images) addState(t *image, f *frame) {
 	})
 }
 
+// Empty implements journal.Image.
+func (t *image) Empty() bool { return t.empty }
+
 // Alike implements journal.Image.
 func (t *image) Alike() bool { return t.alike.Load() }
 
@@ -224,8 +232,18 @@ func (t *image) Fetched() ([][]byte, bool) {
 // Install implements journal.Image.
 func (t *image) Install() { t.g.post(func(g *group) { g.install(t) }) }
 
-// Installed implements journal.Image.
-func (t *image) Installed() bool { return t.installed.Load() }
+// Installed implements journal.Image. It is not as long as something that this node alone has kept is on its way to the owner: what shards have in
+// common one of them moves for all, at any time. The new state's snapshot would begin behind it without having it.
+func (t *image) Installed() bool {
+	if !t.installed.Load() {
+		return false
+	}
+	end, told := t.g.log.End() // first, as in Journal.place
+	if told = told && t.g.idle(); told {
+		t.behind = end
+	}
+	return told
+}
 
 // Over implements journal.Image.
 func (t *image) Over() bool { return t.over.Load() && !t.installed.Load() }

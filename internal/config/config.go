@@ -125,7 +125,7 @@ type Cluster struct {
 	Node      string `yaml:"node"`      // "": the cluster gives one
 	Listen    string `yaml:"listen"`    // for other nodes; "": 127.0.0.1 and the port of clients plus two
 	Advertise string `yaml:"advertise"` // where they reach it; "": where it listens
-	Replicas  int    `yaml:"replicas"`  // how many nodes there may be; 0: as the cluster has it, 3 in a new one
+	Replicas  int    `yaml:"replicas"`  // at how many nodes each queue is; 0: as the cluster has it, 3 in a new one
 }
 
 // Default is the configuration of a server that was told nothing.

@@ -12,6 +12,8 @@ var ErrUnknown = errors.New("whether it is kept is not known: this node has fall
 type Image interface {
 	// State is what that node's owner has handed over for a snapshot, all pieces together. It refers to that node's records.
 	State() []byte
+	// Empty reports that there is no such node, and the new state is to hold nothing: this node is to forget what it has.
+	Empty() bool
 	// Alike reports whether what the owner's state has under some queue and seq is what the image has under them, so that its record will do. It is not where
 	// this node's past is not the image's.
 	Alike() bool

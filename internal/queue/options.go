@@ -144,6 +144,21 @@ func (st *State) Spare(q *Queue, seq uint64, again int64) {
 	}
 }
 
+// Retry is Spare where it may be somebody else's to propose by now: nobody gets a message meanwhile whose time is over.
+func (st *State) Retry(q *Queue, seq uint64, again int64) {
+	c, m := q.find(seq)
+	if m == nil || m.flags&msgEnding == 0 {
+		return
+	}
+	at := q.expiresAt(seq, c, m)
+	if at == 0 || at > st.looked {
+		st.Spare(q, seq, again)
+	} else if st.release(q, seq, m) {
+		m.flags |= msgEnding
+		st.ends.add(timer{at: max(at, again), seq: seq, queue: q.ID, about: endsNow})
+	}
+}
+
 func (st *State) expire(q *Queue, r *reader) (n int) {
 	for count := r.uvarint(); count > 0 && r.err == nil; count-- {
 		seq := r.uvarint()

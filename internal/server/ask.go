@@ -27,7 +27,7 @@ func (c *caller) Note(op wire.Op, name []byte, err *wire.Error) {
 	}
 }
 
-// others carries out requests about users, and returns the reply.
+// others carries out requests about users, and about the cluster, and returns the reply.
 func (c *caller) others(r *wire.Request) []byte {
 	name := r.User
 	if len(name) == 0 {
@@ -36,7 +36,7 @@ func (c *caller) others(r *wire.Request) []byte {
 	var fields []byte
 	err := c.Readable(r)
 	if err == nil {
-		fields, err = c.server.opt.Auth.Do(r, nil)
+		fields, err = c.server.carrier(r.Op)(r, nil)
 	}
 	if changesUsers(r.Op) {
 		c.Note(r.Op, name, err)

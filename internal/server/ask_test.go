@@ -13,6 +13,13 @@ import (
 	"github.com/gmq/gmq/wire"
 )
 
+// lonely is a cluster of one.
+type lonely struct{}
+
+func (lonely) Do(r *wire.Request, dst []byte) ([]byte, *wire.Error) {
+	return append(dst, `,"name":"`+r.Op.String()+`"`...), nil
+}
+
 // asker makes somebody who asks a server without a connection.
 func asker(t *testing.T, b *broker.Broker, user string) func(line string) string {
 	t.Helper()
@@ -22,7 +29,7 @@ func asker(t *testing.T, b *broker.Broker, user string) func(line string) string
 			t.Error(err)
 		}
 	})
-	s := server.New(server.Options{Broker: b, Log: slog.New(slog.DiscardHandler), Auth: a})
+	s := server.New(server.Options{Broker: b, Log: slog.New(slog.DiscardHandler), Auth: a, Cluster: lonely{}})
 	v, err := a.Arrive("127.0.0.1:1")
 	if err != nil {
 		t.Fatal(err)
@@ -54,6 +61,8 @@ func TestAsk(t *testing.T) {
 		{`{"op":"user.list","prefix":"an"}`, `"user":"ann"`},
 		{`{"op":"auth.check","user":"ann","verb":"publish","name":"q"}`, `"allowed":true`},
 		{`{"op":"server.info"}`, `"ok":true`},
+		{`{"op":"cluster.status"}`, `"name":"cluster.status"`},
+		{`{"op":"cluster.remove","name":"n2"}`, `"name":"cluster.remove"`},
 		{`{"op":"ping"}`, `{"ok":true}`},
 		{`{"op":"receive","queue":"q"}`, `"code":"bad_request"`},
 		{`{"op":"subscribe","queue":"q"}`, `"code":"bad_request"`},

@@ -14,12 +14,12 @@ type Cluster interface {
 var clusterOps = []wire.Op{wire.OpClusterToken, wire.OpClusterStatus, wire.OpClusterRemove, wire.OpClusterTransfer}
 
 // carrier is who carries out an operation that the broker does not know.
-func (c *conn) carrier(op wire.Op) func(r *wire.Request, dst []byte) ([]byte, *wire.Error) {
-	switch s := &c.server.opt; {
+func (s *Server) carrier(op wire.Op) func(r *wire.Request, dst []byte) ([]byte, *wire.Error) {
+	switch {
 	case !slices.Contains(clusterOps, op):
-		return s.Auth.Do
-	case s.Cluster != nil:
-		return s.Cluster.Do
+		return s.opt.Auth.Do
+	case s.opt.Cluster != nil:
+		return s.opt.Cluster.Do
 	}
 	return func(r *wire.Request, dst []byte) ([]byte, *wire.Error) {
 		return dst, wire.Errorf(wire.CodeBadRequest, "%s: this server is made to be alone", r.Op.String())

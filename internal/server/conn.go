@@ -39,7 +39,7 @@ var desks = sync.Pool{New: func() any {
 	return &desk{buf: small, small: small}
 }}
 
-// A conn is one connection. Its reader owns everything but nc and session, which reader and writer share.
+// A conn is one connection. Its reader owns everything but nc and session, which reader and writer share, and what sendNow uses.
 type conn struct {
 	server  *Server
 	nc      net.Conn
@@ -58,6 +58,9 @@ type conn struct {
 	got     int         // what fill read
 	err     error
 	pending func(fd uintptr) bool
+	ready   func(fd uintptr) bool
+	bytes   []byte                 // to be sent by sendNow, whose caller has this and put
+	put     int                    // of bytes, those that are sent
 	secure  atomic.Pointer[secure] // of a TLS connection, from its first byte on
 
 	classic atomic.Bool // an object of the first protocol is being answered
@@ -70,7 +73,10 @@ func newConn(s *Server, nc net.Conn, v *auth.Visitor) *conn {
 	if sc, ok := nc.(syscall.Conn); ok {
 		c.raw, _ = sc.SyscallConn()
 	}
-	c.pending = c.tryRead
+	if c.raw != nil {
+		c.pending, c.ready = c.tryRead, c.tryWrite
+		c.session.Direct(c.sendNow)
+	}
 	c.arrive(v)
 	return c
 }
@@ -191,6 +197,23 @@ func (c *conn) tryRead(fd uintptr) bool {
 		c.got, c.err = max(n, 0), err
 		return true
 	}
+}
+
+// sendNow sends what the socket takes at once of b, and says how much that was. It never waits, and leaves errors to the writer.
+func (c *conn) sendNow(b []byte) int {
+	if c.secure.Load() != nil {
+		return 0
+	}
+	c.bytes, c.put = b, 0
+	c.raw.Write(c.ready) // fails where the connection is closed: then nothing was sent
+	c.bytes = nil
+	return c.put
+}
+
+func (c *conn) tryWrite(fd uintptr) bool {
+	n, _ := syscall.Write(int(fd), c.bytes)
+	c.put = max(n, 0)
+	return true
 }
 
 // takeDesk makes sure of a desk with room behind the c.n bytes.

@@ -233,7 +233,7 @@ func (c *conn) others(r *wire.Request) {
 	}
 	var fields []byte
 	err := c.login.Readable(r)
-	if do := c.carrier(r.Op); err == nil {
+	if do := c.server.carrier(r.Op); err == nil {
 		fields, err = do(r, nil)
 	}
 	if changesUsers(r.Op) {

@@ -43,6 +43,7 @@ func (k *Checker) answered(c *conn, r *request, a *reply, lo moment) {
 		}
 	case "queue.resume":
 		r.q.resuming--
+		r.q.resumed = k.w.steps // a pause that was sent before this may have come before it
 	}
 }
 
@@ -92,7 +93,7 @@ func (k *Checker) published(c *conn, r *request, a *reply) {
 // numbered enters the number that a message was given.
 func (k *Checker) numbered(c *conn, r *request, ch *chain, seq uint64, again, duplicate bool) {
 	w, q := k.w, ch.q
-	if k.lenient || q.scratch {
+	if k.lenient || q.scratch || q.gone {
 		return
 	}
 	if again && (!duplicate || ch.at == q.name && ch.seq != seq) {
@@ -105,11 +106,11 @@ func (k *Checker) numbered(c *conn, r *request, ch *chain, seq uint64, again, du
 			w.wrong("P4: queue %s: request %d got %d, and request %d got %d", q.name, last.nth, last.seq, r.nth, seq)
 		}
 		c.published[q.name] = place{r.nth, seq, c.life.number}
-		if floor := r.floor; seq <= floor && q.file {
+		if floor := r.floor; seq <= floor && q.kept {
 			w.wrong("P5: queue %s: %d was confirmed before the publish of %d was sent", q.name, floor, seq)
 		}
 	}
-	if o := q.seqs[seq]; o != nil && o != ch && o.at == q.name && q.file && !q.redriven {
+	if o := q.seqs[seq]; o != nil && o != ch && o.at == q.name && q.kept && !q.redriven {
 		w.wrong("P1: queue %s: the number %d was given to two messages", q.name, seq)
 	}
 	if ch.at == q.name && ch.seq == 0 {

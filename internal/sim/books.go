@@ -67,7 +67,7 @@ type chain struct {
 
 // done reports whether the message may be gone.
 func (c *chain) done(life *life) bool {
-	return c.acked > 0 || c.asked > 0 || c.maybe || c.excused || c.q.lossy || !c.q.file && c.m.life != life
+	return c.acked > 0 || c.asked > 0 || c.maybe || c.excused || c.q.lossy || c.q.gone || !c.q.kept && c.m.life != life
 }
 
 // A delivery is one message that was handed to one client.
@@ -90,6 +90,8 @@ type delivery struct {
 // A queueBook is what is known of a queue.
 type queueBook struct {
 	spec
+	kept     bool              // what it has outlives a process
+	gone     bool              // its messages may be lost, and nobody uses it any more
 	seqs     map[uint64]*chain // by number, where messages keep theirs
 	highest  uint64            // the highest number confirmed so far
 	first    [10]front         // by priority
@@ -162,7 +164,7 @@ var specs = []spec{
 func (w *World) books() map[string]*queueBook {
 	m := map[string]*queueBook{}
 	for _, s := range specs {
-		m[s.name] = &queueBook{spec: s, seqs: map[uint64]*chain{}, keys: map[string][]*chain{}}
+		m[s.name] = &queueBook{spec: s, kept: s.file || w.cfg.Cluster, seqs: map[uint64]*chain{}, keys: map[string][]*chain{}}
 	}
 	return m
 }

@@ -134,7 +134,7 @@ func (k *conn) got(line []byte, lo moment) {
 // died is told that a process is no more, and with it all that was in memory.
 func (k *Checker) died() {
 	for _, q := range k.books {
-		if !q.file {
+		if !q.kept {
 			q.seqs, q.first, q.highest, q.redriven = map[uint64]*chain{}, [10]front{}, 0, false
 		}
 	}
@@ -217,6 +217,9 @@ func (k *Checker) verbatim(it *item) *message {
 // chain is a message's in a queue; nil where it must not be checked further.
 func (k *Checker) chain(m *message, queue string) *chain {
 	q := k.books[source(queue)]
+	if q != nil && q.gone {
+		return nil
+	}
 	for _, c := range m.chains {
 		if c.q == q {
 			return c

@@ -296,7 +296,7 @@ func (c *Client) publishTopic() {
 	m, fields := c.compose(nil)
 	m.topic, m.priority = topicNames[w.rng.IntN(len(topicNames))], 4
 	g := &group{what: "a publish to " + m.topic}
-	for _, s := range specs {
+	for _, s := range w.specs() {
 		if s.bound == ">" || s.bound == "full.>" && m.topic == "full.one" {
 			w.check.addChain(m, w.check.books[s.name])
 		}

@@ -10,9 +10,10 @@ import (
 )
 
 var (
-	clusterSeedFlag  = flag.Uint64("cluster-seed", 0, "let the world of a cluster of this seed happen alone")
-	clusterSeedsFlag = flag.Int("cluster-seeds", 4, "how many worlds TestCluster lets happen")
-	clusterFromFlag  = flag.Uint64("cluster-from", 1, "the seed of the first of them")
+	clusterSeedFlag   = flag.Uint64("cluster-seed", 0, "let the world of a cluster of this seed happen alone")
+	clusterSeedsFlag  = flag.Int("cluster-seeds", 4, "how many worlds TestCluster lets happen")
+	placedClusterFlag = flag.Int("placed-cluster-seeds", 2, "how many worlds TestPlacedCluster lets happen")
+	clusterFromFlag   = flag.Uint64("cluster-from", 1, "the seed of the first of them")
 )
 
 // clusterWorld is the world of a seed. One in three has five nodes.
@@ -21,6 +22,10 @@ func clusterWorld(t *testing.T, seed uint64) Report {
 	if seed%3 == 0 {
 		cfg.Nodes = 5
 	}
+	return clusterRun(t, seed, cfg)
+}
+
+func clusterRun(t *testing.T, seed uint64, cfg Config) Report {
 	if name := *traceFlag; name != "" && *clusterSeedFlag != 0 {
 		f, err := os.Create(name)
 		if err != nil {
@@ -62,6 +67,40 @@ func TestCluster(t *testing.T) {
 var clusterFloors = map[string]int{
 	"Confirmed": 4_000, "Acked": 2_000, "Deliveries": 5_000, "Topics": 300, "Crashes": 80, "PowerCuts": 50, "Partitions": 10, "Transfers": 10, "Unknown": 10, "NoQuorum": 10,
 	"LostPackets": 1_000, "Snapshots": 300,
+}
+
+// placedCluster is the world of a seed in which shards are at three of five or seven nodes.
+func placedCluster(t *testing.T, seed uint64) Report {
+	cfg := Config{Nodes: 5, Clients: 6, Cluster: true, Replicas: 3, For: 20 * time.Second}
+	if seed%3 == 0 {
+		cfg.Nodes = 7
+	}
+	return clusterRun(t, seed, cfg)
+}
+
+// TestPlacedCluster lets worlds of more nodes than replicas happen: clients come to any node, and shards move.
+func TestPlacedCluster(t *testing.T) {
+	n, from := *placedClusterFlag, *clusterFromFlag
+	if *clusterSeedFlag != 0 {
+		n, from = 1, *clusterSeedFlag
+	}
+	begin := time.Now()
+	var all Stats
+	for seed := from; seed < from+uint64(n); seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			r := placedCluster(t, seed)
+			all.Add(r.Stats)
+			if r.Failure != "" {
+				t.Errorf("%s\n%s\nagain: go test ./internal/sim -run TestPlacedCluster -cluster-seed %d", r.Tail(60), r.Failure, r.Seed)
+			}
+		})
+	}
+	t.Logf("%d worlds in %s: %s", n, time.Since(begin).Round(time.Millisecond), all)
+	for name, least := range map[string]int{"Confirmed": 2_000, "Acked": 1_000, "Deliveries": 2_000, "Crashes": 80, "Partitions": 10, "Plans": 30, "Vacated": 50, "Images": 50} {
+		if got := all.Count(name); n > 3 && got*10 < least*n {
+			t.Errorf("%s: %d in %d worlds; with fewer than %d nothing is proven", name, got, n, least*n/10)
+		}
+	}
 }
 
 // TestSameCluster: a seed stands for one history, byte for byte.

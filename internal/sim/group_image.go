@@ -70,7 +70,8 @@ func (o *groupOwner) beginImage() *groupTaking {
 		return nil
 	}
 	t := &groupTaking{img: img, next: groupState{things: map[uint64]journal.Span{}}}
-	if err := t.next.decode(img.State()); err != nil {
+	if img.Empty() { // this member is none any more
+	} else if err := t.next.decode(img.State()); err != nil {
 		o.l.m.c.w.wrong("%s, group %d: an image: %v", o.l.m.name, o.group, err)
 	}
 	if p := o.partial; p != nil {
@@ -150,13 +151,18 @@ func (o *groupOwner) keep(t *groupTaking, b *journal.Batch) {
 
 // swap puts the new state in the place of the old one.
 func (o *groupOwner) swap(t *groupTaking) {
-	o.l.m.c.stats.Images++
 	if o.l.m.c.cfg.Memory {
 		if e := epochOf(o.j.Role().Term); e > o.era {
 			o.era, o.state.count = e, 0
 		}
 	}
-	o.l.m.c.ledger.taken(o, &t.next)
+	if t.img.Empty() {
+		o.l.m.c.stats.Vacated++
+		o.l.m.c.ambush(o.group)
+	} else {
+		o.l.m.c.stats.Images++
+		o.l.m.c.ledger.taken(o, &t.next)
+	}
 	old := o.state.things
 	o.state, o.taking = t.next, nil
 	for _, id := range slices.Sorted(maps.Keys(o.state.things)) {
@@ -182,5 +188,27 @@ func (k *ledger) taken(o *groupOwner, s *groupState) {
 	}
 	if s.count < o.state.count {
 		k.c.w.wrong("%s, group %d: an image of %d batches takes the place of %d", o.l.m.name, g, s.count, o.state.count)
+	}
+}
+
+// stray moves something while an image is on its way: what shards share is moved by one of them for all, whatever they are doing.
+func (o *groupOwner) stray() {
+	t := o.taking
+	if t == nil || !t.whole || o.l.m.c.cfg.Memory || len(o.state.things) == 0 || !o.l.m.c.w.chance(2) {
+		return
+	}
+	ids := slices.Sorted(maps.Keys(o.state.things))
+	id := ids[o.l.m.c.w.rng.IntN(len(ids))]
+	b := &journal.Batch{Local: true, Essential: true, Data: record(nil, opMove, id, thing(id))}
+	o.l.m.c.stats.Strays++
+	o.j.Propose(b)
+}
+
+// alsoMoved lets the state that is to come refer to a place as well to which the state of now does.
+func (o *groupOwner) alsoMoved(payload []byte, span journal.Span) {
+	if t := o.taking; t != nil && payload[0] == opMove && t.img.Alike() {
+		if _, there := t.next.things[thingOf(payload)]; there {
+			t.next.things[thingOf(payload)] = span
+		}
 	}
 }

@@ -47,9 +47,12 @@ func (k *ledger) decided(o *groupOwner, id uint64) {
 	s.sum = s.sum*0x100000001b3 ^ id
 	s.count++
 	k.c.stats.Applied++
-	switch n := s.count; {
-	case k.refused[id]:
+	if k.refused[id] {
 		k.c.w.wrong("%s, group %d: batch %d was refused, and is applied all the same", o.l.m.name, g, id)
+	}
+	switch n := s.count; {
+	case n > len(k.order[at])+1:
+		k.c.w.wrong("P1: %s, group %d: it applies number %d, and nobody has applied number %d", o.l.m.name, g, n, n-1)
 	case n == len(k.order[at])+1:
 		k.order[at] = append(k.order[at], id)
 		k.sums[at] = append(k.sums[at], s.sum)
@@ -91,7 +94,7 @@ func (k *ledger) refuse(o *groupOwner, id uint64) {
 // leads: a process says that it leads. It has applied what was decided under earlier leaders, as far as anybody has.
 func (k *ledger) leads(o *groupOwner, term uint64) {
 	k.c.stats.Leaders++
-	for _, id := range k.order[o.key()][o.state.count:] {
+	for _, id := range k.order[o.key()][min(o.state.count, len(k.order[o.key()])):] {
 		if k.terms[id] < term {
 			k.c.w.wrong("P5: %s leads group %d in term %d and lacks batch %d of term %d", o.l.m.name, o.group, term, id, k.terms[id])
 		}
@@ -127,6 +130,9 @@ func (k *ledger) hear(m *member, to uint64, packet []byte) {
 			k.votes[key] = to
 			if m.nervous && k.c.w.chance(2) {
 				m.nervous, m.quick = false, true
+				if c := k.c; c.second != 0 && to != c.second { // whom it has elected does not tell it
+					c.cut[[2]uint64{to, m.id}] = true
+				}
 				m.die(true)
 			}
 		}

@@ -66,7 +66,7 @@ var groupMutants = []mutant{
 	{name: "an image counts before it is kept", file: raftLogGo,
 		old: "return j.log.SnapshotAt(pos, h.append(nil), func(kept bool) { j.kept(t, kept) })", new: "j.kept(t, true)\n\t\treturn j.log.SnapshotAt(pos, h.append(nil), nil)"},
 	{name: "what an image refers to is given back", file: pinGo, old: "\t\tnumber = max(number, p.before)\n", new: "\t\t_ = p.before\n"},
-	{name: "the log before an image counts after a restart", file: installGo, old: "max(end, j.floor)", new: "max(end*0, j.floor)"},
+	{name: "the log before an image counts after a restart", file: installGo, old: "max(t.behind, j.floor)", new: "max(t.behind*0, j.floor)"},
 	{name: "a changed bit of an image is not seen", file: frameGo, old: "crc32.Checksum(b[frameHeader:], castagnoli) != binary.LittleEndian.Uint32(b[1:])", new: "false"},
 	{name: "found: who is to go and leads keeps waiting for an heir that votes", file: confGo, old: "slices.ContainsFunc(c.voters, w.wants)\n", new: "true\n"},
 	{name: "found: entries that others have replaced stop a restart", file: replayGo,

@@ -124,8 +124,9 @@ func (o *groupOwner) run() {
 			again = o.collect()
 			again = o.takeImage() || again
 			again = o.compact() || again
+			o.stray()
 		}
-		if o.j.Role().Leading && w.now >= o.next && !o.l.m.c.ledger.closed {
+		if o.j.Role().Leading && w.now >= max(o.next, o.l.m.c.hush) && !o.l.m.c.ledger.closed {
 			o.next = w.now + w.between(0, 40*time.Millisecond)
 			o.propose()
 		}
@@ -161,6 +162,7 @@ func (o *groupOwner) collect() bool {
 		}
 		for at := 0; b.Err == nil && at < len(b.Data); {
 			payload, next := journal.NextRecord(b.Data, at)
+			o.alsoMoved(payload, journal.Span{Ref: b.Base + journal.Ref(at), Size: uint32(next - at)})
 			if err := o.apply(b.Base+journal.Ref(at), payload, true); err != nil {
 				o.l.m.c.w.wrong("%s, group %d: %v", o.l.m.name, o.group, err)
 				return false

@@ -31,11 +31,19 @@ func (c *groups) trouble() {
 func (c *groups) harm() {
 	w := c.w
 	m := c.members[w.rng.IntN(len(c.members))]
+	if c.cfg.Replicas > 0 && w.chance(4) {
+		c.relocate()
+		return
+	}
 	if c.wish != nil && w.chance(5) {
 		c.resettle()
 		return
 	}
-	switch n := w.rng.IntN(26); {
+	switch n := w.rng.IntN(32); {
+	case n >= 29:
+		c.duel(w.rng.IntN(c.cfg.Groups))
+	case n >= 26:
+		c.relapse(w.rng.IntN(c.cfg.Groups))
 	case n >= 23:
 		c.contest(w.rng.IntN(c.cfg.Groups))
 	case n >= 20:
@@ -105,6 +113,68 @@ func (c *groups) contest(group int) {
 		for _, m := range c.members {
 			m.nervous = false
 		}
+	})
+}
+
+// duel has a leader die, and two who do not hear each other want its place, one after the other; whoever votes may lose power, and be back before
+// the second asks for a vote.
+func (c *groups) duel(group int) {
+	old := c.leads(group)
+	if old == nil || len(c.members) < 3 {
+		return
+	}
+	w := c.w
+	c.stats.Duels++
+	old.die(true)
+	clear(c.cut)
+	a, b := c.members[w.rng.IntN(len(c.members))], c.members[w.rng.IntN(len(c.members))]
+	c.cut[[2]uint64{a.id, b.id}], c.cut[[2]uint64{b.id, a.id}] = true, true
+	c.second = b.id
+	first := w.between(110*time.Millisecond, 250*time.Millisecond)
+	for _, m := range c.members {
+		m.nervous = m != a && m != b
+	}
+	want := func(m *member) {
+		if m.life != nil && m.life.host != nil {
+			m.life.host.Campaign(group)
+		}
+	}
+	w.after(first, func() { want(a) })
+	w.after(first+w.between(5*time.Millisecond, 80*time.Millisecond), func() { want(b) })
+	w.after(time.Second, func() {
+		for _, m := range c.members {
+			m.nervous = false
+		}
+		c.second = 0
+		if !c.peace {
+			c.heal()
+		}
+	})
+}
+
+// relapse cuts off who leads: others take its place, and what it has proposed meanwhile is overruled. Its power goes when it has heard so, and has
+// made a snapshot maybe.
+func (c *groups) relapse(group int) {
+	m := c.leads(group)
+	if m == nil {
+		return
+	}
+	w := c.w
+	c.stats.Relapses++
+	clear(c.cut)
+	for _, o := range c.members {
+		c.cut[[2]uint64{o.id, m.id}], c.cut[[2]uint64{m.id, o.id}] = true, true
+	}
+	w.after(w.between(100*time.Millisecond, 600*time.Millisecond), func() {
+		if c.peace {
+			return
+		}
+		c.heal()
+		w.after(w.between(50*time.Millisecond, 900*time.Millisecond), func() {
+			if !c.peace {
+				m.die(w.chance(2))
+			}
+		})
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gmq/gmq/internal/cluster"
+	"github.com/gmq/gmq/internal/cluster/placement"
 	"github.com/gmq/gmq/internal/journal/filejournal"
 	"github.com/gmq/gmq/internal/vfs"
 )
@@ -18,7 +19,9 @@ type GroupsConfig struct {
 	For             time.Duration
 	// Changes has members come and go.
 	Changes bool
-	Trace   io.Writer
+	// Replicas is at how many of the members each group is; 0: at all. It needs Changes.
+	Replicas int
+	Trace    io.Writer
 }
 
 // GroupStats is what has really happened in such a world.
@@ -29,7 +32,7 @@ type GroupStats struct {
 	Entries, Outages, Reads, Applied, CutTails, Transfered int
 	Contests, Amnesias, Joined, Left, Replaced             int
 	Images, ImagesOver, Fetched, Spared, Gone, Unknown     int
-	Epochs                                                 int
+	Epochs, Vacated, Ambushes, Strays, Duels, Relapses     int
 }
 
 // A GroupReport is what came of it.
@@ -48,9 +51,14 @@ type groups struct {
 	w       *World
 	cfg     GroupsConfig
 	members []*member
-	first   []uint64 // those with whom the groups began
-	wish    []uint64 // who the members shall be; nil: they do not change
-	edition int      // of the wish
+	first   []uint64       // those with whom the groups began
+	wish    []uint64       // who the members shall be; nil: they do not change
+	plan    placement.Plan // which of them shall have which groups; nil: all
+	edition int            // of the wish
+	mourned bool           // one was lost for good, and not all groups are whole again
+	second  uint64         // of two who want to lead a group, who asks later
+	alone   uint64         // nobody hears this member
+	hush    time.Duration  // until when nothing is proposed
 	// Of groups in memory: who decides for them, and what was decided last.
 	chief    uint64
 	epoch    int
@@ -78,8 +86,9 @@ type member struct {
 	doom    int           // disk operations until its power goes; 0: it does not
 	pace    float64       // of its clock
 	told    []uint64      // who the members shall be, as far as it has heard
-	edition int           // of that
-	gone    bool          // for good
+	plan    placement.Plan
+	edition int  // of that
+	gone    bool // for good
 }
 
 // A memberLife is one process.
@@ -110,8 +119,12 @@ func RunGroups(seed uint64, cfg GroupsConfig) GroupReport {
 		c.wish = c.first
 		c.bury()
 	}
+	if cfg.Replicas > 0 {
+		c.first = c.first[:cfg.Replicas]
+		c.plan = placement.Next(nil, cfg.Groups, c.wish, cfg.Replicas)
+	}
 	for _, m := range c.members {
-		m.told = c.wish
+		m.told, m.plan = c.wish, c.plan
 		m.boot()
 	}
 	if cfg.Memory {
@@ -126,11 +139,14 @@ func RunGroups(seed uint64, cfg GroupsConfig) GroupReport {
 
 // finale ends all trouble: every member must come to hold the same, and take more.
 func (c *groups) finale() {
-	c.peace = true
+	c.peace, c.alone, c.hush = true, 0, 0
+	if c.cfg.Replicas > 0 {
+		c.decree(c.wish, c.wish)
+	}
 	clear(c.cut)
 	for _, m := range c.members {
 		m.slow, m.stall, m.doom = false, 0, 0
-		m.hear(c.wish, c.edition)
+		m.hear(c.wish, c.plan, c.edition)
 	}
 	c.w.note("world", "peace")
 	start := make([]int, c.cfg.Groups)
@@ -152,7 +168,14 @@ func (c *groups) finale() {
 	ok = c.w.settle(60*time.Second, func() bool {
 		for _, m := range c.lasting() {
 			for g := range start {
-				if m.life == nil || len(m.life.owners) <= g || m.life.owners[g].state.count != c.ledger.decidedIn(g) {
+				if m.life == nil || len(m.life.owners) <= g {
+					return false
+				}
+				want := c.ledger.decidedIn(g)
+				if !c.has(m.id, g) {
+					want = 0
+				}
+				if m.life.owners[g].state.count != want {
 					return false
 				}
 			}
@@ -240,7 +263,7 @@ func (l *memberLife) start() (err error) {
 	if l.host, err = cluster.New(cfg); err != nil {
 		return err
 	}
-	l.host.Wish(cluster.Wish{Members: m.told})
+	l.host.Wish(c.wishFor(m))
 	return l.serve()
 }
 
@@ -300,6 +323,7 @@ func (l *memberLife) tick() {
 		if l.m.life == l {
 			l.host.Tick()
 			l.host.Images().Tick()
+			l.m.c.count(l)
 			if l.keeper != nil {
 				l.keeper.Tick()
 			}
@@ -325,7 +349,7 @@ func (l *memberLife) sendImage(to uint64, frame []byte) {
 func (l *memberLife) carry(to uint64, packet []byte, take func(*memberLife, []byte)) {
 	m, c := l.m, l.m.c
 	w := c.w
-	if c.cut[[2]uint64{m.id, to}] || !c.peace && w.chance(50) {
+	if c.cut[[2]uint64{m.id, to}] || c.alone == m.id || c.alone == to || !c.peace && w.chance(50) {
 		c.stats.Lost++
 		return
 	}

@@ -132,7 +132,7 @@ func try(t *testing.T, root, work string, m mutant) string {
 	if probe == "" {
 		probe = "TestProbe"
 	}
-	run := exec.Command(binary, "-test.run", "^"+probe+"$", "-sim-probe", "-test.timeout", "60s")
+	run := exec.Command(binary, "-test.run", "^"+probe+"$", "-sim-probe", "-test.timeout", "180s")
 	var out bytes.Buffer
 	run.Stdout, run.Stderr = &out, &out
 	err = run.Run()

@@ -41,6 +41,9 @@ func (p *plan) strike() {
 	for ; x >= p.does[what]; what++ {
 		x -= p.does[what]
 	}
+	if w.gentle() && (what < 3 || what == 6) && !w.spares(n) {
+		return
+	}
 	switch what {
 	case 0:
 		p.crash()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gmq/gmq/internal/broker"
 	"github.com/gmq/gmq/internal/cluster"
+	"github.com/gmq/gmq/internal/cluster/placement"
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/journal/filejournal"
 	"github.com/gmq/gmq/internal/queue"
@@ -25,7 +26,8 @@ type Node struct {
 	w     *World
 	name  string
 	id    uint64
-	pace  float64 // of its host's clock
+	pace  float64        // of its host's clock
+	plan  placement.Plan // where the shards shall be, as far as it has heard; nil: everywhere
 	disk  *vfs.Mem
 	ahead time.Duration // of the wall clock: it jumps
 	wall  int64         // the latest time that it has shown
@@ -55,13 +57,17 @@ type life struct {
 	tasks   []*task
 	conns   []*conn
 
-	host      *cluster.Host // in a cluster
-	hostWake  chan struct{}
-	imageWake chan struct{}
-	leaving   bool
-	broke     uint64        // the step in which a line to another node has broken last
-	arrivals  []arrival     // of what other nodes' brokers have said
-	left      chan struct{} // closed when the host has ended
+	host                   *cluster.Host // in a cluster
+	hostWake               chan struct{}
+	imageWake              chan struct{}
+	memory                 *cluster.Host // of the groups in memory
+	keeper                 *cluster.Keeper
+	memoryWake, memoryPull chan struct{}
+	remembers              bool // its groups in memory are there
+	leaving                bool
+	broke                  uint64        // the step in which a line to another node has broken last
+	arrivals               []arrival     // of what other nodes' brokers have said
+	left                   chan struct{} // closed when the host has ended
 
 	ready  bool   // clients may come
 	failed uint64 // the step in which it said that nothing can be promised any more; 0: it has not
@@ -174,7 +180,8 @@ func (l *life) start() (err error) {
 		}},
 		Storages: []broker.Storage{
 			{Name: "file", Stored: "disk", Shared: true, Replicated: n.w.cfg.Cluster, Spread: l.spread, Open: l.open},
-			{Name: "memory", Stored: "memory", Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(budget, wake) }, Room: budget.Room},
+			{Name: "memory", Stored: "memory", Replicated: n.w.cfg.Cluster, Open: l.inMemory(budget), Room: budget.Room},
+			{Name: "ephemeral", Stored: "memory", Ephemeral: true, Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(budget, wake) }, Room: budget.Room},
 		},
 	}
 	if n.w.cfg.Cluster {

@@ -29,23 +29,31 @@ func (l *life) join() (err error) {
 	l.hostWake, l.imageWake = make(chan struct{}, 1), make(chan struct{}, 1)
 	l.host, err = cluster.New(cluster.Config{
 		ID: n.id, Groups: broker.Shards, CacheBytes: 16 << 10, TrailBytes: 32 << 10, UncommittedBytes: 256 << 10,
-		Wake: func() { ring(l.hostWake) },
+		MayLead: func(group int, node uint64) bool { return l.keeper.MayLead(group, node) },
+		Wake:    func() { ring(l.hostWake) },
 		Logf: func(format string, args ...any) {
 			w.note(n.name, "cluster: "+format, args...)
 			if strings.Contains(format, "is installed") {
 				w.stats.Images++
 			}
+			if strings.Contains(format, "has forgotten") {
+				w.stats.Vacated++
+			}
 		},
 		Send: func(to uint64, packet []byte) {
-			l.send(to, packet, func(h *cluster.Host, b []byte) { h.Deliver(n.id, b) })
+			l.send(to, packet, func(t *life, b []byte) { t.host.Deliver(n.id, b) })
 		},
 		// So little that nodes lack what is not there any more.
 		KeepBytes: 48 << 10, ImageRate: 16 << 10, WakeImages: func() { ring(l.imageWake) },
 		SendImage: func(to uint64, frame []byte) {
-			l.send(to, frame, func(h *cluster.Host, b []byte) { h.Images().Deliver(n.id, b) })
+			l.send(to, frame, func(t *life, b []byte) { t.host.Images().Deliver(n.id, b) })
 		},
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	l.host.Wish(n.wish())
+	return l.joinMemory()
 }
 
 func ring(c chan struct{}) {
@@ -77,9 +85,12 @@ func (l *life) takePart() error {
 			l.host.Images().Turn()
 		}
 	})
-	var voters []uint64
-	for _, o := range w.nodes {
-		voters = append(voters, o.id)
+	voters := w.founders()
+	if err := l.runMemory(); err != nil {
+		return err
+	}
+	if !slices.Contains(voters, l.n.id) {
+		return l.broker.Await()
 	}
 	return l.broker.Begin(voters)
 }
@@ -91,6 +102,11 @@ func (l *life) tick() {
 		if l.n.life == l && l.n.dying == nil {
 			l.host.Tick()
 			l.host.Images().Tick()
+			l.memory.Tick()
+			l.memory.Images().Tick()
+			if l.remembers {
+				l.keeper.Tick()
+			}
 			l.tick()
 		}
 	})
@@ -100,7 +116,7 @@ func (l *life) tick() {
 func (l *life) leave() error {
 	w := l.n.w
 	for range 20 {
-		if l.host.Leads() == 0 {
+		if l.host.Leads()+l.memory.Leads() == 0 {
 			break
 		}
 		l.host.HandOver()
@@ -110,12 +126,14 @@ func (l *life) leave() error {
 	l.leaving = true
 	ring(l.hostWake)
 	w.await(l.left, -1)
+	ring(l.memoryWake)
+	ring(l.memoryPull)
 	l.host.Close()
 	return err
 }
 
 // send loses, delays and doubles.
-func (l *life) send(to uint64, packet []byte, take func(*cluster.Host, []byte)) {
+func (l *life) send(to uint64, packet []byte, take func(*life, []byte)) {
 	w := l.n.w
 	if w.net.cut[[2]uint64{l.n.id, to}] || !w.peace && w.chance(100) {
 		w.stats.LostPackets++
@@ -126,8 +144,8 @@ func (l *life) send(to uint64, packet []byte, take func(*cluster.Host, []byte)) 
 		delay = w.between(time.Millisecond, 200*time.Millisecond)
 	}
 	deliver := func() {
-		if t := w.nodes[to-1]; t.life != nil && t.life.host != nil && t.dying == nil {
-			take(t.life.host, append([]byte(nil), packet...))
+		if t := w.nodes[to-1]; t.life != nil && t.life.keeper != nil && t.dying == nil {
+			take(t.life, append([]byte(nil), packet...))
 		}
 	}
 	w.after(delay, deliver)
@@ -144,7 +162,9 @@ func (w *World) quarrel() {
 		}
 		switch w.rng.IntN(4) {
 		case 0, 1:
-			w.part()
+			if !w.gentle() || w.spares(nil) {
+				w.part()
+			}
 		default:
 			n := w.nodes[w.rng.IntN(len(w.nodes))]
 			if l := n.life; l != nil && l.ready {
@@ -180,16 +200,23 @@ func (w *World) part() {
 	})
 }
 
-// agree: when everything has come to rest, all nodes hold the same.
+// agree: when everything has come to rest, all nodes that have a shard hold the same, and no other has anything of it.
 func (w *World) agree() {
-	var want [broker.Shards]uint64
 	same := func() bool {
-		for i, n := range w.nodes {
-			got := w.digests(n)
-			if i == 0 {
-				want = got
-			} else if got != want {
-				return false
+		var want [broker.Shards]uint64
+		var known [broker.Shards]bool
+		for _, n := range w.nodes {
+			for shard, got := range w.digests(n) {
+				switch {
+				case !w.has(n, shard):
+					if !n.empty(shard) {
+						return false
+					}
+				case !known[shard]:
+					want[shard], known[shard] = got, true
+				case got != want[shard]:
+					return false
+				}
 			}
 		}
 		return true
@@ -203,6 +230,11 @@ func (w *World) agree() {
 	text := ""
 	for _, n := range w.nodes {
 		text += fmt.Sprintf("\n%s: %x", n.name, w.digests(n))
+		if w.plan != nil {
+			for _, g := range n.life.host.Status() {
+				text += fmt.Sprintf(" %d:%v%v%v", g.Group, g.Voters, g.Outgoing, g.Learners)
+			}
+		}
 	}
 	w.wrong("when all trouble is over, the nodes do not hold the same:%s", text)
 }
@@ -231,13 +263,3 @@ func (w *World) sameOwner(a, b *delivery) bool {
 	}
 	return a.k.life == b.k.life
 }
-
-// specs are the queues of a world. What is in memory is its leader's alone, in a cluster, and promises nothing.
-func (w *World) specs() []spec {
-	if !w.cfg.Cluster {
-		return specs
-	}
-	return durableSpecs
-}
-
-var durableSpecs = slices.DeleteFunc(slices.Clone(specs), func(s spec) bool { return !s.file })

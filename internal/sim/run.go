@@ -14,6 +14,7 @@ import (
 type Config struct {
 	Nodes, Clients int
 	Cluster        bool // the nodes are one
+	Replicas       int  // at how many of a cluster's nodes each shard is; 0: at all
 	For            time.Duration
 
 	// In a world that is to show one fault alone: the operation of a disk that fails (of that kind; "" is any), or
@@ -53,6 +54,7 @@ func Run(seed uint64, cfg Config) Report {
 	if cfg.Cluster {
 		w.quarrel()
 		w.wire()
+		w.settleIn()
 	}
 	for _, n := range w.nodes {
 		n.fault.eio, n.fault.kind, n.fault.at = cfg.FailAt, string(cfg.Kind), cfg.FullAt
@@ -137,6 +139,10 @@ func (w *World) finale() {
 
 // finish cuts the power of all nodes of a cluster at once, and sees to it that they come to hold the same, all that was confirmed among it.
 func (w *World) finish() {
+	w.emptyMemory()
+	if w.failure != "" || w.refused() {
+		return
+	}
 	for _, n := range w.nodes {
 		n.die("power cut")
 	}
@@ -149,11 +155,12 @@ func (w *World) finish() {
 	}
 	for _, n := range w.nodes {
 		n.ahead += time.Duration(n.wall-n.time()) + 20*time.Second
+		n.plan = w.plan
 		n.boot()
 	}
 	up := func(n *Node) bool { return n.life != nil && n.life.ready }
 	if !w.settle(30*time.Second, func() bool {
-		return w.failure != "" || w.refused() || up(w.nodes[0]) && up(w.nodes[1]) && up(w.nodes[2])
+		return w.failure != "" || w.refused() || !slices.ContainsFunc(w.nodes, func(n *Node) bool { return !up(n) })
 	}) {
 		w.wrong("P7: the nodes do not come up again when the faults have ended")
 	}
@@ -179,7 +186,9 @@ func (w *World) refused() bool {
 }
 
 // drain empties all queues of a node.
-func (w *World) drain(n *Node) {
+func (w *World) drain(n *Node) { w.empty(n, w.specs()) }
+
+func (w *World) empty(n *Node, specs []spec) {
 	c := &Client{w: w, name: "drain", off: true}
 	k := c.dial(n)
 	left := 0
@@ -202,7 +211,7 @@ func (w *World) drain(n *Node) {
 			c.ackAll(k, queue, list, func() { take(queue, q) }) // what has a key waits for the one before
 		}}, fmt.Sprintf(`"queue":"%s","max":50,"create":false`, queue))
 	}
-	for _, s := range w.specs() {
+	for _, s := range specs {
 		for _, name := range []string{s.name, s.name + ".dlq"} {
 			w.check.books[s.name].paused = false
 			k.ask(&request{op: "queue.resume", q: w.check.books[s.name]}, fmt.Sprintf(`"queue":"%s"`, name))
@@ -243,14 +252,23 @@ func (w *World) rest(n *Node) {
 
 // verdict looks at every message once more.
 func (k *Checker) verdict() {
+	k.everything(func(*queueBook) bool { return true })
+	k.allOrNone()
+}
+
+// everything: nothing is lost of what was confirmed, in some queues.
+func (k *Checker) everything(of func(*queueBook) bool) {
 	for _, m := range k.messages {
 		for _, c := range m.chains {
-			if m.status == confirmed && !c.seen && !c.done(nil) && !k.lenient {
+			if of(c.q) && m.status == confirmed && !c.seen && !c.done(nil) && !k.lenient {
 				k.w.wrong("P1: queue %s: message %d, which was confirmed, is lost: %.100s", c.q.name, c.seq, m.body)
 				return
 			}
 		}
 	}
+}
+
+func (k *Checker) allOrNone() {
 	for _, g := range k.groups {
 		if m := g.chains[0].m; k.w.cfg.Cluster && m.topic != "" && m.status == unknown {
 			continue // its queues have several leaders, and some of them may have been lost

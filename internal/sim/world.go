@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"math/rand/v2"
 	"time"
+
+	"github.com/gmq/gmq/internal/cluster/placement"
 )
 
 // A World is everything of one simulation: its clock, its nodes, its clients, and chance. Nothing in it happens
@@ -25,6 +27,8 @@ type World struct {
 	graves  []func() // what is to be done with whoever has died in this step
 	nodes   []*Node
 	net     network
+	epoch   int            // of the groups in memory
+	plan    placement.Plan // where the shards of a cluster shall be; nil: everywhere
 	marks   []timeMark
 	made    map[[2]string]bool // in a cluster: the queues and bindings that some leader has made
 	clients []*Client

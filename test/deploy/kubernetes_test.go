@@ -107,7 +107,7 @@ func TestPodsWithNewAddresses(t *testing.T) {
 	env := append(os.Environ(), "GMQ_ADMIN_PASSWORD=correct horse battery", "GMQ_SERVICE_HOST=10.0.0.1", "GMQ_PORT=tcp://10.0.0.1:4567", "GMQ_PORT_4567_TCP_ADDR=10.0.0.1")
 	start := func(address string) *process {
 		text := strings.NewReplacer("/tls/tls.crt", cert.Cert, "/tls/tls.key", cert.Key, "/data/queues", filepath.Join(dir, "queues"),
-			"0.0.0.0:4567", address+":0", "0.0.0.0:4580", address+":0").Replace(config)
+			"0.0.0.0:4567", address+":0", "0.0.0.0:4580", address+":0", "0.0.0.0:4569", address+":0").Replace(config)
 		file := filepath.Join(dir, "gmq.yaml")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

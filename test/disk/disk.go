@@ -13,6 +13,9 @@ import (
 
 var required = flag.Bool("required", false, "fail where a test would be skipped because of the machine")
 
+// Required reports whether what the machine does not allow is a failure.
+func Required() bool { return *required }
+
 // A Disk is a file system in a file, or in memory.
 type Disk struct {
 	Kind string // ext4, xfs or tmpfs

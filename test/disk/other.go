@@ -14,6 +14,12 @@ var errOther = errors.New("the calls that mount an image and shut its file syste
 // Main is harness.Main here.
 func Main(m *testing.M) int { return harness.Main(m) }
 
+// MainNetwork is the same.
+func MainNetwork(m *testing.M) int { return harness.Main(m) }
+
+// Outside says that there are no namespaces here.
+func Outside() error { return errOther }
+
 // Try says that there are no such disks here, so that nobody has one to do the following with.
 func Try(*testing.T, string, string, int64) (*Disk, error) { return nil, errOther }
 

@@ -29,7 +29,8 @@ type Server struct {
 	t      testing.TB
 	env    []string
 	config string
-	admin  bool // the configuration says where the admin address is
+	join   string // with which it becomes a node of a cluster
+	admin  bool   // the configuration says where the admin address is
 	cmd    *exec.Cmd
 	ready  chan address  // gives the addresses when the process serves
 	exited chan struct{} // closed when the process has ended
@@ -47,16 +48,29 @@ func Start(t testing.TB, config string) *Server {
 	return StartOn(t, filepath.Join(t.TempDir(), "data"), config)
 }
 
+// Join is Start for a further node of the cluster of which somebody has given this token.
+func Join(t testing.TB, config, token string) *Server {
+	t.Helper()
+	s := &Server{Data: filepath.Join(t.TempDir(), "data"), t: t, config: filepath.Join(t.TempDir(), "gmq.yaml"), env: storageEnv(t, config), join: token}
+	s.begin(config)
+	return s
+}
+
 // StartOn is Start on a data directory that the test has chosen.
 func StartOn(t testing.TB, data, config string) *Server {
 	t.Helper()
 	s := &Server{Data: data, t: t, config: filepath.Join(t.TempDir(), "gmq.yaml"), env: storageEnv(t, config)}
+	s.begin(config)
+	return s
+}
+
+func (s *Server) begin(config string) {
+	s.t.Helper()
 	s.Configure(config)
 	if err := s.Up(); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
-	t.Cleanup(s.end)
-	return s
+	s.t.Cleanup(s.end)
 }
 
 // Configure replaces the configuration; it holds from the next start.
@@ -98,6 +112,9 @@ func (s *Server) Spawn() error {
 	args := []string{"serve", "--config", s.config, "--data", s.Data, "--listen", "127.0.0.1:0"}
 	if !s.admin {
 		args = append(args, "--admin", "off")
+	}
+	if s.join != "" {
+		args = append(args, "--join", s.join)
 	}
 	cmd := exec.Command(Exe(s.t), args...)
 	cmd.Env = append(os.Environ(), s.env...)

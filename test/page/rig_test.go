@@ -19,6 +19,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
@@ -107,7 +108,8 @@ func open(t testing.TB, width, height int64, dark bool) *tab {
 	_, failed4 := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}},
 	})
-	if err := errors.Join(failed, failed2, failed3, failed4); err != nil {
+	_, failed5 := chromedp.Call(ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: keepNotes})
+	if err := errors.Join(failed, failed2, failed3, failed4, failed5); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -183,19 +185,25 @@ func (p *tab) until(expression string) {
 	run(p, chromedp.Evaluate[bool]("new Promise(done => { const look = () => { let is = false; try { is = "+expression+" } catch { /* not there yet */ }; is ? done(true) : setTimeout(look, 20) }; look() })", chromedp.EvalAwaitPromise))
 }
 
-// click clicks on what a selector finds, once it is there and no dialog lies over it: one that is done may still be closing.
+// click clicks on what a selector finds, once it is there and nothing lies over it, as a dialog that is still closing does. It looks
+// and clicks in one go: between two questions to the browser numbers may come, and move what is below them.
 func (p *tab) click(selector string) {
 	p.t.Helper()
-	p.until(`!document.querySelector("dialog[open]")`)
-	p.do(chromedp.Click(chromedp.CSS(selector), chromedp.NodeVisible))
+	p.until(fmt.Sprintf(`(e => {
+		if (document.querySelector("dialog[open]")) return false
+		e.scrollIntoView({ block: "nearest" })
+		const at = e.getBoundingClientRect()
+		if (!e.contains(document.elementFromPoint(at.x + at.width / 2, at.y + at.height / 2))) return false
+		e.click()
+		return true
+	})(document.querySelector(%q))`, selector))
 }
 
 // button clicks on the button, or link, with that text, inside of what a selector finds.
 func (p *tab) button(within, text string) {
 	p.t.Helper()
 	find := fmt.Sprintf(`[...document.querySelectorAll(%q)].flatMap(e => [...e.querySelectorAll("button, a")]).find(b => b.textContent.trim() === %q && b.offsetParent)`, within, text)
-	p.until(find)
-	eval[bool](p, find+".click() === undefined")
+	p.until("(" + find + ").click() === undefined")
 }
 
 // write writes into what a selector finds.
@@ -211,6 +219,19 @@ func (p *tab) write(selector, text string) {
 func (p *tab) text(selector string) string {
 	p.t.Helper()
 	return run(p, chromedp.Text(chromedp.CSS(selector), chromedp.NodeVisible))
+}
+
+// keepNotes has a page remember what it tells in passing: it takes that away after some seconds, and on a busy machine nobody has looked by then.
+const keepNotes = `addEventListener("DOMContentLoaded", () => {
+	globalThis.told = []
+	if (document.getElementById("notes")) new MutationObserver(all => { for (const m of all) for (const n of m.addedNodes) told.push({ bad: n.classList.contains("bad"), text: n.textContent }) })
+		.observe(document.getElementById("notes"), { childList: true })
+})`
+
+// notes waits until the page has told something in passing; a refusal, if it is to be bad.
+func (p *tab) notes(text string, bad bool) {
+	p.t.Helper()
+	p.until(fmt.Sprintf(`told.some(n => n.bad === %v && n.text.includes(%s))`, bad, quote(text)))
 }
 
 // says waits until a text stands in what a selector finds.

@@ -47,6 +47,7 @@ type row struct {
 	Consumers int     `json:"consumers"`
 	Oldest    float64 `json:"oldest_age_seconds"`
 	Rates     *rates  `json:"rates,omitempty"`   // a second; not there where nothing is known
+	Leader    string  `json:"leader,omitempty"`  // the node that leads it, where that is another one
 	Limited   bool    `json:"limited,omitempty"` // who asks gets what queue.list tells of it; the rest is 0
 }
 
@@ -54,10 +55,10 @@ type row struct {
 func (l *look) row(i int, known bool) row {
 	q := &l.stats.Queues[i]
 	if !known {
-		return row{Queue: q.Name, Storage: q.Storage, Ready: q.Ready, Leased: q.Leased, Delayed: q.Delayed, Limited: true}
+		return row{Queue: q.Name, Storage: q.Storage, Ready: q.Ready, Leased: q.Leased, Delayed: q.Delayed, Leader: q.Leader, Limited: true}
 	}
 	r := row{Queue: q.Name, Storage: q.Storage, Paused: q.Paused, Ready: q.Ready, Leased: q.Leased, Delayed: q.Delayed,
-		Bytes: q.Bytes, Consumers: q.Consumers, Oldest: seconds(q.OldestAgeSeconds)}
+		Bytes: q.Bytes, Consumers: q.Consumers, Leader: q.Leader, Oldest: seconds(q.OldestAgeSeconds)}
 	if l.rates != nil {
 		rates := l.rates[i]
 		r.Rates = &rates
@@ -97,15 +98,9 @@ type serverView struct {
 	CertificateEnds *time.Time        `json:"certificate_ends,omitempty"`
 	Audit           string            `json:"audit"`
 	AuditFailed     uint64            `json:"audit_write_failures"`
-	Nodes           []nodeView        `json:"nodes,omitempty"`
-}
-
-type nodeView struct {
-	Name    string `json:"node"`
-	Address string `json:"address"`
-	State   string `json:"state"`
-	Leads   int    `json:"leads"`
-	Here    bool   `json:"here"`
+	Nodes           []nodeView        `json:"nodes,omitempty"` // of a cluster
+	Spare           *int              `json:"spare_nodes,omitempty"`
+	Leaderless      int               `json:"groups_without_leader,omitempty"`
 }
 
 type overview struct {
@@ -199,8 +194,9 @@ func serverOf(l *look) *serverView {
 	if s.TLS != nil {
 		view.CertificateEnds = &s.TLS.Expiry
 	}
-	for _, n := range s.Nodes {
-		view.Nodes = append(view.Nodes, nodeView(n))
+	if s.Cluster != nil {
+		c := clusterOf(l)
+		view.Nodes, view.Spare, view.Leaderless = c.Nodes, &c.Spare, c.Leaderless
 	}
 	return view
 }

@@ -53,6 +53,7 @@ func New(source Source, door Door, maxBody func() int) *Page {
 	p.mux.HandleFunc("GET /api/queues/{queue}/messages", p.entered(p.messages))
 	p.mux.HandleFunc("GET /api/queues/{queue}/messages/{seq}", p.entered(p.message))
 	p.mux.HandleFunc("GET /api/topics", p.entered(p.topics))
+	p.mux.HandleFunc("GET /api/cluster", p.entered(p.cluster))
 	p.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusNotFound, wire.Errorf(wire.CodeNotFound, "there is no %.100s %.100s; docs/operations.md has a list", r.Method, r.URL.Path))
 	})

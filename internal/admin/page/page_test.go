@@ -295,6 +295,47 @@ func TestOnlyWhatSomebodyMaySee(t *testing.T) {
 	}
 }
 
+// someCluster has three nodes, of which one is away.
+func someCluster() *admin.ClusterStats {
+	c := &admin.ClusterStats{Replicas: 3, Nodes: []admin.NodeStats{
+		{Name: "n1", Address: "10.0.0.1:4567", Internal: "10.0.0.1:4569", State: "member", Reachable: true, Leads: 1, Version: "1", Here: true},
+		{Name: "n2", Address: "10.0.0.2:4567", Internal: "10.0.0.2:4569", State: "member", Behind: 7},
+		{Name: "n3", Address: "10.0.0.3:4567", Internal: "10.0.0.3:4569", State: "member", Reachable: true, Version: "1"},
+	}}
+	for i, leader := range []string{"n1", ""} {
+		c.Groups = append(c.Groups, admin.Group{Number: i, Leader: leader, Term: 3, Members: []string{"n1", "n2", "n3"}})
+	}
+	return c
+}
+
+func TestCluster(t *testing.T) {
+	s := someQueues(1)
+	s.Queues[0].Leader = "n3"
+	s.Cluster = someCluster()
+	f := &fake{}
+	f.stats.Store(s)
+	p := serve(f)
+	is := get[clusterView](t, p, "/api/cluster")
+	if is.Alone || is.Spare != 0 || is.Leaderless != 1 || len(is.Nodes) != 3 || is.Nodes[1].Behind != 7 || len(is.Groups) != 2 || is.Groups[0].Leader != "n1" {
+		t.Errorf("%+v", is)
+	}
+	s.Cluster.Nodes[2].Reachable = false
+	if is := clusterOf(&look{stats: *s}); is.Spare != -1 {
+		t.Errorf("with one of three the loss of %d more is survived", is.Spare)
+	}
+	if is := get[list](t, p, "/api/queues"); is.Queues[0].Leader != "n3" {
+		t.Errorf("%+v", is.Queues)
+	}
+	f.sees = func(string) bool { return true } // queues, and not everything
+	if resp, body := call(p, "GET", "/api/cluster", ""); resp.StatusCode != 403 {
+		t.Errorf("one without the right: %d %s", resp.StatusCode, body)
+	}
+	f = &fake{}
+	if is := get[clusterView](t, serve(f), "/api/cluster"); !is.Alone || is.Replicas != 1 {
+		t.Errorf("a server alone: %+v", is)
+	}
+}
+
 func TestNodesAreThereInAClusterOnly(t *testing.T) {
 	f := &fake{}
 	p := serve(f)
@@ -302,10 +343,10 @@ func TestNodesAreThereInAClusterOnly(t *testing.T) {
 		t.Errorf("a server alone: %s", body)
 	}
 	s := someQueues(1)
-	s.Nodes = []admin.NodeStats{{Name: "n1", Address: "10.0.0.1:4567", State: "up", Leads: 6, Here: true}}
+	s.Cluster = someCluster()
 	f = &fake{}
 	f.stats.Store(s)
-	if o := get[overview](t, serve(f), "/api/overview"); len(o.Server.Nodes) != 1 || o.Server.Nodes[0].Leads != 6 {
+	if o := get[overview](t, serve(f), "/api/overview"); len(o.Server.Nodes) != 3 || o.Server.Nodes[0].Leads != 1 || *o.Server.Spare != 0 {
 		t.Errorf("%+v", o.Server)
 	}
 }

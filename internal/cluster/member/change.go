@@ -82,7 +82,7 @@ func (m *Manager) found() error {
 	if err != nil {
 		return err
 	}
-	return m.putNode(Node{ID: m.id, Name: m.Name(), Address: address, Client: m.clients(), Joined: m.opt.Now().UTC()}, func(*Node) {})
+	return m.putNode(Node{ID: m.id, Name: m.Name(), Address: address, Client: m.clients(), Joined: m.opt.Now().UTC(), replicas: m.opt.Replicas}, func(*Node) {})
 }
 
 // forget takes back what is left of a cluster that this node was of once, or that was never finished.
@@ -101,7 +101,10 @@ func (m *Manager) forget() error {
 	if m.replicas != 0 {
 		names = append(names, settingsName)
 	}
-	m.ca, m.replicas = nil, 0
+	if m.placed.plan != nil {
+		names = append(names, placementName)
+	}
+	m.ca, m.replicas, m.placed = nil, 0, placing{}
 	m.mu.Unlock()
 	for _, name := range names {
 		if err := m.opt.Put(name, nil); err != nil {
@@ -260,6 +263,7 @@ func (m *Manager) work(ctx context.Context) {
 	m.changing.Lock()
 	defer m.changing.Unlock()
 	m.finish(ctx)
+	m.arrange()
 	m.tidy()
 }
 
@@ -275,7 +279,7 @@ func (m *Manager) announce(ctx context.Context) {
 	m.mu.Lock()
 	n := m.nodes[m.id]
 	begins := !m.begun
-	right := !begins && n != nil && !n.Leaving && n.Address == address && n.Client == m.client && m.replicas >= m.opt.Replicas
+	right := !begins && n != nil && !n.Leaving && n.Address == address && n.Client == m.client && n.replicas == m.opt.Replicas
 	m.mu.Unlock()
 	if right && m.opt.Leader() != 0 {
 		return
@@ -290,6 +294,7 @@ func (m *Manager) announce(ctx context.Context) {
 		return
 	}
 	for _, a := range m.everybody(ctx, q) {
+		m.hearOf(a.Others)
 		if !a.Other && a.Code == "" {
 			m.begin()
 		}
@@ -326,28 +331,26 @@ func (m *Manager) announced(s *selfMessage) *answer {
 	if err := checkAddresses(s.Address, s.Client); err != nil {
 		return failed(err)
 	}
-	m.mu.Lock()
-	replicas := m.replicas
-	m.mu.Unlock()
-	if s.Replicas > replicas && goodReplicas(s.Replicas) {
-		if err := m.opt.Put(settingsName, encode(settingsDocument{documentVersion, s.Replicas, m.opt.Groups})); err != nil {
-			return failure(err)
-		}
+	if err := m.agree(n.ID, s.Replicas); err != nil {
+		return failure(err)
 	}
 	idle := n.idle
 	if n.process != s.Process {
 		idle = time.Time{}
 	}
-	if n.Name == name && n.Address == s.Address && n.Client == s.Client && n.idle.Equal(idle) {
+	if n.Name == name && n.Address == s.Address && n.Client == s.Client && n.replicas == s.Replicas && n.idle.Equal(idle) {
 		return &answer{}
 	}
-	if err := m.putNode(n, func(n *Node) { n.Name, n.Address, n.Client, n.idle = name, s.Address, s.Client, idle }); err != nil {
+	if err := m.putNode(n, func(n *Node) {
+		n.Name, n.Address, n.Client, n.replicas, n.idle = name, s.Address, s.Client, s.Replicas, idle
+	}); err != nil {
 		return failure(err)
 	}
 	m.opt.Logf("node %s is at %s now, for clients at %s", name, s.Address, s.Client)
 	return &answer{}
 }
 
+// goodReplicas reports whether groups can have so many replicas: more of an even number survive no more.
 func goodReplicas(n int) bool { return n == 1 || n == 3 || n == 5 }
 
 // finish takes those out for good that no group has any more. It is called with changing held.

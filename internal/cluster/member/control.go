@@ -68,7 +68,14 @@ type answer struct {
 	Name   string                `json:"name,omitempty"`
 	Life   string                `json:"life,omitempty"`
 	Groups []cluster.GroupStatus `json:"groups,omitempty"`
-	Text   string                `json:"text,omitempty"` // the version of the program
+	Text   string                `json:"text,omitempty"`   // the version of the program
+	Others []nodeAddress         `json:"others,omitempty"` // where whoever answers finds the other nodes
+}
+
+// A nodeAddress is where a node is.
+type nodeAddress struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
 }
 
 func failed(err *wire.Error) *answer { return &answer{Code: err.Code, Error: err.Message} }
@@ -189,11 +196,16 @@ func (m *Manager) Put(name string, data []byte) error {
 }
 
 // carryOut does what is asked, by another node or by this one.
-func (m *Manager) carryOut(ctx context.Context, from uint64, q *message) *answer {
+func (m *Manager) carryOut(ctx context.Context, from uint64, q *message) (a *answer) {
 	switch q.Op {
 	case askStatus:
 		return &answer{Name: m.Name(), Life: m.life, Groups: m.opt.Status(), Text: m.opt.Version}
 	case askAnnounce:
+		defer func() {
+			if a.Code == "" {
+				a.Others = m.whereabouts()
+			}
+		}()
 		if q.Self == nil || q.Self.ID != IDText(from) {
 			return failed(wire.Errorf(wire.CodeBadRequest, "a node announces itself, and nobody else"))
 		}

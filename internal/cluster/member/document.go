@@ -14,12 +14,13 @@ import (
 
 // The names of the documents.
 const (
-	Prefix       = "cluster/" // of all of them
-	caName       = Prefix + "ca"
-	settingsName = Prefix + "settings"
-	nodePrefix   = Prefix + "node/"
-	gonePrefix   = Prefix + "gone/"
-	tokenPrefix  = Prefix + "token/"
+	Prefix        = "cluster/" // of all of them
+	caName        = Prefix + "ca"
+	settingsName  = Prefix + "settings"
+	placementName = Prefix + "placement"
+	nodePrefix    = Prefix + "node/"
+	gonePrefix    = Prefix + "gone/"
+	tokenPrefix   = Prefix + "token/"
 )
 
 // documentVersion is in every document; a later version of it is not read.
@@ -48,8 +49,9 @@ type nodeDocument struct {
 	Client   string    `json:"client"`
 	Joined   time.Time `json:"joined"`
 	Leaving  bool      `json:"leaving,omitempty"`
-	Idle     time.Time `json:"idle,omitzero"`     // until then it is to lead nothing
-	Process  string    `json:"process,omitempty"` // that was asked to: the next one may lead again
+	Replicas int       `json:"replicas,omitempty"` // that its configuration asks for
+	Idle     time.Time `json:"idle,omitzero"`      // until then it is to lead nothing
+	Process  string    `json:"process,omitempty"`  // that was asked to: the next one may lead again
 }
 
 // A tokenDocument is a join token as it is kept: not the token, but its SHA-256.
@@ -176,7 +178,17 @@ func (m *Manager) change(name string, data []byte) error {
 		var d settingsDocument
 		err := decode(data, &d, &d.Version)
 		if err == nil {
-			m.replicas = d.Replicas
+			m.replicas, m.changed = d.Replicas, true
+		}
+		return err
+	case name == placementName:
+		if len(data) == 0 {
+			m.placed = placing{}
+			return nil
+		}
+		p, err := parsePlacing(data)
+		if err == nil {
+			m.placed = p
 		}
 		return err
 	case strings.HasPrefix(rest, "node/"):
@@ -215,7 +227,7 @@ func (m *Manager) changeNode(text string, data []byte) error {
 	if old := m.nodes[id]; old != nil && old.revision > d.Revision {
 		return nil // this node's documents are behind what it knew before its restart
 	}
-	n := &Node{ID: id, Name: d.Name, Address: d.Address, Client: d.Client, Joined: d.Joined, Leaving: d.Leaving, idle: d.Idle, process: d.Process, revision: d.Revision}
+	n := &Node{ID: id, Name: d.Name, Address: d.Address, Client: d.Client, Joined: d.Joined, Leaving: d.Leaving, replicas: d.Replicas, idle: d.Idle, process: d.Process, revision: d.Revision}
 	m.nodes[id] = n
 	m.changed = true
 	return nil
@@ -239,5 +251,5 @@ func (m *Manager) changeGone(text string, data []byte) error {
 }
 
 func (n *Node) document() []byte {
-	return encode(nodeDocument{documentVersion, n.revision, n.Name, n.Address, n.Client, n.Joined, n.Leaving, n.idle, n.process})
+	return encode(nodeDocument{documentVersion, n.revision, n.Name, n.Address, n.Client, n.Joined, n.Leaving, n.replicas, n.idle, n.process})
 }

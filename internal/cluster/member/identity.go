@@ -21,6 +21,7 @@ const FileName = "cluster.json"
 // An identity is what a node knows of itself and of its cluster before it has read anything else.
 type identity struct {
 	id       uint64
+	boot     uint64 // of the life that wrote it last
 	name     string
 	member   bool // of a cluster, maybe one of which it is the only node
 	joined   bool // that others had begun
@@ -36,6 +37,7 @@ type identity struct {
 type identityFile struct {
 	Version  int            `json:"version"`
 	ID       string         `json:"id"`
+	Boot     uint64         `json:"boot,omitempty"`
 	Name     string         `json:"name,omitempty"`
 	Member   bool           `json:"member,omitempty"`
 	Joined   bool           `json:"joined,omitempty"`
@@ -102,7 +104,7 @@ func parseIdentity(data []byte) (*identity, error) {
 	if d.Version != documentVersion {
 		return nil, fmt.Errorf("it has version %d, and this program knows %d", d.Version, documentVersion)
 	}
-	i := &identity{name: d.Name, member: d.Member, joined: d.Joined, joining: d.Joining, removed: d.Removed, replicas: d.Replicas, cert: d.Cert}
+	i := &identity{boot: d.Boot, name: d.Name, member: d.Member, joined: d.Joined, joining: d.Joining, removed: d.Removed, replicas: d.Replicas, cert: d.Cert}
 	var err error
 	if i.id, err = parseID(d.ID); err != nil {
 		return nil, err
@@ -135,7 +137,7 @@ func parseIdentity(data []byte) (*identity, error) {
 
 // write keeps it, so that it is there whole after a power cut, as it was or as it is now.
 func (i *identity) write(fsys vfs.FS, dir string) error {
-	d := identityFile{Version: documentVersion, ID: IDText(i.id), Name: i.name, Member: i.member, Joined: i.joined, Joining: i.joining, Removed: i.removed, Replicas: i.replicas, Cert: i.cert}
+	d := identityFile{Version: documentVersion, ID: IDText(i.id), Boot: i.boot, Name: i.name, Member: i.member, Joined: i.joined, Joining: i.joining, Removed: i.removed, Replicas: i.replicas, Cert: i.cert}
 	if i.ca != nil {
 		d.CA = i.ca.Raw
 	}

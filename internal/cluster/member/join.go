@@ -244,7 +244,7 @@ func (m *Manager) letIn(q *joinRequest) *answer {
 	if err != nil {
 		return failed(&wire.Error{Code: wire.CodeBadRequest, Message: err.Error()})
 	}
-	n, refusal := m.place(id, q)
+	n, refusal := m.roomFor(id, q)
 	if refusal != nil {
 		return failed(refusal)
 	}
@@ -278,8 +278,8 @@ func (m *Manager) letIn(q *joinRequest) *answer {
 	return &answer{Join: a}
 }
 
-// place finds out whether there is a place for a node, and what it is called there.
-func (m *Manager) place(id uint64, q *joinRequest) (n Node, _ *wire.Error) {
+// roomFor finds out whether there is a place for a node, and what it is called there.
+func (m *Manager) roomFor(id uint64, q *joinRequest) (n Node, _ *wire.Error) {
 	if q.Groups != m.opt.Groups {
 		return n, wire.Errorf(wire.CodeBadRequest, "its program has %d shards, and this cluster's %d: they are of different versions", q.Groups, m.opt.Groups)
 	}
@@ -313,8 +313,8 @@ func (m *Manager) place(id uint64, q *joinRequest) (n Node, _ *wire.Error) {
 	if names[q.Name] {
 		return n, wire.Errorf(wire.CodeExists, "there is a node %s already; choose another name (cluster.node), or take it out first: gmq cluster remove %s", q.Name, q.Name)
 	}
-	if there >= m.replicas {
-		return n, wire.Errorf(wire.CodeBadRequest, "the cluster has %d nodes, as many as cluster.replicas allows; take one out first, or start one of its nodes with cluster.replicas: 5 where that is 3", there)
+	if there >= mostNodes {
+		return n, wire.Errorf(wire.CodeBadRequest, "the cluster has %d nodes, and may have %d; take one out first", there, mostNodes)
 	}
 	n = Node{ID: id, Name: q.Name, Address: q.Address, Client: q.Client, Joined: m.opt.Now().UTC()}
 	if old := m.nodes[id]; old != nil {

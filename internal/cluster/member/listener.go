@@ -14,11 +14,14 @@ import (
 // nobody's bytes come before whoever understands them.
 type Kind string
 
-// The kinds of connections. Raft, Relay and Image are handed over to whoever Handle names.
+// The kinds of connections. Those with a large letter are handed over to whoever Handle names.
 const (
 	Raft  Kind = "gmq-raft/1"
 	Relay Kind = "gmq-relay/1"
 	Image Kind = "gmq-image/1"
+	// Memory and MemoryImage are as Raft and Image, for the groups in memory.
+	Memory      Kind = "gmq-memory/1"
+	MemoryImage Kind = "gmq-memory-image/1"
 
 	control Kind = "gmq-member/1" // what nodes ask each other about membership
 	joining Kind = "gmq-join/1"   // the only one without a certificate of who connects
@@ -31,6 +34,9 @@ const (
 	strangers     = 64 // at a time
 	strangersOf   = 16 // at a time, from one address
 )
+
+// silence is how long a node may acknowledge nothing of what was sent to it before the connection is given up.
+const silence = 4 * time.Second
 
 // Handle says who takes the connections of a kind. F has the connection to itself, in a goroutine of its own; the connection ends when
 // f returns, and f should return when it ends: when the manager is closed, or that node is taken out. It is called before Start and Join.
@@ -194,6 +200,7 @@ func (d *door) welcome(raw net.Conn, host string) {
 		m.refused(raw, fmt.Errorf("nobody here speaks %q", kind))
 		return
 	}
+	giveUpSilent(raw, silence)
 	_ = raw.SetDeadline(time.Time{}) // if that fails the connection does, soon
 	f(c, node)
 	_ = c.Close() // it is over

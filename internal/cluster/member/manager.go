@@ -28,7 +28,7 @@ type Options struct {
 	Listen    string // host:port for other nodes
 	Advertise string // where they reach it; "": where it listens
 	Client    string // where clients reach it; SetClient, where that is known later
-	Replicas  int    // how many nodes there may be: 1, 3 or 5; 0: nothing was said, which is 3 for a new cluster
+	Replicas  int    // at how many nodes each group is to be: 1, 3 or 5; 0: nothing was said, which is 3 for a new cluster
 	Groups    int    // how many groups each node has: the same on all
 	Unfit     string // why this node can be no member; "": it can
 	Version   string // the program's
@@ -73,7 +73,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// DefaultReplicas is how many nodes a new cluster may have where nothing else is said.
+// DefaultReplicas is how many replicas groups have in a new cluster where nothing else is said.
 const DefaultReplicas = 3
 
 // A Node is one of the cluster's, as this node knows it.
@@ -85,6 +85,7 @@ type Node struct {
 	Joined  time.Time
 	Leaving bool // it is being taken out
 
+	replicas int       // that its configuration asks for; 0: it says nothing
 	idle     time.Time // until then it is to lead nothing
 	process  string    // that was asked to
 	revision int
@@ -113,8 +114,10 @@ type Manager struct {
 	self     identity
 	ca       *authority // with its key once the document is there
 	replicas int
+	placed   placing
 	nodes    map[uint64]*Node
-	heard    map[uint64]Node // addresses that nodes have told us themselves, since this process began
+	heard    map[uint64]Node   // addresses that nodes have told us themselves, since this process began
+	told     map[uint64]string // addresses of nodes that others have told us
 	gone     map[uint64]goneDocument
 	tokens   map[string]*joinToken
 	changed  bool // the roster has, since the loop looked
@@ -131,7 +134,7 @@ type Manager struct {
 func Open(opt Options) (*Manager, error) {
 	m := &Manager{
 		opt: opt.withDefaults(), again: make(chan struct{}, 1),
-		nodes: map[uint64]*Node{}, heard: map[uint64]Node{}, gone: map[uint64]goneDocument{}, tokens: map[string]*joinToken{},
+		nodes: map[uint64]*Node{}, heard: map[uint64]Node{}, told: map[uint64]string{}, gone: map[uint64]goneDocument{}, tokens: map[string]*joinToken{},
 		handlers: map[Kind]func(net.Conn, uint64){}, conns: map[net.Conn]uint64{},
 	}
 	m.life = rand.Text()
@@ -141,14 +144,17 @@ func Open(opt Options) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	if isNew {
-		if err := self.write(m.opt.FS, m.opt.Dir); err != nil {
-			return nil, err
-		}
-	}
 	if self.removed {
 		return nil, errors.New("this node was taken out of its cluster, and what it has is out of date; join again with an empty data directory, " +
 			"or make a cluster of one of it: gmq cluster recover")
+	}
+	// The clock sees to it that lives differ where the file cannot be written, the file that later ones are greater where the clock goes back.
+	self.boot = max(self.boot+1, uint64(m.opt.Now().UnixNano()))
+	if err := self.write(m.opt.FS, m.opt.Dir); err != nil {
+		if isNew {
+			return nil, err
+		}
+		m.opt.Logf("that this node has started is not kept: %v", err) // a disk that is full is no reason not to start
 	}
 	m.self, m.id, m.client = *self, self.id, m.opt.Client
 	m.replicas = self.replicas
@@ -164,6 +170,21 @@ func Open(opt Options) (*Manager, error) {
 
 // ID is this node's number.
 func (m *Manager) ID() uint64 { return m.id }
+
+// Boot tells this life of the node from all others: it is greater than theirs.
+func (m *Manager) Boot() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.self.boot
+}
+
+// Leaving reports whether a node is being taken out.
+func (m *Manager) Leaving(node uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.nodes[node]
+	return n != nil && n.Leaving
+}
 
 // Name is what this node is called.
 func (m *Manager) Name() string {
@@ -327,7 +348,7 @@ func (m *Manager) look() {
 		all = nil
 	}
 	wish := m.wished()
-	wished := !slices.Equal(wish.Members, m.wish.Members) || !slices.Equal(wish.Avoid, m.wish.Avoid)
+	wished := !sameWish(&wish, &m.wish)
 	m.wish = wish
 	var out []net.Conn
 	for c, node := range m.conns {
@@ -372,6 +393,9 @@ func (m *Manager) wished() (w cluster.Wish) {
 	}
 	slices.Sort(w.Members)
 	slices.Sort(w.Avoid)
+	if !m.place(&w) {
+		return cluster.Wish{}
+	}
 	return w
 }
 

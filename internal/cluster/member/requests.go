@@ -49,8 +49,8 @@ func (m *Manager) Do(r *wire.Request, dst []byte) ([]byte, *wire.Error) {
 	return dst, wire.Errorf(wire.CodeUnknownOp, "unknown op %q", r.Op.String())
 }
 
-// A nodeStatus is a node in the reply to cluster.status.
-type nodeStatus struct {
+// A NodeStatus is a node in the reply to cluster.status.
+type NodeStatus struct {
 	Name    string `json:"name"`
 	ID      string `json:"id"`
 	Address string `json:"address,omitempty"`
@@ -62,8 +62,8 @@ type nodeStatus struct {
 	Version string `json:"version,omitempty"`
 }
 
-// A groupReport is a group in it.
-type groupReport struct {
+// A GroupReport is a group in it.
+type GroupReport struct {
 	Group    int      `json:"group"`
 	Leader   string   `json:"leader,omitempty"`
 	Term     uint64   `json:"term"`
@@ -71,28 +71,28 @@ type groupReport struct {
 	Learners []string `json:"learners,omitempty"`
 }
 
-// A report is what it says.
-type report struct {
+// A Report is what it says.
+type Report struct {
 	Node     string        `json:"node"`
 	Replicas int           `json:"replicas"`
-	Nodes    []nodeStatus  `json:"nodes"`
-	Groups   []groupReport `json:"groups"`
+	Nodes    []NodeStatus  `json:"nodes"`
+	Groups   []GroupReport `json:"groups"`
 }
 
 func (m *Manager) appendStatus(ctx context.Context, dst []byte) []byte {
-	body, err := json.Marshal(m.report(ctx))
+	body, err := json.Marshal(m.Report(ctx))
 	if err != nil {
 		panic(err) // texts and numbers, which can be written
 	}
 	return append(append(dst, ','), body[1:len(body)-1]...)
 }
 
-// report asks all nodes how they are, and puts together what they say.
-func (m *Manager) report(ctx context.Context) *report {
-	out := &report{Node: m.Name(), Nodes: []nodeStatus{}, Groups: []groupReport{}}
+// Report asks all nodes how they are, and puts together what they say.
+func (m *Manager) Report(ctx context.Context) *Report {
+	out := &Report{Node: m.Name(), Nodes: []NodeStatus{}, Groups: []GroupReport{}}
 	if !m.Member() {
 		out.Replicas = 1
-		out.Nodes = append(out.Nodes, nodeStatus{Name: m.Name(), ID: IDText(m.id), Client: m.clients(), State: "alone", Here: true, Version: m.opt.Version})
+		out.Nodes = append(out.Nodes, NodeStatus{Name: m.Name(), ID: IDText(m.id), Client: m.clients(), State: "alone", Here: true, Version: m.opt.Version})
 		return out
 	}
 	there := m.statuses(ctx)
@@ -110,7 +110,7 @@ func (m *Manager) report(ctx context.Context) *report {
 	}
 	groups := leaders(there)
 	for _, n := range nodes {
-		s := nodeStatus{Name: n.Name, ID: IDText(n.ID), Address: n.Address, Client: n.Client, State: stateOf(n, groups)}
+		s := NodeStatus{Name: n.Name, ID: IDText(n.ID), Address: n.Address, Client: n.Client, State: m.stateOf(n, groups)}
 		if a := there[n.ID]; a != nil {
 			s.Here, s.Version = true, a.Text
 		}
@@ -127,7 +127,7 @@ func (m *Manager) report(ctx context.Context) *report {
 		out.Nodes = append(out.Nodes, s)
 	}
 	for _, g := range groups {
-		r := groupReport{Group: g.Group, Term: g.Term, Members: []string{}}
+		r := GroupReport{Group: g.Group, Term: g.Term, Members: []string{}}
 		if g.Leading {
 			r.Leader = name(g.Leader)
 		}
@@ -152,7 +152,7 @@ func leaders(there map[uint64]*answer) (all []cluster.GroupStatus) {
 	for _, a := range there {
 		for _, g := range a.Groups {
 			old, known := best[g.Group]
-			if newer := g.Term > old.Term || g.Term == old.Term && g.Leading; !g.Here || known && !newer {
+			if newer := g.Term > old.Term || g.Term == old.Term && g.Leading; len(g.Voters) == 0 || known && !newer {
 				continue
 			}
 			best[g.Group] = g
@@ -166,14 +166,12 @@ func leaders(there map[uint64]*answer) (all []cluster.GroupStatus) {
 }
 
 // stateOf is what a node is to the groups.
-func stateOf(n Node, groups []cluster.GroupStatus) string {
-	if n.Leaving {
+func (m *Manager) stateOf(n Node, groups []cluster.GroupStatus) string {
+	switch {
+	case n.Leaving:
 		return "leaving"
-	}
-	for _, g := range groups {
-		if !slices.Contains(g.Voters, n.ID) {
-			return "joining"
-		}
+	case !m.whole(n.ID, groups):
+		return "joining"
 	}
 	return "member"
 }

@@ -20,6 +20,17 @@ type State interface {
 	Refs(fn func(journal.Span))
 }
 
+// A Marked is a State that knows what a consensus has in the log, too: so it can be made of a replica. All is said to it through
+// these instead of Load and Apply.
+type Marked interface {
+	State
+	// LoadMarked is given the snapshot, where there is one, and what was put in front of it.
+	LoadMarked(pos journal.Ref, head, snapshot []byte) error
+	ApplyMarked(ref journal.Ref, mark bool, payload []byte) error
+	// Finish is called when there is no more.
+	Finish() error
+}
+
 // Report is what Check found.
 type Report struct {
 	Shards    int
@@ -175,6 +186,9 @@ func (c *checker) restore(states func(int) State) error {
 	}
 	if grown, err := c.grown(); grown || err != nil {
 		return err // a server may have given back what it no longer needs
+	}
+	if err := p.finish(); err != nil {
+		return c.note(err)
 	}
 	for shard, st := range p.states {
 		gone := map[uint32]int64{}

@@ -125,10 +125,16 @@ func (p *player) loadOne(shard int) error {
 			return err
 		}
 		p.bases[shard] = base
-		if len(snap.head) > 0 {
+		m, isMarked := p.states[shard].(Marked)
+		switch {
+		case isMarked:
+			err = m.LoadMarked(journal.Ref(base.pos), snap.head, snap.data)
+		case len(snap.head) > 0:
 			return fmt.Errorf("%s: %w", base.file, errReplica)
+		default:
+			err = p.states[shard].Load(snap.data)
 		}
-		if err := p.states[shard].Load(snap.data); err != nil {
+		if err != nil {
 			return &wal.Damage{File: base.file, Why: fmt.Sprintf("it is whole, but cannot be loaded: %v", err)}
 		}
 		return nil
@@ -149,16 +155,24 @@ func (p *player) play(want func(ref journal.Ref, shard uint8) bool) error {
 	c := &checker{}
 	c.walk = walk{view: p.view, damage: func(d *wal.Damage) error { return d }, frame: func(f wal.Frame) error {
 		return c.records(f, func(ref journal.Ref, shard uint8, payload []byte) error {
-			if _, mark := owner(shard); mark {
-				return fmt.Errorf("%s: %w", p.dir, errReplica)
-			}
+			shard, mark := owner(shard)
 			if shard == nobody || p.states[shard] == nil || wal.Pos(ref) < p.bases[shard].pos {
 				return nil
 			}
-			if !want(ref, shard) {
+			m, isMarked := p.states[shard].(Marked)
+			switch {
+			case mark && !isMarked:
+				return fmt.Errorf("%s: %w", p.dir, errReplica)
+			case !want(ref, shard):
 				return errEnough
 			}
-			if err := p.states[shard].Apply(ref, payload); err != nil {
+			var err error
+			if isMarked {
+				err = m.ApplyMarked(ref, mark, payload)
+			} else {
+				err = p.states[shard].Apply(ref, payload)
+			}
+			if err != nil {
 				return &wal.Damage{File: p.wal.Name(ref.Segment()), Offset: int64(ref.Offset()), Why: fmt.Sprintf("the record is whole, but cannot be applied: %v", err)}
 			}
 			return nil
@@ -172,6 +186,20 @@ func (p *player) play(want func(ref journal.Ref, shard uint8) bool) error {
 		return nil
 	}
 	return err
+}
+
+// finish tells the states that there is no more. What one of them lacks is damage of the log's end.
+func (p *player) finish() error {
+	for shard, st := range p.states {
+		m, isMarked := st.(Marked)
+		if !isMarked {
+			continue
+		}
+		if err := m.Finish(); err != nil {
+			return &wal.Damage{File: p.wal.Name(p.numbers[len(p.numbers)-1]), Why: fmt.Sprintf("the log ends, and shard %d lacks something: %v", shard, err)}
+		}
+	}
+	return nil
 }
 
 // contiguous reports whether all segments from first to the last one were walked.

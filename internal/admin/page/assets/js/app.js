@@ -6,10 +6,11 @@ import overview from "./overview.js"
 import queues from "./queues.js"
 import queue from "./queue.js"
 import topics from "./topics.js"
+import cluster from "./cluster.js"
 import users from "./users.js"
 
 const main = document.getElementById("main")
-const pages = [["", "Overview", "o"], ["queues", "Queues", "q"], ["topics", "Topics", "t"], ["users", "Users", "u"]]
+const pages = [["", "Overview", "o"], ["queues", "Queues", "q"], ["topics", "Topics", "t"], ["cluster", "Cluster", "c"], ["users", "Users", "u"]]
 
 let who = null
 let leave = null
@@ -23,7 +24,7 @@ function here() {
 function view(parts) {
   if (parts.length === 0) return overview
   if (parts[0] === "queues") return parts.length === 1 ? queues : queue
-  return { topics, users }[parts[0]] ?? lost
+  return { topics, cluster, users }[parts[0]] ?? lost
 }
 
 function lost(place) {
@@ -62,7 +63,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => disp
 function top() {
   fill(document.getElementById("top"),
     h("a", { class: "brand", href: "#/", "aria-label": "GMQ, overview" }, h("img", { src: "assets/icon.svg", alt: "", width: "16", height: "16" }), "GMQ"),
-    h("nav", { "aria-label": "Pages" }, pages.filter(([p]) => p !== "users" || who.sees_users).map(([p, name]) => h("a", { href: "#/" + p, "data-page": p, text: name }))),
+    h("nav", { "aria-label": "Pages" }, pages.filter(([p]) => (p !== "users" || who.sees_users) && (p !== "cluster" || who.sees_server)).map(([p, name]) => h("a", { href: "#/" + p, "data-page": p, text: name }))),
     h("span", { class: "room" }), live,
     h("button", { class: "plain", type: "button", onclick: keys, "aria-label": "Keyboard shortcuts", title: "Keyboard shortcuts (?)", text: "?" }),
     h("button", { class: "plain", type: "button", id: "theme", onclick: switchTheme, "aria-label": "Light or dark", title: "Light or dark (d)", text: "◐" }),
@@ -70,7 +71,7 @@ function top() {
       h("button", { class: "plain", type: "button", onclick: async () => { await api.logout(); location.reload() }, text: "Log out" })))
 }
 
-const shortcuts = [["g o, g q, g t, g u", "go to the overview, queues, topics, users"], ["/", "search"], ["j, k", "next and previous row"],
+const shortcuts = [["g o, g q, g t, g c, g u", "go to the overview, queues, topics, cluster, users"], ["/", "search"], ["j, k", "next and previous row"],
   ["Enter", "open the row"], ["p", "publish a test message, on a queue's page"], ["d", "light or dark"], ["Esc", "close a dialog"], ["?", "this list"]]
 
 function keys() {

@@ -74,7 +74,10 @@ export default function messages(name, dead, who, info) {
   function view({ explain: x, message: m }, seq, close, refresh) {
     const act = async (what, done) => { try { await what(); note(done); refresh() } catch (e) { note(e.message, true) } }
     const waits = x.state === "ready" || x.state === "delayed"
+    const died = m?.headers?.["gmq-dead-reason"]
     return [
+      died && h("p", { class: "because", id: "died" }, h("b", { text: "† died" }), ` in ${m.headers["gmq-dead-queue"]} after ${f.plural(Number(m.headers["gmq-dead-attempts"]), "attempt")}: ${died}. `,
+        dead && h("span", { class: "muted", text: "Mend the cause, then Redrive sends it back." })),
       h("p", { class: "because", id: "because" }, h("b", { text: `${marks[x.state] ?? ""} ${x.state}` }), x.state === "settled" ? ": " : " because ", x.because + ".", info()?.paused && !x.because.includes("paused") ? " The queue is paused, besides." : ""),
       h("dl", { class: "pairs" }, pair("Attempts", f.count(x.attempts)), x.until && pair(x.state === "leased" ? "Lease ends" : "Due", `${f.clock(x.until)} (${f.ago(x.until)})`), x.lease && pair("Consumer", x.lease.consumer),
         m && [pair("Published", `${f.clock(m.published)} (${f.ago(m.published)})`), m.key && pair("Key", m.key), m.topic && pair("Topic", m.topic)]),

@@ -4,6 +4,7 @@ import { watch } from "./api.js"
 import * as f from "./format.js"
 import { chart, History } from "./chart.js"
 import { table, link } from "./table.js"
+import { nodeColumns, survives } from "./cluster.js"
 
 const history = { rates: new History(), depth: new History() }
 
@@ -53,11 +54,9 @@ export default function overview(place, { who }) {
     { name: "Messages", number: true, width: "c6", cell: r => f.count(r.messages) },
   ], { key: r => r.queue, empty: "Nothing. No dead letters, no paused queue, none that waits without a consumer.", caption: "Queues that want looking at", open: r => { location.hash = to(r) } })
   const busiest = table(queueColumns.filter(c => c.name !== "Storage" && c.name !== "Size"), { key: r => r.queue, empty: "There are no queues yet. The first publish makes one: gmq pub orders hello", caption: "The busiest queues", open: r => { location.hash = to(r) } })
-  const nodes = table([
-    { name: "Node", class: "name", cell: r => r.node + (r.here ? " (this one)" : "") }, { name: "State", cell: r => (r.state === "up" ? "● " : "○ ") + r.state },
-    { name: "Address", narrow: false, cell: r => r.address }, { name: "Leads", number: true, cell: r => f.count(r.leads) },
-  ], { key: r => r.node, empty: "", caption: "Nodes of the cluster" })
-  const nodesPanel = h("section", { class: "panel", hidden: true, id: "nodes" }, h("h2", { text: "Nodes" }), nodes.element)
+  const nodes = table([...nodeColumns, { name: "Address", class: "name", narrow: false, cell: r => r.address }], { key: r => r.node, empty: "", caption: "Nodes of the cluster" })
+  const lasts = h("span", { class: "muted" })
+  const nodesPanel = h("section", { class: "panel", hidden: true, id: "nodes" }, h("h2", {}, "Nodes ", lasts, h("a", { class: "more", href: "#/cluster", text: "cluster" })), nodes.element)
   const about = h("p", { class: "about", text: "\u00a0" })
   const errors = h("p", { class: "about", text: "\u00a0", hidden: !who.sees_server })
   fill(place, h("h1", { class: "hidden", text: "Overview" }),
@@ -82,7 +81,10 @@ export default function overview(place, { who }) {
       const codes = Object.entries(s.errors).sort((a, b) => b[1] - a[1])
       set(errors, codes.length ? "Errors since the start: " + codes.map(([c, n]) => `${c} ${f.count(n)}`).join(", ") : "No errors since the start.")
       show(nodesPanel, Boolean(s.nodes))
-      if (s.nodes) nodes.update(s.nodes)
+      if (s.nodes) {
+        nodes.update(s.nodes)
+        set(lasts, survives(s))
+      }
     }
     if (r) {
       history.rates.push(o.at, [r.published, r.delivered, r.acked])

@@ -36,7 +36,7 @@ export default function queue(place, { parts, who }) {
   const depth = chart("Messages in the queue", ["ready", "leased", "delayed"], kept.depth, f.count)
   let info = null
 
-  const state = h("span", { class: "tag", hidden: true })
+  const state = h("span", { class: "tag", hidden: true }), leader = h("span", { class: "muted", hidden: true, title: "the node of the cluster that takes and delivers its messages" })
   const pause = h("button", { type: "button", onclick: () => doPause(), text: "Pause", class: "c6" })
   const buttons = [
     h("button", { type: "button", id: "publish", class: "primary", onclick: () => publish(name, () => list.refresh()), text: "Publish…" }), pause,
@@ -83,7 +83,7 @@ export default function queue(place, { parts, who }) {
   const centre = h("div", { class: "centre" }, h("div", { class: "two" }, rates.element, depth.element), list.element,
     h("section", { class: "panel", id: "consumers" }, h("h2", { text: "Consumers" }), consumers.element))
   const related = dead ? h("a", { class: "more", href: to({ queue: name.slice(0, -4) }), text: "the queue they died in" }) : h("a", { class: "more", href: to({ queue: name + ".dlq" }), text: "its dead letters", hidden: true })
-  fill(place, h("div", { class: "bar" }, h("h1", {}, h("a", { href: "#/queues", class: "up", text: "Queues" }), " / ", h("span", { class: "name", text: name })), state, related, h("span", { class: "room" }), h("span", { class: "actions" }, buttons)),
+  fill(place, h("div", { class: "bar" }, h("h1", {}, h("a", { href: "#/queues", class: "up", text: "Queues" }), " / ", h("span", { class: "name", text: name })), state, leader, related, h("span", { class: "room" }), h("span", { class: "actions" }, buttons)),
     h("div", { class: "queue" }, centre, side))
 
   let shownSettings = "", shownBindings = ""
@@ -93,6 +93,8 @@ export default function queue(place, { parts, who }) {
     set(pause, info.paused ? "Resume" : "Pause")
     show(state, info.paused)
     set(state, "‖ paused")
+    show(leader, Boolean(row?.leader))
+    set(leader, row?.leader ? `led by ${row.leader}` : "")
     if (!dead) show(related, c.dead > 0)
     for (const key of states) set(now.values.get(key), f.count(c[key]))
     set(now.values.get("consumers"), f.count(info.consumers))
