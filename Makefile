@@ -25,15 +25,18 @@ LAYERS    := ./wire ./internal/queue ./internal/wal ./internal/journal/... ./int
 LAYER     ?=
 COUNT     ?= 6
 BENCHTIME ?= 0.1s
+BROKERS   ?= gmq
+ROUNDS    ?= 3
+NATS      ?=
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test fmt vet unit front schema clients adapters deploy dist reproduce page mysql race fuzz kill sim groups cluster chaos history cut soak deep bench scale budget demo lint clean
+.PHONY: help build test fmt vet unit front schema clients adapters deploy dist reproduce page mysql race fuzz kill sim groups cluster chaos history cut soak deep bench bench-cluster scale budget demo lint clean
 
 help: ## say what can be done
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## one static binary: bin/gmq
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gmq ./cmd/gmq
@@ -141,6 +144,9 @@ soak: ## everything that goes wrong, for HOURS (1; fractions too), from SEED, wi
 
 deep: ## backlogs of 10,000,000 messages: memory, restart, draining, disk
 	go test -count=1 -timeout 30m -v ./test/deep -messages 10000000
+
+bench-cluster: build ## three nodes on this machine: confirms a second, CPU, latency; BROKERS=gmq,jetstream,rabbitmq measures those too
+	cd test/clusterbench && go run . -exe '$(CURDIR)/bin/gmq' -brokers '$(BROKERS)' $(if $(NATS),-nats '$(NATS)') -rounds '$(ROUNDS)'
 
 bench: ## the benchmarks of the layers, or of LAYER (such as internal/broker), COUNT (6) times BENCHTIME (0.1s), as benchstat reads them
 	@go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count $(COUNT) $(if $(LAYER),./$(LAYER),$(LAYERS)) | \

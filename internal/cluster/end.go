@@ -32,6 +32,7 @@ func (j *Journal) End(woken <-chan struct{}) error {
 	m := mark{kind: markEnd, index: e.Last}
 	b := &journal.Batch{Data: m.record(nil), Essential: true}
 	b.Parts = []journal.Part{{Shard: j.g.number, End: len(b.Data), Mark: true}}
+	j.log.Notify(j.wake) // no host runs
 	j.log.Append(b)
 	for {
 		for _, got := range j.log.Kept(nil) {

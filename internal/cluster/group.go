@@ -40,6 +40,7 @@ type group struct {
 	confEntry  uint64            // as leader: the last change of members that was appended
 	looked     uint64            // as leader: the last index when members were looked at last; 0: they were not
 	heard      map[uint64]uint64 // as leader: the tick at which a member was heard of last
+	pushed     []push            // as leader
 
 	seen     herald  // where this node is no member: who leads
 	sealed   sealing // as leader: whether all voters know who they are
@@ -259,35 +260,6 @@ func (g *group) refuse(batches []*journal.Batch, err error) {
 	g.give(items...)
 }
 
-// ready does what raft wants to be done.
-func (g *group) ready() {
-	for g.raw != nil && g.raw.HasReady() {
-		rd := g.raw.Ready()
-		if !raft.IsEmptyHardState(rd.HardState) {
-			g.term = rd.HardState.GetTerm()
-		}
-		for _, m := range rd.Messages {
-			switch m.GetTo() {
-			case raft.LocalAppendThread:
-				g.append(m)
-			case raft.LocalApplyThread:
-				g.apply(m)
-			default:
-				g.host.send(g.number, m)
-			}
-		}
-		if rd.SoftState != nil {
-			g.changeRole(rd.SoftState)
-		}
-		if len(g.sent) > 0 { // raft has dropped them again: nothing of them was written or sent, as nothing is stepped in between
-			for _, o := range g.sent {
-				g.refuse(o.batches, journal.ErrOverruled)
-			}
-			g.sent = nil
-		}
-	}
-}
-
 // changeRole notes who leads. That this node does the owner learns later: when the first entry of its term is applied,
 // everything before it is, too.
 func (g *group) changeRole(s *raft.SoftState) {
@@ -295,7 +267,7 @@ func (g *group) changeRole(s *raft.SoftState) {
 	if g.leading && leading && s.Lead == g.leader {
 		return
 	}
-	g.leading, g.leader, g.lacking, g.looked, g.offered, g.heard, g.sealed = leading, s.Lead, 0, 0, nil, nil, sealing{}
+	g.leading, g.leader, g.lacking, g.looked, g.offered, g.heard, g.pushed, g.sealed = leading, s.Lead, 0, 0, nil, nil, nil, sealing{}
 	if leading {
 		g.heard = map[uint64]uint64{}
 	}
@@ -305,63 +277,6 @@ func (g *group) changeRole(s *raft.SoftState) {
 	}
 	if !leading {
 		g.giveRole(s.Lead)
-	}
-}
-
-// append has the log keep entries and the term and the vote. Nothing that m answers is said before.
-func (g *group) append(m *raftpb.Message) {
-	w := &write{answers: m.GetResponses()}
-	hard := &g.storage.hard
-	if s := m.GetSnapshot(); s != nil { // its state is kept already
-		g.storage.replace(s.GetMetadata())
-	}
-	if m.Term != nil && (m.GetTerm() != hard.GetTerm() || m.GetVote() != hard.GetVote()) {
-		g.storage.mu.Lock()
-		hard.Term, hard.Vote = new(m.GetTerm()), new(m.GetVote())
-		g.storage.mu.Unlock()
-		w.mark(g.number, &mark{kind: markState, term: m.GetTerm(), vote: m.GetVote(), commit: hard.GetCommit()})
-	}
-	if m.Commit != nil && m.GetCommit() > hard.GetCommit() {
-		hard.Commit = new(m.GetCommit()) // goes with the next entry
-	}
-	for _, e := range m.GetEntries() {
-		g.index(e)
-		w.entry(g.number, e, hard.GetCommit())
-	}
-	if len(w.batch.Data) == 0 && len(g.writes) > 0 {
-		last := g.writes[len(g.writes)-1]
-		last.answers = append(last.answers, w.answers...)
-		return
-	}
-	if len(w.batch.Data) == 0 {
-		g.answer(w.answers)
-		return
-	}
-	w.batch.Essential = true // refusing comes before raft (admit)
-	w.batch.Owner = w
-	g.write(w)
-}
-
-// mark adds a mark to what is kept.
-func (w *write) mark(shard int, m *mark) {
-	w.batch.Data = m.record(w.batch.Data)
-	w.batch.Parts = append(w.batch.Parts, journal.Part{Shard: shard, End: len(w.batch.Data), Mark: true})
-}
-
-func (w *write) entry(shard int, e *raftpb.Entry, commit uint64) {
-	m := mark{kind: markEntry, entry: e.GetType(), term: e.GetTerm(), index: e.GetIndex(), commit: commit}
-	data := e.GetData()
-	if e.GetType() != raftpb.EntryNormal {
-		m.data, data = data, nil
-	}
-	m.size = len(data)
-	start := len(w.batch.Data)
-	w.mark(shard, &m)
-	w.entries = append(w.entries, e)
-	w.slots = append(w.slots, slot{mark: journal.Ref(start), ref: journal.Ref(len(w.batch.Data)), size: uint32(len(data))})
-	if len(data) > 0 {
-		w.batch.Data = append(w.batch.Data, data...)
-		w.batch.Parts = append(w.batch.Parts, journal.Part{Shard: shard, End: len(w.batch.Data)})
 	}
 }
 

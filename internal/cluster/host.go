@@ -154,11 +154,13 @@ func (h *Host) Journal(i int, wake func(), open func(wake func()) Log) *Journal 
 	g := h.groups[i]
 	j := &Journal{g: g, wake: wake}
 	g.journal = j
-	g.log = open(func() {
+	g.log = open(wake)
+	g.log.Notify(func() {
 		if j.replicated.Load() {
-			h.cfg.Wake()
+			h.cfg.Wake() // the shard hears of it when it counts
+		} else {
+			wake()
 		}
-		wake() // a wish for a compaction is the shard's in any case
 	})
 	j.log, g.storage.log = g.log, g.log
 	return j

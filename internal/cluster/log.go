@@ -31,6 +31,8 @@ type Log interface {
 	Hold(ref journal.Ref)
 	Want()
 
+	// Notify has kept called, in place of what the log wakes its owner with, when Kept has something new. It comes before the first batch.
+	Notify(kept func())
 	// Append keeps a batch, whose Parts say which records are marks. The outcome comes through Kept, in the order of appending.
 	Append(b *journal.Batch)
 	Kept(into []*journal.Batch) []*journal.Batch

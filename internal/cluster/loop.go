@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"runtime"
+	"time"
+)
 
 // Run is a host's owner where nothing else is: it calls Turn when wake says so, and Tick each time that a tick has passed, until stop is
 // closed. It is the one place here that knows a clock.
@@ -10,6 +13,7 @@ func (h *Host) Run(wake <-chan struct{}, tick time.Duration, stop <-chan struct{
 	for {
 		select {
 		case <-wake:
+			runtime.Gosched() // shards that have something to propose as well: all of it is one turn, and one packet
 		case <-ticker.C:
 			h.Tick()
 		case <-stop:

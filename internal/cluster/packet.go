@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -32,6 +33,9 @@ const (
 	MaxPacket  = 1 << 30
 )
 
+// A message takes about this much, and each of its entries this much besides its data.
+const messageRoom, entryRoom = 64, 16
+
 const (
 	flagReject  = 1 << 0
 	flagContext = 1 << 1
@@ -46,7 +50,11 @@ func newPacket() *packet { return &packet{b: append(make([]byte, 0, 512), packet
 func (p *packet) size() int { return len(p.b) - packetHeader }
 
 func (p *packet) add(group int, m *raftpb.Message, needed uint64) {
-	b := binary.AppendUvarint(p.b, uint64(group))
+	size := messageRoom
+	for _, e := range m.GetEntries() {
+		size += len(e.GetData()) + entryRoom
+	}
+	b := binary.AppendUvarint(slices.Grow(p.b, size), uint64(group))
 	flags := byte(0)
 	if m.GetReject() {
 		flags |= flagReject

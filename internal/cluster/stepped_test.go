@@ -20,6 +20,9 @@ type trio struct {
 	cut      int      // the node of that number hears and says nothing
 }
 
+// Notify: nothing is told unasked.
+func (l *scriptLog) Notify(func()) {}
+
 func newTrio(t *testing.T) *trio {
 	t.Helper()
 	c := &trio{hangs: -1, cut: -1, busy: -1}

@@ -15,7 +15,8 @@ import (
 type MemoryReplica struct {
 	budget  *Budget
 	wake    func()
-	settled bool // there are replicas; the shard's
+	notify  func() // in place of wake, when there is something for Kept
+	settled bool   // there are replicas; the shard's
 
 	mu       sync.Mutex   // guards the following, and old once there are replicas
 	old      *Memory      // from before there were replicas
@@ -92,8 +93,15 @@ func (m *MemoryReplica) Append(b *Batch) {
 	m.written += int64(len(b.Data))
 	m.kept = append(m.kept, b)
 	m.mu.Unlock()
-	m.wake()
+	if m.notify != nil {
+		m.notify()
+	} else {
+		m.wake()
+	}
 }
+
+// Notify has kept called, in place of wake, when Kept has something new. It comes before the first Append.
+func (m *MemoryReplica) Notify(kept func()) { m.notify = kept }
 
 // room is a segment with room for n bytes. Called with mu held.
 func (m *MemoryReplica) room(n int) *memorySeg {

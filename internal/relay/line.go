@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -88,6 +89,7 @@ func (l *Line) write() error {
 		if len(buf) == 0 {
 			select {
 			case <-l.wake:
+				runtime.Gosched() // whoever is about to send may do so before the system call
 				continue
 			case <-beat.C:
 				buf = append(buf, alive[:]...)

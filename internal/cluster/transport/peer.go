@@ -5,15 +5,20 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 )
+
+// spareBytes is the size up to which a buffer is kept when a flood is over.
+const spareBytes = 1 << 20
 
 // A peer is another node, as something is sent to it.
 type peer struct {
 	t    *Transport
 	node uint64
 	wake chan struct{}
+	buf  []byte // run's, of what is written
 
 	mu    sync.Mutex // guards the following
 	queue [][]byte
@@ -74,6 +79,7 @@ func (p *peer) run() {
 	for {
 		select {
 		case <-p.wake:
+			runtime.Gosched() // the host may have more for the same write
 		case <-p.t.ctx.Done():
 			return
 		}
@@ -109,7 +115,12 @@ func (p *peer) dial() (net.Conn, error) {
 
 // write sends packets, as few writes as possible.
 func (p *peer) write(c net.Conn, packets [][]byte) error {
-	buf := make([]byte, 0, 64<<10)
+	buf := p.buf[:0]
+	defer func() {
+		if p.buf = buf; cap(buf) > spareBytes {
+			p.buf = nil
+		}
+	}()
 	for i, packet := range packets {
 		buf = binary.LittleEndian.AppendUint32(buf, uint32(len(packet)))
 		buf = binary.LittleEndian.AppendUint32(buf, crc32.Checksum(packet, castagnoli))

@@ -299,7 +299,7 @@ func (l *Log) deliver() {
 	clear(c.frame)
 	for _, s := range c.touched {
 		s.touched = false
-		s.callWake()
+		s.callKept()
 	}
 	c.touched = c.touched[:0]
 	l.wishIfDue()

@@ -62,6 +62,13 @@ func (r *Replica) ReplayMarked(snapshot func(pos journal.Ref, head, data []byte)
 // Settle says that the owner retains what its state refers to; it is called before the first Append.
 func (r *Replica) Settle() { r.settle() }
 
+// Notify has kept called, in place of wake, when Kept has something new to say.
+func (r *Replica) Notify(kept func()) {
+	r.mu.Lock()
+	r.keptFunc = kept
+	r.mu.Unlock()
+}
+
 // Append proposes a batch of marks and records, by its Parts. It is the host's, or the owner's where there is no host yet.
 func (r *Replica) Append(b *journal.Batch) { r.log.enqueue(item{r.Shard, b}) }
 

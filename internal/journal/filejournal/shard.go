@@ -38,10 +38,11 @@ type Shard struct {
 	framer   wal.Framer
 	misses   []int
 
-	// mu guards done, which the committer adds to, and wakeFunc.
+	// mu guards done, which the committer adds to, and the functions.
 	mu       sync.Mutex
 	done     []*journal.Batch
 	wakeFunc func()
+	keptFunc func() // in place of wakeFunc, when done has something new; nil: there is none
 
 	touched bool        // the committer's
 	owes    atomic.Bool // the keeper has asked for a snapshot that is not there yet
@@ -69,6 +70,17 @@ func (s *Shard) callWake() {
 	wake := s.wakeFunc
 	s.mu.Unlock()
 	wake()
+}
+
+// callKept says that done has something new.
+func (s *Shard) callKept() {
+	s.mu.Lock()
+	kept := s.keptFunc
+	if kept == nil {
+		kept = s.wakeFunc
+	}
+	s.mu.Unlock()
+	kept()
 }
 
 // settle ends the time in which segments that the state refers to may be gone:

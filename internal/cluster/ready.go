@@ -1,0 +1,135 @@
+package cluster
+
+import (
+	"slices"
+
+	"github.com/gmq/gmq/internal/journal"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// ready does what raft wants to be done.
+func (g *group) ready() {
+	for g.raw != nil && g.raw.HasReady() {
+		rd := g.raw.Ready()
+		if !raft.IsEmptyHardState(rd.HardState) {
+			g.term = rd.HardState.GetTerm()
+		}
+		for _, m := range rd.Messages {
+			switch m.GetTo() {
+			case raft.LocalAppendThread:
+				g.append(m)
+			case raft.LocalApplyThread:
+				g.apply(m)
+			default:
+				if !g.again(m) {
+					g.host.send(g.number, m)
+				}
+			}
+		}
+		if rd.SoftState != nil {
+			g.changeRole(rd.SoftState)
+		}
+		if len(g.sent) > 0 { // raft has dropped them again: nothing of them was written or sent, as nothing is stepped in between
+			for _, o := range g.sent {
+				g.refuse(o.batches, journal.ErrOverruled)
+			}
+			g.sent = nil
+		}
+	}
+}
+
+// again reports whether a message is one without entries, and its member has had such a one in this tick. It says how far is committed, or asks a
+// member for a sign of life; the next message with entries does both, and the next heartbeat does if there is none. Under load they
+// would be half of all messages, and each of them would be answered.
+func (g *group) again(m *raftpb.Message) bool {
+	if m.GetType() != raftpb.MsgApp || len(m.GetEntries()) > 0 {
+		return false
+	}
+	for i := range g.pushed {
+		if p := &g.pushed[i]; p.to == m.GetTo() {
+			if p.tick == g.host.now {
+				return true
+			}
+			p.tick = g.host.now
+			return false
+		}
+	}
+	g.pushed = append(g.pushed, push{m.GetTo(), g.host.now})
+	return false
+}
+
+// A push is the tick in which a member has had a message without entries last.
+type push struct{ to, tick uint64 }
+
+// append has the log keep entries and the term and the vote. Nothing that m answers is said before.
+func (g *group) append(m *raftpb.Message) {
+	w := &write{answers: m.GetResponses()}
+	hard := &g.storage.hard
+	if s := m.GetSnapshot(); s != nil { // its state is kept already
+		g.storage.replace(s.GetMetadata())
+	}
+	if m.Term != nil && (m.GetTerm() != hard.GetTerm() || m.GetVote() != hard.GetVote()) {
+		g.storage.mu.Lock()
+		hard.Term, hard.Vote = new(m.GetTerm()), new(m.GetVote())
+		g.storage.mu.Unlock()
+		w.mark(g.number, &mark{kind: markState, term: m.GetTerm(), vote: m.GetVote(), commit: hard.GetCommit()})
+	}
+	if m.Commit != nil && m.GetCommit() > hard.GetCommit() {
+		hard.Commit = new(m.GetCommit()) // goes with the next entry
+	}
+	w.room(m.GetEntries())
+	for _, e := range m.GetEntries() {
+		g.index(e)
+		w.entry(g.number, e, hard.GetCommit())
+	}
+	if len(w.batch.Data) == 0 && len(g.writes) > 0 {
+		last := g.writes[len(g.writes)-1]
+		last.answers = append(last.answers, w.answers...)
+		return
+	}
+	if len(w.batch.Data) == 0 {
+		g.answer(w.answers)
+		return
+	}
+	w.batch.Essential = true // refusing comes before raft (admit)
+	w.batch.Owner = w
+	g.write(w)
+}
+
+// room makes room for entries.
+func (w *write) room(entries []*raftpb.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	size := len(w.batch.Data)
+	for _, e := range entries {
+		size += len(e.GetData()) + messageRoom
+	}
+	w.batch.Data = slices.Grow(w.batch.Data, size)
+	w.batch.Parts = slices.Grow(w.batch.Parts, 2*len(entries)+1)
+	w.entries, w.slots = make([]*raftpb.Entry, 0, len(entries)), make([]slot, 0, len(entries))
+}
+
+// mark adds a mark to what is kept.
+func (w *write) mark(shard int, m *mark) {
+	w.batch.Data = m.record(w.batch.Data)
+	w.batch.Parts = append(w.batch.Parts, journal.Part{Shard: shard, End: len(w.batch.Data), Mark: true})
+}
+
+func (w *write) entry(shard int, e *raftpb.Entry, commit uint64) {
+	m := mark{kind: markEntry, entry: e.GetType(), term: e.GetTerm(), index: e.GetIndex(), commit: commit}
+	data := e.GetData()
+	if e.GetType() != raftpb.EntryNormal {
+		m.data, data = data, nil
+	}
+	m.size = len(data)
+	start := len(w.batch.Data)
+	w.mark(shard, &m)
+	w.entries = append(w.entries, e)
+	w.slots = append(w.slots, slot{mark: journal.Ref(start), ref: journal.Ref(len(w.batch.Data)), size: uint32(len(data))})
+	if len(data) > 0 {
+		w.batch.Data = append(w.batch.Data, data...)
+		w.batch.Parts = append(w.batch.Parts, journal.Part{Shard: shard, End: len(w.batch.Data)})
+	}
+}
