@@ -426,14 +426,12 @@ func (b *Broker) SetStored(storage, stored string) {
 	})
 }
 
-// Digests are over what has been decided in each shard's storages with replicas, and nothing of where it lies: replicas that have
+// Digests are over what has been decided in each shard's part of a storage with replicas, and nothing of where it lies: replicas that have
 // applied the same have the same. Of when messages are due they have what is later than now.
-func (b *Broker) Digests(now int64) (sums [Shards]uint64) {
+func (b *Broker) Digests(storage string, now int64) (sums [Shards]uint64) {
 	b.each(func(sh *shard) {
-		for _, st := range sh.stores {
-			if st.replicas != nil {
-				sums[sh.index] = sums[sh.index]*31 + st.state.Digest(now)
-			}
+		if st := sh.byName[storage]; st != nil && st.replicas != nil {
+			sums[sh.index] = st.state.Digest(now)
 		}
 	})
 	return sums

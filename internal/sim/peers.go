@@ -200,15 +200,16 @@ func (w *World) part() {
 	})
 }
 
-// agree: when everything has come to rest, all nodes that have a shard hold the same, and no other has anything of it.
+// agree: when everything has come to rest, all nodes that have a shard hold the same, and no other has anything of it. What is in memory
+// is at all nodes.
 func (w *World) agree() {
-	same := func() bool {
+	same := func(storage string) bool {
 		var want [broker.Shards]uint64
 		var known [broker.Shards]bool
 		for _, n := range w.nodes {
-			for shard, got := range w.digests(n) {
+			for shard, got := range w.digests(n, storage) {
 				switch {
-				case !w.has(n, shard):
+				case storage == "file" && !w.has(n, shard):
 					if !n.empty(shard) {
 						return false
 					}
@@ -222,14 +223,14 @@ func (w *World) agree() {
 		return true
 	}
 	for range 100 {
-		if same() || w.failure != "" {
+		if same("file") && same("memory") || w.failure != "" {
 			return
 		}
 		w.run(w.now + 100*time.Millisecond)
 	}
 	text := ""
 	for _, n := range w.nodes {
-		text += fmt.Sprintf("\n%s: %x", n.name, w.digests(n))
+		text += fmt.Sprintf("\n%s: %x and in memory %x", n.name, w.digests(n, "file"), w.digests(n, "memory"))
 		if w.plan != nil {
 			for _, g := range n.life.host.Status() {
 				text += fmt.Sprintf(" %d:%v%v%v", g.Group, g.Voters, g.Outgoing, g.Learners)
@@ -239,10 +240,10 @@ func (w *World) agree() {
 	w.wrong("when all trouble is over, the nodes do not hold the same:%s", text)
 }
 
-func (w *World) digests(n *Node) (sums [broker.Shards]uint64) {
+func (w *World) digests(n *Node, storage string) (sums [broker.Shards]uint64) {
 	done := false
 	t := w.start(n.name, func() {
-		sums = n.life.broker.Digests(n.time() + int64(time.Hour))
+		sums = n.life.broker.Digests(storage, n.time()+int64(time.Hour))
 		done = true
 	})
 	n.life.tasks = append(n.life.tasks, t)
