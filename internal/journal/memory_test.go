@@ -150,3 +150,33 @@ func BenchmarkMemory(b *testing.B) {
 		held = append(held[:0], spans...)
 	}
 }
+
+// TestReplicaBudget: where the budget of several replicas is nearly used up, what is given up is had back by a snapshot, though most is live.
+func TestReplicaBudget(t *testing.T) {
+	budget := journal.NewBudget(4 << 20)
+	m := journal.NewMemoryReplica(budget, func() {})
+	m.Settle()
+	var spans []journal.Span
+	for !m.Scarce() {
+		batch := &journal.Batch{Data: record(nil, make([]byte, 10000))}
+		m.Append(batch)
+		spans = append(spans, journal.Span{Ref: batch.Base, Size: uint32(len(batch.Data))})
+		m.Retain(spans[len(spans)-1:])
+	}
+	m.Kept(nil)
+	if _, wished := m.Compact(); wished {
+		t.Fatal("it wishes for a compaction where there is no garbage")
+	}
+	m.Release(spans[:len(spans)/4])
+	if _, wished := m.Compact(); !wished {
+		t.Fatal("a quarter is garbage, there is no room, and it wishes for nothing")
+	}
+	end, _ := m.End()
+	m.SnapshotAt(end, []byte{}, nil).Commit()
+	if m.Scarce() {
+		t.Errorf("%d of %d bytes are used", budget.Used(), budget.Limit())
+	}
+	if err := m.Close(); err != nil || budget.Used() != 0 {
+		t.Errorf("%v; %d bytes are used in the end", err, budget.Used())
+	}
+}

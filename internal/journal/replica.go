@@ -32,6 +32,7 @@ type MemoryReplica struct {
 	held     int64 // bytes of segments
 	live     int64
 	written  int64 // since the last wish
+	freed    int64 // the same: bytes of records that were given up
 	newest   *memorySnapshot
 }
 
@@ -287,6 +288,9 @@ func (m *MemoryReplica) count(spans []Span, sign int64) {
 			s.live += sign * int64(span.Size)
 			m.live += sign * int64(span.Size)
 		}
+		if sign < 0 {
+			m.freed += int64(span.Size)
+		}
 	}
 	if sign < 0 {
 		m.giveBack()
@@ -309,11 +313,21 @@ func (m *MemoryReplica) wishIfSparse() bool {
 			}
 		}
 	}
-	if m.wish || held <= 2*live+compactSlack || m.written < max(compactSlack, live/4) {
+	switch {
+	case m.wish:
+		return false
+	case m.tight() && m.freed >= max(segmentBytes, held/16): // others than this shard may be waiting for it
+	case held <= 2*live+compactSlack, m.written < max(compactSlack, live/4):
 		return false
 	}
-	m.wish, m.written = true, 0
+	m.wish, m.written, m.freed = true, 0, 0
 	return true
+}
+
+// tight reports whether little of the budget is left. What is given up comes back only when a snapshot lies behind it.
+func (m *MemoryReplica) tight() bool {
+	limit := m.budget.Limit()
+	return limit > 0 && !m.budget.Room(limit/4)
 }
 
 // Compact implements Journal.

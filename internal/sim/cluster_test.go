@@ -66,7 +66,7 @@ func TestCluster(t *testing.T) {
 // clusterFloors are what must have happened in each world, on the average: else nothing is proven. Times ten.
 var clusterFloors = map[string]int{
 	"Confirmed": 4_000, "Acked": 2_000, "Deliveries": 5_000, "Topics": 300, "Crashes": 80, "PowerCuts": 50, "Partitions": 10, "Transfers": 10, "Unknown": 10, "NoQuorum": 10,
-	"LostPackets": 1_000, "Snapshots": 300,
+	"LostPackets": 1_000, "Snapshots": 300, "Epochs": 10, "Remembered": 2,
 }
 
 // placedCluster is the world of a seed in which shards are at three of five or seven nodes.
