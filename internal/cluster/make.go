@@ -186,10 +186,15 @@ func (i *Images) records(m *making, a *frame) *frame {
 	return &frame{kind: frameRecords, image: m.id, serial: a.serial, records: got}
 }
 
-// broken: this node cannot read what it must have.
+// broken: this node cannot read what it must have. Another one that leads may.
 func (i *Images) broken(m *making, err error) *frame {
 	i.h.cfg.Logf("group %d: an image cannot be read: %v", m.g.number, err)
 	i.forget(m)
+	m.g.post(func(g *group) {
+		if g.raw != nil && g.leading {
+			g.handOver()
+		}
+	})
 	return &frame{kind: frameNone, image: m.id}
 }
 

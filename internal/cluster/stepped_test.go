@@ -155,35 +155,6 @@ func TestCutOffLeaderIsOverruled(t *testing.T) {
 	}
 }
 
-// A state takes another's place only when nothing that this node alone has kept is on its way: the new one's snapshot would begin behind it without having it.
-func TestMovedWhileStatesChange(t *testing.T) {
-	c := newTrio(t)
-	j, log, h := c.journals[1], c.logs[1], c.hosts[1]
-	img := &image{g: h.groups[0]}
-	img.installed.Store(true)
-	if !img.Installed() {
-		t.Fatal("it waits for nothing")
-	}
-	b := batchOf("moved")
-	b.Local = true
-	j.Propose(b)
-	if !img.Installed() {
-		t.Fatal("it waits for what lies behind where the snapshot begins")
-	}
-	log.answer(nil)
-	if img.Installed() {
-		t.Fatal("it does not wait for what the log has kept")
-	}
-	h.Turn()
-	if img.Installed() {
-		t.Fatal("it does not wait for what is on its way to the owner")
-	}
-	j.Committed(nil)
-	if !img.Installed() || img.behind != log.end {
-		t.Fatalf("the snapshot begins at %d, want %d", img.behind, log.end)
-	}
-}
-
 // All groups of a node tick together: what they say to another node in a tick is one packet.
 func TestHeartbeatsTravelTogether(t *testing.T) {
 	h, err := New(Config{ID: 1, Groups: 16, Wake: func() {}, Send: func(uint64, []byte) {}})

@@ -139,13 +139,13 @@ func RunGroups(seed uint64, cfg GroupsConfig) GroupReport {
 
 // finale ends all trouble: every member must come to hold the same, and take more.
 func (c *groups) finale() {
-	c.peace, c.alone, c.hush = true, 0, 0
+	c.peace, c.alone, c.second, c.hush = true, 0, 0, 0
 	if c.cfg.Replicas > 0 {
 		c.decree(c.wish, c.wish)
 	}
 	clear(c.cut)
 	for _, m := range c.members {
-		m.slow, m.stall, m.doom = false, 0, 0
+		m.slow, m.nervous, m.stall, m.doom = false, false, 0, 0
 		m.hear(c.wish, c.plan, c.edition)
 	}
 	c.w.note("world", "peace")
