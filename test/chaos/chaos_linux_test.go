@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ var (
 	hours = flag.Float64("hours", 0, "how long to go on, fractions allowed; the round that has begun then is the last")
 	size  = flag.Int("nodes", 3, "how many nodes: 3 or 5")
 	seed  = flag.Uint64("seed", 0, "of everything that goes wrong; 0: a new one")
+	only  = flag.String("only", "", "faults whose name has this in it, those of long runs included, and no others")
 	first = flag.Int("round", 1, "the round to begin with: one that failed, to repeat it")
 )
 
@@ -68,11 +70,12 @@ func (c *chaos) round(t *testing.T, number, left int) int {
 			t.Error(f)
 		}
 		t.Log(c.report())
-		if t.Failed() {
+		if t.Failed() || *only != "" {
 			t.Log(c.tail())
 		}
 	}()
-	todo := plan(chance, *hours > 0)
+	todo := plan(chance, *hours > 0 || *only != "")
+	todo = slices.DeleteFunc(todo, func(f fault) bool { return !strings.Contains(f.name, *only) })
 	if *hours == 0 && left < len(todo) {
 		todo = todo[:left]
 	}

@@ -2,7 +2,6 @@ package chaos_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -118,10 +117,7 @@ func (w *crew) consume(ctx context.Context, c *gmq.Client, queue string) {
 	way := make(chan sent, 1024)
 	w.consuming.Go(func() {
 		for s := range way {
-			err := s.acking.Wait(ctx)
-			if err == nil || errors.Is(err, gmq.ErrLeaseLost) {
-				w.ledger.ack(s.p, s.n, err != nil)
-			}
+			w.ledger.ack(s.p, s.n, s.acking.Wait(ctx))
 		}
 	})
 	defer close(way)
@@ -159,14 +155,17 @@ func (w *crew) finish(within time.Duration) error {
 	}
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for w.ledger.left() > 0 {
+	for {
+		n, some := w.ledger.left()
+		if n == 0 {
+			return nil
+		}
 		select {
 		case <-tick.C:
 		case <-deadline:
-			return fmt.Errorf("%d confirmed messages are not acked %v after the last publish", w.ledger.left(), within)
+			return fmt.Errorf("%d confirmed messages are not acked %v after the last publish:%s", n, within, some)
 		}
 	}
-	return nil
 }
 
 // close ends the clients.

@@ -1,12 +1,15 @@
 package chaos_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	gmq "github.com/gmq/gmq/client"
 )
 
 // An entry is what is known of a message.
@@ -14,8 +17,9 @@ type entry struct {
 	seq       uint64 // 0: nobody has said
 	confirmed bool
 	delivered int
-	fresh     bool // one of them said that it was the first
-	acked     bool // and the ack was confirmed
+	fresh     bool   // one of them said that it was the first
+	acked     bool   // and the ack was confirmed
+	said      string // what came of its latest ack
 }
 
 // A ledger is what all clients know together.
@@ -124,13 +128,15 @@ func (l *ledger) deliver(queue string, p, n int, seq uint64, redelivered bool, a
 	l.delivered++
 }
 
-func (l *ledger) ack(p, n int, stale bool) {
+func (l *ledger) ack(p, n int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch e := &l.of[p][n]; {
-	case stale:
+	e := &l.of[p][n]
+	e.said = fmt.Sprint(time.Now().Format("15:04:05.000 "), err)
+	switch {
+	case errors.Is(err, gmq.ErrLeaseLost):
 		l.stale++
-	case !e.acked:
+	case err == nil && !e.acked:
 		e.acked = true
 		l.acked++
 	}
@@ -157,18 +163,21 @@ func (l *ledger) without() string {
 	return fmt.Sprint(all)
 }
 
-// left is how many messages are confirmed and not acked.
-func (l *ledger) left() (n int) {
+// left is how many messages are confirmed and not acked, and some of them.
+func (l *ledger) left() (n int, some string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, of := range l.of {
-		for i := range of {
-			if of[i].confirmed && !of[i].acked {
-				n++
+	for p, of := range l.of {
+		for i, e := range of {
+			if !e.confirmed || e.acked {
+				continue
+			}
+			if n++; n <= 10 {
+				some += fmt.Sprintf("\n%s: %d/%d, seq %d, delivered %d times, its latest ack: %s", l.lanes[p].queue, p, i, e.seq, e.delivered, e.said)
 			}
 		}
 	}
-	return n
+	return n, some
 }
 
 func (l *ledger) confirms() int {
