@@ -63,12 +63,18 @@ func (c *rabbitCluster) start(dir string) error {
 		}
 		c.nodes, c.env, c.addrs = append(c.nodes, p), append(c.env, env), append(c.addrs, fmt.Sprintf("amqp://guest:guest@127.0.0.1:%d/", ports[i]))
 	}
-	return until("three nodes are a cluster", func() bool {
+	said := ""
+	err = until("three nodes are a cluster", func() bool {
 		cmd := exec.Command(filepath.Join(filepath.Dir(*rabbit), "rabbitmqctl"), "-n", "n1@localhost", "eval", "length(rabbit_nodes:list_running()).")
 		cmd.Env = append(os.Environ(), c.env[0]...)
-		out, err := cmd.Output()
-		return err == nil && strings.TrimSpace(string(out)) == "3"
+		out, err := cmd.CombinedOutput()
+		said = string(out)
+		return err == nil && strings.TrimSpace(said) == "3"
 	})
+	if err != nil {
+		return fmt.Errorf("%w; the last word was %q", err, said)
+	}
+	return nil
 }
 
 // prepare declares queues at the nodes in turn, each of which leads what was declared there.
