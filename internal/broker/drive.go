@@ -145,10 +145,13 @@ func (sh *shard) next() (next int64) {
 // It is never called by two at a time, nor while what Outgoing gave is being sent. It is to be set before the first request.
 func (s *Session) Direct(write func(b []byte) int) { s.direct = write }
 
+// directBytes bounds what is sent in the middle of a turn: of more, the writer's copying is better done beside it.
+const directBytes = 64 << 10
+
 // sendNow sends c, as far as that can be done at once. The rest, and what cannot be sent now, is left to Outgoing.
 func (s *Session) sendNow(c *chunk) {
 	s.mu.Lock()
-	if s.direct == nil || s.proxy != nil || s.ended || s.sending || len(s.out) > 0 {
+	if len(c.b) > directBytes || s.direct == nil || s.proxy != nil || s.ended || s.sending || len(s.out) > 0 {
 		s.mu.Unlock()
 		s.send(c)
 		return
