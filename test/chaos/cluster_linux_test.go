@@ -246,7 +246,7 @@ func (c *chaos) compare() (differ []string) {
 func (c *chaos) tail() string {
 	var b strings.Builder
 	for i, d := range c.nodes {
-		fmt.Fprintf(&b, "--- node %d\n%s\n", i+1, d.lately(60))
+		fmt.Fprintf(&b, "--- node %d\n%s\n", i+1, d.lately(220))
 	}
 	return b.String()
 }
