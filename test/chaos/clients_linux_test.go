@@ -15,7 +15,7 @@ import (
 const (
 	clientCount = 6
 	queueCount  = 6
-	window      = 8                     // of a lane, how many publishes wait for their confirm
+	window      = 4                     // of a lane, how many publishes wait for their confirm
 	pace        = 16 * time.Millisecond // of a lane: 6 × 6 lanes make 2,250 a second
 	leastRate   = 1000                  // confirms a second over the run, without which the load was not real
 )
