@@ -43,7 +43,7 @@ func (g *group) herald() {
 		if id == g.host.cfg.ID || slices.Contains(members, id) {
 			continue
 		}
-		g.host.send(g.number, &raftpb.Message{Type: msgLead.Enum(), From: new(g.host.cfg.ID), To: new(id), Term: new(st.GetTerm()), Index: new(changed), Reject: new(g.sealed.done)})
+		g.host.send(g.number, &raftpb.Message{Type: msgLead.Enum(), From: new(g.host.cfg.ID), To: new(id), Term: new(st.GetTerm()), Index: new(changed), Reject: new(g.sealed.knows(changed))})
 	}
 }
 

@@ -18,6 +18,8 @@ type GroupStatus struct {
 	Last      uint64 // the last entry in the log of this node
 	Committed uint64
 	Changed   uint64 // the entry that has made the members what they are
+	// Sealed: who leads knows that all voters know who they are, also after a restart. Before, who is no member any more may be needed.
+	Sealed bool
 	// The members by what is applied here, none where this node has nothing of the group. Where there are outgoing ones two configurations count at the same time.
 	Voters, Outgoing, Learners []uint64
 	// Progress is what the leader knows of each member.
@@ -68,6 +70,7 @@ func (g *group) report() GroupStatus {
 		s.Changed = g.storage.confs[n-1].index
 	}
 	g.storage.mu.Unlock()
+	s.Sealed = s.Leading && g.sealed.knows(s.Changed)
 	s.Voters, s.Outgoing = conf.GetVoters(), conf.GetVotersOutgoing()
 	s.Learners = slices.Concat(conf.GetLearners(), conf.GetLearnersNext())
 	if !g.leading {

@@ -20,11 +20,11 @@ type sealing struct {
 	heralded bool   // nodes that are no members have been told who leads
 }
 
+// knows reports whether all voters know of a change of members.
+func (s *sealing) knows(changed uint64) bool { return s.done && s.changed == changed }
+
 // seal finds out whether all voters know of the last change of members, and sees to it that they can. It is called when that is applied here.
 func (g *group) seal(c census) {
-	if g.host.wish.Groups == nil {
-		return
-	}
 	g.storage.mu.Lock()
 	changed := g.storage.confs[len(g.storage.confs)-1].index
 	g.storage.mu.Unlock()

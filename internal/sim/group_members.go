@@ -142,7 +142,7 @@ func (c *groups) needed(id uint64) bool {
 			continue
 		}
 		for g, s := range m.life.host.Status() {
-			free[g] = free[g] || s.Leading && !slices.Contains(s.Members(), id)
+			free[g] = free[g] || s.Leading && s.Sealed && !slices.Contains(s.Members(), id)
 		}
 	}
 	return slices.Contains(free, false)

@@ -386,7 +386,7 @@ func (m *Manager) free(node uint64, there map[uint64]*answer) bool {
 	free := make([]bool, m.opt.Groups)
 	for _, a := range there {
 		for _, g := range a.Groups {
-			if g.Leading && g.Group < len(free) && !slices.Contains(g.Members(), node) {
+			if g.Leading && g.Sealed && g.Group < len(free) && !slices.Contains(g.Members(), node) {
 				free[g.Group] = true
 			}
 		}
