@@ -35,6 +35,7 @@ func TestTopSortsAndSelects(t *testing.T) {
 		m.key(key, 20)
 		equal(t, "after "+key, topNames(m), want)
 	}
+	m.sort = ""
 	m.key("n", 20)
 	m.key("n", 20)
 	equal(t, "the same again", topNames(m), "d c b.dlq a")
