@@ -21,7 +21,7 @@ func each(t *testing.T, cfgs []Config) (reports []Report) {
 	for worker := range runtime.GOMAXPROCS(0) {
 		wg.Go(func() {
 			for i := worker; i < len(cfgs); i += runtime.GOMAXPROCS(0) {
-				reports[i] = Run(7, cfgs[i])
+				reports[i] = Run(4, cfgs[i])
 			}
 		})
 	}
