@@ -192,7 +192,9 @@ func TestMovedWhileStatesChange(t *testing.T) {
 	if !img.Installed() {
 		t.Fatal("it waits for what lies behind where the snapshot begins")
 	}
-	log.answer(nil)
+	for len(log.appended) > 0 {
+		log.answer(nil)
+	}
 	if img.Installed() {
 		t.Fatal("it does not wait for what the log has kept")
 	}

@@ -19,6 +19,7 @@ type Journal struct {
 	role       journal.Role
 	applied    uint64        // the last entry that Committed has returned
 	taken      atomic.Uint64 // the same, for others
+	noted      uint64        // the last that note has put down
 	end        journal.Ref   // the state has all before it: behind that entry
 	floor      journal.Ref   // where the newest snapshot begins
 	founded    bool          // the group's beginning is behind end: entries follow
@@ -113,10 +114,24 @@ func (j *Journal) Propose(b *journal.Batch) {
 		j.log.Propose(b)
 	case b.Local:
 		j.log.Settle()
+		j.note()
 		j.log.Append(b)
 	default:
 		j.g.propose(b)
 	}
+}
+
+// note puts down how far is applied, in front of what says where things lie now. A message may have come to where it is by an entry that moved it,
+// with its record in an old segment: a restart has to take that entry before it hears that the record lies elsewhere, since the old segment may be gone.
+func (j *Journal) note() {
+	if j.applied <= j.noted {
+		return
+	}
+	j.noted = j.applied
+	w := &write{void: true} // nobody waits for it
+	w.mark(j.g.number, &mark{kind: markState, commit: j.applied})
+	w.batch.Essential, w.batch.Owner = true, w
+	j.log.Append(&w.batch)
 }
 
 // Committed implements journal.Journal. It returns no batch of a later role than the one before it, so Role is right for all.
@@ -141,7 +156,7 @@ func (j *Journal) Committed(into []*journal.Batch) []*journal.Batch {
 			} else {
 				j.role = *it.role
 				if it.renewed {
-					j.installing, j.applied = nil, 0
+					j.installing, j.applied, j.noted = nil, 0, 0
 				}
 			}
 			if j.role.Leading { // so all is applied that this node has ever applied

@@ -218,3 +218,39 @@ func TestRenewalBehindPackets(t *testing.T) {
 		t.Errorf("epoch %d, and %d packets of the one before are said in it", c.hosts[1].Epoch(), len(c.post))
 	}
 }
+
+// TestNoteBeforeMoves: the log says how far is applied before it says that something lies elsewhere now. An entry may have moved a message, so that
+// a restart which knew of that entry later would not know whose record it is, and look for it where it was.
+func TestNoteBeforeMoves(t *testing.T) {
+	c := newTrio(t)
+	c.journals[0].Propose(batchOf("a message moves"))
+	c.run()
+	c.tick(1)
+	j, log := c.journals[1], c.logs[1]
+	if len(log.appended) > 0 || j.applied <= originIndex {
+		t.Fatalf("%d batches are on their way, and %d is applied", len(log.appended), j.applied)
+	}
+	for _, want := range []int{2, 1} { // the second time it has been said
+		b := batchOf("it lies elsewhere")
+		b.Local = true
+		j.Propose(b)
+		if len(log.appended) != want || log.appended[want-1] != b {
+			t.Fatalf("%d batches are appended, want %d, the last of them the record", len(log.appended), want)
+		}
+		if want == 2 {
+			note := log.appended[0]
+			payload, _ := journal.NextRecord(note.Data, 0)
+			m, err := parseMark(payload)
+			if err != nil || m.kind != markState || m.commit != j.applied || m.term != 0 || len(note.Parts) != 1 || !note.Parts[0].Mark {
+				t.Fatalf("%+v, %v; want that %d is committed", m, err, j.applied)
+			}
+			// It changes neither term nor vote.
+			p := &replayer{st: &storage{}}
+			p.st.hard.Term, p.st.hard.Vote = new(uint64(7)), new(uint64(2))
+			if p.state(&m); p.st.hard.GetTerm() != 7 || p.st.hard.GetVote() != 2 || p.commit != j.applied {
+				t.Errorf("term %d, vote %d, committed %d", p.st.hard.GetTerm(), p.st.hard.GetVote(), p.commit)
+			}
+		}
+		c.run()
+	}
+}
