@@ -84,7 +84,15 @@ func check(fsys vfs.FS, dir string, states func(shard int) State) (Report, error
 		return c.report, err
 	}
 	c.report.Segments, c.report.End = len(c.ends), journal.Ref(c.end())
-	if c.end() < newest && len(c.report.Damage) == 0 {
+	short := c.end() < newest && len(c.report.Damage) == 0
+	if short { // where a server goes on, what was read may be what it has given back since
+		grown, err := c.grown()
+		if err != nil {
+			return c.report, err
+		}
+		short = !grown
+	}
+	if short {
 		c.report.Damage = append(c.report.Damage, &wal.Damage{File: c.wal.Name(c.last), Offset: c.ends[c.last], Why: "the log ends here, before a snapshot that was written later"})
 	}
 	if c.torn.Cut > 0 {
