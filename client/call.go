@@ -278,13 +278,16 @@ func (c *Client) reaches(link uint64) bool {
 // roundTrip sends a request and waits for its reply. What was certainly not carried out, as nobody led its queue at the time, is asked
 // again until ctx ends.
 func (c *Client) roundTrip(ctx context.Context, cl *call, tail []byte, keep bool, adm admission) error {
-	try := cl
+	try, last := cl, error(nil)
 	for refused := 1; ; refused++ {
 		err := c.tripOnce(ctx, try, tail, keep, adm)
 		if try != cl {
 			cl.id, cl.err, cl.published, cl.seqs, cl.messages, cl.raw = try.id, try.err, try.published, try.seqs, try.messages, try.raw
 		}
-		if !errors.Is(err, ErrNoQuorum) || !waitFor(ctx, c.cfg.pause(refused)) {
+		if _, answered := errors.AsType[*Error](err); last != nil && ctx.Err() != nil && !answered {
+			return last // why there is nothing better
+		}
+		if last = err; !errors.Is(err, ErrNoQuorum) || !waitFor(ctx, c.cfg.pause(refused)) {
 			return err
 		}
 		try = &call{kind: cl.kind, sub: cl.sub, num: cl.num, q: cl.q, auto: cl.auto, link: cl.link}

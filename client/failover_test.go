@@ -257,3 +257,27 @@ func TestMovesOn(t *testing.T) {
 		_ = other.Close()
 	})
 }
+
+// TestSaysWhyItWaited: a call that was refused for want of a leader, and could be asked nobody again before its time was over, says that.
+func TestSaysWhyItWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, "a:1")
+		first := make(chan *fakeConn, 1)
+		go func() { first <- w.accept("a:1", `,"nodes":["a:1","b:1"]`) }()
+		c, err := Dial(t.Context(), "a:1", DialWith(w.dial), Heartbeat(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := <-first
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		sent := going(func() (Published, error) { return c.Queue("q").Send(ctx, 1) })
+		s.refuse(s.expect("publish"), "no_quorum", true)
+		w.set("a:1", true)
+		_ = s.Close()
+		if got := <-sent; !errors.Is(got.err, ErrNoQuorum) {
+			t.Errorf("%v, want that there is no quorum", got.err)
+		}
+		_ = c.Close()
+	})
+}

@@ -14,7 +14,7 @@ import (
 // TestClusterCommands: a server becomes two and one again, by the commands of README, and goes on with a directory of which the others are lost.
 func TestClusterCommands(t *testing.T) {
 	t.Parallel()
-	one := startServer(t)
+	one := startServer(t, "--admin", "127.0.0.1:0")
 	contains(t, "alone", one.must("", "cluster", "status"), "n1    alone", "This server is alone.")
 	r := one.run("", "cluster", "remove", "n1")
 	equal(t, "alone", r.code, exitError)
@@ -49,6 +49,10 @@ func TestClusterCommands(t *testing.T) {
 	}
 	contains(t, "two", one.must("", "cluster", "status"), "n1    member", "n2    member", "The loss of one more node stops the cluster.")
 	equal(t, "what was there", strings.TrimSpace(two.must("", "sub", "orders", "-n", "1")), "before")
+	file, restored := filepath.Join(t.TempDir(), "node.tar"), filepath.Join(t.TempDir(), "restored")
+	one.must("", "backup", file, "--admin", one.admin)
+	contains(t, "restored", gmqRun(t, nil, "", "restore", restored, file).out, "it is of a node of a cluster", "gmq cluster recover --data "+restored)
+	equal(t, "recovered", gmqRun(t, nil, "", "cluster", "recover", "--data", restored, "--yes").code, exitOK)
 	two.must("", "cluster", "transfer", "n2")
 	equal(t, "unknown", one.run("", "cluster", "remove", "n7").code, exitNotFound)
 	two.stop()

@@ -51,15 +51,15 @@ func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Optio
 	var connected bool // the client dials from one goroutine at a time
 	var made atomic.Pointer[gmq.Client]
 	alone := func() bool {
-		c := made.Load()
-		return c == nil || len(c.Hello().Nodes) < 2
+		c := made.Load() // nil: one address after the other is tried for the first time
+		return c != nil && len(c.Hello().Nodes) < 2
 	}
 	dial := func(dialing context.Context, addr string) (net.Conn, error) {
 		if connected && lost == nil && alone() {
 			end(fmt.Errorf("the connection to %s was lost", addr))
 			return nil, context.Cause(ctx)
 		}
-		if connected && lost != nil {
+		if connected && lost != nil && made.Load() != nil {
 			lost()
 		}
 		connected = false

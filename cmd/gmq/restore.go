@@ -44,11 +44,16 @@ func restore(cmd *cobra.Command, g *globals, dir, from string) error {
 	in := &counted{r: source, more: func() {}}
 	stop := progress(cmd.ErrOrStderr(), func() string { return bytesText(in.n.Load()) })
 	defer stop()
-	info, report, err := filejournal.Restore(vfs.OS(), dir, bufio.NewReaderSize(in, 256<<10), func(int) filejournal.State { return newShardState() })
+	states := map[int]*memberState{}
+	info, report, err := filejournal.Restore(vfs.OS(), dir, bufio.NewReaderSize(in, 256<<10), func(shard int) filejournal.State {
+		states[shard] = newMemberState()
+		return states[shard]
+	})
 	stop()
 	if err != nil {
 		return err
 	}
+	member := len(checkedGroups(&report, states)) > 0
 	if g.json() {
 		return printJSON(cmd.OutOrStdout(), struct {
 			Directory string    `json:"directory"`
@@ -56,8 +61,12 @@ func restore(cmd *cobra.Command, g *globals, dir, from string) error {
 			Began     time.Time `json:"began"`
 			End       string    `json:"end"`
 			Version   string    `json:"version"`
-		}{dir, report.Records, info.Began, info.EndText(), info.Version})
+			Node      bool      `json:"node,omitempty"`
+		}{dir, report.Records, info.Began, info.EndText(), info.Version, member})
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, with all that was confirmed before %s\n", dir, plural(report.Records, "record"), info.Began.UTC().Format(time.RFC3339))
+	if err == nil && member {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "it is of a node of a cluster, which is not to be a second time: make it a server of its own with gmq cluster recover --data %s\n", dir)
+	}
 	return err
 }

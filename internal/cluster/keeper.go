@@ -69,7 +69,7 @@ type account struct {
 // A standing is a group as one of its members sees it.
 type standing struct {
 	leading   bool // and it has all of earlier leaders
-	led       bool // by somebody, as far as it knows
+	led       bool // by somebody whom it hears
 	changed   uint64
 	committed uint64
 	voters    []uint64
@@ -227,11 +227,27 @@ func (k *Keeper) Tick() {
 // account is what this node says of itself.
 func (k *Keeper) account(status []GroupStatus) *account {
 	a := &account{boot: k.cfg.Boot, member: k.id, epoch: k.cfg.Host.Epoch(), whole: true}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for _, s := range status {
 		a.whole = a.whole && s.Here
-		a.groups = append(a.groups, standing{leading: s.Leading, led: s.Leader != 0, changed: s.Changed, committed: s.Committed, voters: s.Voters, outgoing: s.Outgoing})
+		a.groups = append(a.groups, standing{leading: s.Leading, led: k.hears(s.Leader), changed: s.Changed, committed: s.Committed, voters: s.Voters, outgoing: s.Outgoing})
 	}
 	return a
+}
+
+// hears reports whether a member is a life that this node has heard lately. Who does not vote goes on following a leader that is gone: raft never
+// tells it that there is none. Called with mu held.
+func (k *Keeper) hears(member uint64) bool {
+	if member == k.id {
+		return true
+	}
+	node, ok := k.lives[member]
+	if !ok {
+		return false
+	}
+	a := k.heard[node]
+	return a != nil && k.now-a.at <= stale
 }
 
 // settle has the groups that are led here take in who is there.

@@ -177,3 +177,23 @@ func TestWhoMayLead(t *testing.T) {
 		t.Error("where the group goes on no more, anybody may lead")
 	}
 }
+
+// TestFollowerOfWhoIsGone: a member that does not vote goes on following a leader that is gone, and raft tells it nothing: that must not
+// keep the others waiting for it.
+func TestFollowerOfWhoIsGone(t *testing.T) {
+	k, _ := keeperOf(t, 1)
+	leader := MemberID(3, 1)
+	led := func(member uint64) bool { return k.account([]GroupStatus{{Here: true, Leader: member}}).groups[0].led }
+	there := func() { k.hear(3, &account{boot: 1, member: leader, epoch: 1, groups: []standing{{}}}) }
+	there()
+	if !led(leader) || !led(k.id) || led(0) || led(MemberID(3, 9)) {
+		t.Errorf("led by one that is heard: %v, by itself: %v, by nobody: %v, by a life that nobody knows: %v", led(leader), led(k.id), led(0), led(MemberID(3, 9)))
+	}
+	k.now += stale + 1
+	if led(leader) {
+		t.Error("it is led by one that is gone")
+	}
+	if there(); !led(leader) {
+		t.Error("it is not led by one that is back")
+	}
+}
