@@ -189,9 +189,9 @@ func TestBackupWaitsForWhatIsGivenBack(t *testing.T) {
 		r := newRig(t, rand.New(rand.NewPCG(1, 6)), crashOptions(true))
 		mem := vfs.NewMem()
 		giving, goOn := make(chan struct{}), make(chan struct{})
-		var struck atomic.Bool
+		var armed, struck atomic.Bool
 		mem.Fault = func(op vfs.Op) error {
-			if strings.HasSuffix(op.Path, ".seg") && (op.Kind == vfs.OpRename || op.Kind == vfs.OpRemove) && struck.CompareAndSwap(false, true) {
+			if armed.Load() && strings.HasSuffix(op.Path, ".seg") && (op.Kind == vfs.OpRename || op.Kind == vfs.OpRemove) && struck.CompareAndSwap(false, true) {
 				close(giving)
 				<-goOn
 			}
@@ -200,7 +200,9 @@ func TestBackupWaitsForWhatIsGivenBack(t *testing.T) {
 		must(t, r.open(mem))
 		for waits := true; waits; {
 			must(t, r.live(20, 3000))
+			armed.Store(true) // not before: what is written may have to wait for what is given back
 			synctest.Wait()
+			armed.Store(false)
 			select {
 			case <-giving:
 				waits = false
