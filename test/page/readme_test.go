@@ -23,7 +23,7 @@ func TestReadme(t *testing.T) {
 	_, section, _ := strings.Cut(string(text), "\n## Five minutes\n")
 	_, block, _ := strings.Cut(section, "```sh\nmake build\n")
 	block, rest, found := strings.Cut(block, "```")
-	if !found || !strings.Contains(rest, "*Needs attention*") || !strings.Contains(rest, "*Redrive*") {
+	if !found || !strings.Contains(rest, "*Needs attention*") || !strings.Contains(rest, "*Redrive…*") {
 		t.Fatal("README has no five minutes any more")
 	}
 	s := harness.Start(t, "admin: 127.0.0.1:0\n")
