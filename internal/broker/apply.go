@@ -59,7 +59,7 @@ func (sh *shard) collect(st *store) bool {
 			st.reuse(owner)
 		}
 	}
-	if st.replicas != nil && !sh.leads {
+	if st.replicas != nil && sh.whole == 0 {
 		sh.lead()
 	}
 	some := len(batches) > 0 || changed

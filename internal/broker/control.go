@@ -431,6 +431,9 @@ func (c *control) leaseOf(q *queue.Queue) time.Duration {
 }
 
 func (sh *shard) subscribe(w *work, c *control, t target) {
+	if old := sh.member(w.s).subs[c.sub]; old != nil { // whoever makes it again has not known that it is there
+		sh.storeOf(old.Queue).state.Unsubscribe(old)
+	}
 	cons := &queue.Consumer{Queue: t.queue, Tag: &tag{s: w.s, sub: c.sub}, Limit: c.max, Lease: c.leaseOf(t.queue), Auto: c.auto}
 	sh.member(w.s).subs[c.sub] = cons
 	if w.s.route != nil {

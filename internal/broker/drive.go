@@ -123,6 +123,7 @@ func (sh *shard) rest(timer *time.Timer) {
 
 // next is when something is due in the shard; unix ns, 0: nothing is.
 func (sh *shard) next() (next int64) {
+	next = sh.alone
 	for _, st := range sh.stores {
 		if st.follows() {
 			if t := st.taking; t != nil && t.retry > sh.now && (next == 0 || t.retry < next) {

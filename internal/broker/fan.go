@@ -15,9 +15,9 @@ import (
 func (b *Broker) newFan(r *reader, by conductor) *fanout {
 	f := &fanout{by: by, terms: new([Shards]uint64)}
 	for i := range b.shards {
-		if _, term, here := b.leadership(i); here {
+		if lead := b.seats[i].whole.Load(); lead != 0 { // else there may be bindings that are not known here
 			f.leads |= 1 << i
-			f.terms[i] = term
+			f.terms[i] = lead
 		}
 	}
 	type claimed struct {

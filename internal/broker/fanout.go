@@ -40,8 +40,8 @@ type fanout struct {
 
 	// Of one that is a node's part of a conduct (conduct.go).
 	by      conductor       // told instead of the session, which is nil; nil: the fanout is all there is
-	leads   uint32          // bits of the shards that this node led when the queues were found
-	terms   *[Shards]uint64 // and in which terms
+	leads   uint32          // bits of the shards that this node led, in all storages, when the queues were found
+	terms   *[Shards]uint64 // and the numbers of those leads
 	dropped atomic.Int32    // 1: all shards have claimed, or the room is to be given back; 2: both
 }
 
@@ -205,7 +205,7 @@ func (sh *shard) claim(f *fanout, g *goal, u *unit) *wire.Error {
 		return errShuttingDown
 	}
 	if f.by != nil && !g.to.ephemeral {
-		if _, term, here := sh.b.leadership(sh.index); !here || term != f.terms[sh.index] {
+		if sh.whole == 0 || sh.whole != f.terms[sh.index] {
 			return errNoQuorum
 		}
 	}

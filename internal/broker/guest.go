@@ -176,6 +176,23 @@ func (p *proxy) over() {
 	p.line.Send(p.head, nil)
 }
 
+// A loss is subscriptions that a shard has ended as it leads no more, or not all of its storages.
+type loss struct {
+	proxy *proxy
+	subs  []uint64
+}
+
+// lost says that subscriptions have to be made anew.
+func (p *proxy) lost(shard int, subs []uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.head = append(appendUvarint(append(p.head[:0], sayLost), p.number), byte(shard))
+	for _, n := range subs {
+		p.head = appendUvarint(p.head, n)
+	}
+	p.line.Send(p.head, nil)
+}
+
 // took is told that the client has taken n bytes.
 func (s *Session) took(n uint64) {
 	if int64(n) <= s.pending.Load() {

@@ -49,6 +49,7 @@ const (
 	sayClaimed              // number, leads, goals, refusals
 	sayLaunched             // number
 	sayPublished            // number, outcomes
+	sayLost                 // session, shard, subscriptions: the shard has ended them, as it leads no more, or not all
 )
 
 // patience is how long a request waits for a leader before it is told no_quorum, and otherLeader how long one that was sent to a
@@ -157,6 +158,10 @@ func (c *Caller) Receive(message []byte) {
 	case sayIdle:
 		if lk := c.link(number); lk != nil {
 			lk.rt.idleAt(lk)
+		}
+	case sayLost:
+		if lk, shard := c.link(number), r.count(Shards-1); lk != nil && !r.bad {
+			lk.rt.lostAt(lk, shard, &r)
 		}
 	case sayOver:
 		if lk := c.link(number); lk != nil {

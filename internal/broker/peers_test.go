@@ -220,6 +220,7 @@ func TestFailoverOfASubscription(t *testing.T) {
 		p.want(`{"op":"subscribe","id":1,"queue":"q","credit":2}`, "sub", 1.0)
 		for i, at := range []int{1, 2, 0, 2} { // of node 0 the session's own shard
 			ns.leadAll(at, uint64(i+2))
+			time.Sleep(restless)
 			synctest.Wait()
 			if got := p.take(); got != nil {
 				t.Fatalf("the client is told %q", got)

@@ -173,7 +173,7 @@ func (sh *shard) immigrate(j *journey) {
 	} else if sh.b.draining.Load() {
 		j.failure = errShuttingDown
 	}
-	if !sh.leads {
+	if !sh.leads || ok && t.store.follows() {
 		j.failure = errNotLeading
 	}
 	if j.failure != nil {

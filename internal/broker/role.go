@@ -20,6 +20,7 @@ import (
 type seat struct {
 	leader atomic.Uint64 // twice the node's number, and one where it is this node, and the shard serves
 	term   atomic.Uint64
+	whole  atomic.Uint64 // the number of the lead in which it serves all storages; 0: it does not
 }
 
 // leader is the node that leads a shard, 0 where none is known. here says that it is this one, and that it has all that was
@@ -29,7 +30,8 @@ func (b *Broker) leader(shard int) (node uint64, here bool) {
 	return v >> 1, v&1 != 0
 }
 
-// term tells one leadership of a shard from another: a node that wins the lead again has another term. 0 is a node alone's.
+// term tells one leadership of a shard from another: a node that wins the lead again has another term, unless it had it all the time, and
+// other groups of the shard came and went. 0 is a node alone's.
 func (b *Broker) term(shard int) uint64 { return b.seats[shard].term.Load() }
 
 // Leader is leader for the broker's owner.
@@ -64,7 +66,7 @@ func (sh *shard) strange(w *work, name []byte) *wire.Error {
 	if len(name) > 0 && name[0] == '.' {
 		return nil
 	}
-	if sh.leads && (w.term == 0 || w.term == sh.term) && (w.volley == 0 || w.volley > w.s.fences[sh.index]) {
+	if sh.leads && (w.term == 0 || w.term == sh.term) && (w.volley == 0 || w.volley > w.s.fences[sh.index]) && (sh.whole != 0 || sh.serves(name)) {
 		return nil
 	}
 	if w.volley != 0 { // what was sent behind it must not be taken before it
@@ -113,28 +115,75 @@ func (sh *shard) changeRole(st *store, role journal.Role, back []*journal.Batch)
 	if began := was.Leading && was.Term == 0 && role.Leading; !began { // else it is the group of a node that was alone: nothing has changed hands
 		sh.lapseAll(st, back)
 		st.sent = slices.DeleteFunc(st.sent, func(b *journal.Batch) bool { return b.Owner == nil }) // they may never come
-		if sh.leads {
+		if st.leads {
 			sh.resign(st)
 		}
 	}
 	sh.takeSeat()
 }
 
-// lead begins to lead, where all of the shard's groups are led here and nothing is on its way that was proposed before.
+// partly is how long a shard that is led on disks waits for its other groups before it serves without them, ns.
+const partly = int64(time.Second)
+
+// lead begins to lead what it can. The group of the first storage has to be led here; the others a while later at the latest, or the shard
+// serves without them, and they are added when they are.
 func (sh *shard) lead() {
-	if sh.leads || !sh.allLead() {
+	first, all := sh.primary(), sh.allLead()
+	switch {
+	case sh.whole != 0:
 		return
-	}
-	for _, st := range sh.stores {
-		if st.replicas != nil {
-			st.era++
-			st.state.Lead(st.reign())
-			sh.account(st)
+	case !first.ready():
+		sh.alone = 0
+		return
+	case !sh.leads && !all:
+		if sh.alone == 0 {
+			sh.alone = sh.now + partly
+		}
+		if sh.now < sh.alone {
+			return
 		}
 	}
-	sh.setLeads(true)
+	sh.alone = 0
+	for _, st := range sh.stores {
+		if st.replicas != nil && !st.leads && st.ready() {
+			st.era++
+			st.state.Lead(st.reign())
+			st.leads, sh.leads = true, true
+			sh.account(st)
+			sh.signal()
+		}
+	}
+	if all {
+		sh.makeWhole()
+	}
 	sh.takeSeat()
-	sh.signal()
+}
+
+// makeWhole notes that all storages are served.
+func (sh *shard) makeWhole() {
+	sh.wholes++
+	sh.whole = sh.wholes
+	sh.b.seats[sh.index].whole.Store(sh.whole)
+}
+
+// primary is the storage whose group leads the shard: the first, as it outlives its nodes. Nil where none has a group.
+func (sh *shard) primary() *store {
+	for _, st := range sh.stores {
+		if st.replicas != nil {
+			return st
+		}
+	}
+	return nil
+}
+
+// ready reports whether a group is led here, and nothing is on its way that was proposed before.
+func (st *store) ready() bool { return st.role.Leading && len(st.sent) == 0 }
+
+// serves reports whether it is known which storage has a queue of that name, and that one is led here. Of a name that is not known here another
+// storage may have a queue.
+func (sh *shard) serves(name []byte) bool {
+	t, ok := sh.find(name)
+	return ok && !t.store.follows()
 }
 
 // reign names this leadership in receipts: by the term, and, as the shard may lead again while this group has been led here all the time,
@@ -146,31 +195,34 @@ func (st *store) reign() uint32 {
 }
 
 func (sh *shard) allLead() bool {
-	return !slices.ContainsFunc(sh.stores, func(st *store) bool { return st.replicas != nil && (!st.role.Leading || len(st.sent) > 0) })
+	return !slices.ContainsFunc(sh.stores, func(st *store) bool { return st.replicas != nil && !st.ready() })
 }
 
+// setLeads lets it lead all, or nothing.
 func (sh *shard) setLeads(leads bool) {
-	sh.leads = leads
+	sh.leads, sh.whole = leads, 0
 	for _, st := range sh.stores {
 		st.leads = leads
 	}
+	if leads {
+		sh.makeWhole()
+	} else {
+		sh.b.seats[sh.index].whole.Store(0)
+	}
 }
 
-// takeSeat lets others see who leads: whoever leads the group of the first storage, as the others' are led from there, or about to be. The term is
-// that of all groups together, so that it is another one when any of them is led anew.
+// takeSeat lets others see who leads: whoever leads the group of the first storage, as the others' are led from there, or about to be.
 func (sh *shard) takeSeat() {
-	node, term, first := sh.b.opt.ID, uint64(0), true
+	node, term := sh.b.opt.ID, uint64(0)
+	if first := sh.primary(); first != nil {
+		if term = first.role.Term; !first.role.Leading {
+			node = first.role.Leader
+		}
+	}
 	for _, st := range sh.stores {
-		if st.replicas == nil {
-			continue
-		}
-		if term += st.role.Term; first && !st.role.Leading {
-			node = st.role.Leader
-		}
-		if !st.role.Leading || term > 0 {
+		if st.replicas != nil && (!st.role.Leading || st.role.Term > 0) {
 			sh.b.grouped.Store(true)
 		}
-		first = false
 	}
 	sh.seatAt(node, term)
 }
@@ -283,7 +335,7 @@ func (sh *shard) dropTasks(st *store, ts *tasks, cause error) {
 }
 
 // dismiss ends what sessions have of this shard's queues, but for the ephemeral ones. Their clients are not told: whoever serves them
-// subscribes for them at the next leader.
+// subscribes for them at the next leader, which may be this one again.
 func (sh *shard) dismiss() {
 	sessions := slices.SortedFunc(maps.Keys(sh.members), func(a, b *Session) int { return cmp.Compare(a.number, b.number) })
 	for _, s := range sessions {
@@ -315,6 +367,8 @@ func (sh *shard) dismiss() {
 		maps.DeleteFunc(m.holds, func(q *queue.Queue, _ *queue.Consumer) bool { return !queue.Ephemeral(q.Name) })
 		if len(lost) > 0 && s.lost != nil {
 			s.lost(sh.index, lost)
+		} else if len(lost) > 0 && s.proxy != nil {
+			sh.losses = append(sh.losses, loss{s.proxy, lost})
 		}
 	}
 }

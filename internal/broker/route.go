@@ -45,7 +45,7 @@ type lane struct {
 	stray           bool   // there may be such
 	since           int64  // when it was found that somebody else leads; 0: not yet
 	volley          uint64 // of out: a leader who has refused something of it takes nothing more of it
-	pause           int64  // until when nothing is sent to that leader again, which has refused something
+	pause           int64  // until when nothing is sent to that leader again, which has refused something, or has ended a subscription
 	out, back, wait []*work
 }
 
@@ -158,7 +158,7 @@ func (rt *route) advance(ln *lane, now int64, say *answers) (again bool) {
 	if len(ln.out) > 0 && len(ln.back) > 0 {
 		return len(ln.back)+len(ln.wait) > 0 // what is out comes back, too, and goes first
 	}
-	if !moved && len(ln.back) > 0 && now < ln.pause {
+	if !moved && (len(ln.back) > 0 || ln.stray) && now < ln.pause {
 		return true
 	}
 	defer rt.settle(ln)
@@ -428,10 +428,11 @@ func (rt *route) unlive(w *work) {
 	}
 }
 
-// strand notes that a subscription has to be made anew.
+// strand notes that a subscription has to be made anew, in a while: it may be refused again and again.
 func (rt *route) strand(sub *subscribed) {
+	ln := rt.lane(sub.shard)
 	sub.node, sub.term = 0, 0
-	rt.lane(sub.shard).stray = true
+	ln.stray, ln.pause = true, rt.f.b.opt.Now()+int64(restless)
 }
 
 // lose ends what is out in a lane, at that link where one is given: what may be asked again without harm is, and of
@@ -499,6 +500,18 @@ func (rt *route) lost(shard int, subs []uint64) {
 	rt.mu.Lock()
 	for _, n := range subs {
 		if sub := rt.subs[n]; sub != nil {
+			rt.strand(sub)
+		}
+	}
+	rt.mu.Unlock()
+	rt.f.poke(rt, 1<<shard)
+}
+
+// lostAt is told the same by the shard of another node.
+func (rt *route) lostAt(lk *link, shard int, subs *reader) {
+	rt.mu.Lock()
+	for len(subs.b) > 0 && !subs.bad {
+		if sub := rt.subs[subs.uvarint()]; sub != nil && sub.node == lk.caller.node {
 			rt.strand(sub)
 		}
 	}

@@ -28,7 +28,7 @@ type store struct {
 	partial    *queue.State       // what came of one that came to nothing
 	replicas   journal.Replicated // the journal, where it may have replicas; nil: it has none
 	role       journal.Role
-	leads      bool             // the shard does, in all storages with replicas
+	leads      bool             // the shard does, and this storage is served
 	reigns     uint32           // in the role's term, so far
 	sent       []*journal.Batch // proposed and not back yet, of a journal with replicas
 	era        uint32           // of what is claimed in queues: nothing outlives a change of roles
@@ -90,8 +90,12 @@ type shard struct {
 	bounds    map[*queue.Queue]*bound   // queues that are bound to topics, or were
 	leaving   map[*queue.Queue]*journey // dead-letter queues with messages on their way to other shards or storages
 	condemned map[*queue.Queue][]uint64 // what messages on their way will push out, kept from consumers
-	leads     bool                      // this node does, in all storages with replicas
+	leads     bool                      // this node does, at least in the first storage with replicas
+	whole     uint64                    // the number of the lead in which it does in all of them; 0: it does not
+	wholes    uint64                    // how many of those there have been
+	alone     int64                     // when it leads without the other storages; unix ns, 0: it does not wait for that
 	term      uint64                    // of that leadership
+	losses    []loss                    // what nodes are told at the end of the turn
 	touched   []*Session                // have an open chunk
 	direct    bool                      // in this turn, what there is to send is sent by who takes it
 	hushed    []*Session                // of nodes that are being shut down: their clients may have something leased
@@ -299,6 +303,9 @@ func (sh *shard) turn() {
 		}
 		return
 	}
+	if sh.alone != 0 && sh.now >= sh.alone {
+		sh.lead()
+	}
 	for _, st := range sh.stores {
 		sh.ripen(st)
 	}
@@ -406,6 +413,11 @@ func (sh *shard) flush() {
 		s.sendRow(c, sh.direct)
 	}
 	sh.touched = sh.touched[:0]
+	for _, l := range sh.losses { // behind the replies that have made these subscriptions
+		l.proxy.lost(sh.index, l.subs)
+	}
+	clear(sh.losses)
+	sh.losses = sh.losses[:0]
 }
 
 func (sh *shard) fail(s *Session, id []byte, err *wire.Error) {

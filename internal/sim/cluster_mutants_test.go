@@ -24,7 +24,7 @@ var clusterMutants = []mutant{
 		old: "		q.restored, q.Shielded = q.last, len(q.shield) > 0\n", new: "		q.Shielded = len(q.shield) > 0\n"},
 	{name: "two leaders give the same receipts", file: queueReplicaGo, old: "	st.boot = boot\n", new: "	st.boot = boot - boot + 7\n"},
 	{name: "what a leader has refused is overtaken by what was sent behind it", file: roleGo,
-		old: "(w.term == 0 || w.term == sh.term) && (w.volley == 0 || w.volley > w.s.fences[sh.index]) {", new: "(w.term == 0 || w.term > 0) {"},
+		old: "(w.term == 0 || w.term == sh.term) && (w.volley == 0 || w.volley > w.s.fences[sh.index]) &&", new: "(w.term == 0 || w.term > 0) &&"},
 	{name: "followers leave out what others have proposed, now and then", file: followGo,
 		old: "	if b.Err != nil {\n		return nil\n	}\n", new: "	if b.Err != nil || len(b.Data)%64 == 0 {\n		return nil\n	}\n"},
 	{name: "what has lapsed is not applied when it comes after all", file: followGo,
