@@ -102,6 +102,7 @@ func FuzzMessages(f *testing.F) {
 	f.Add([]byte{sayTaken, 1, 5}, open, true)
 	f.Add(append(append([]byte{sayWork, 1, 0, 1, 3, 1}, appendWork(nil, works(f)[0])...), 0), open, true)
 	f.Add([]byte{sayClaim, 1, 1, 1, 'a', 1, 0, 0}, []byte{sayGo, 1, 0}, true)
+	f.Add([]byte{sayClaim, 1}, []byte{sayGo, 1, 0}, true)
 	f.Add([]byte{sayAsk, 1, askLook}, appendUvarint(appendTextOf([]byte{sayAsk, 1, askConsumers}, "q"), 5), true)
 	f.Add([]byte{sayOutput, 1}, []byte(`{"id":12,"ok":true}`), false)
 	f.Add([]byte{sayClaimed, 1, 3, 0}, []byte{sayPublished, 1}, false)

@@ -331,10 +331,10 @@ func (r *reader) varint() int64 {
 	return n
 }
 
-// count is a number that is at most that much.
+// count is a number that is at most that much. Where that is less than nothing, none is right.
 func (r *reader) count(most int64) int {
 	n := r.uvarint()
-	if n > uint64(most) {
+	if most < 0 || n > uint64(most) {
 		r.bad, r.b = true, nil
 		return 0
 	}
