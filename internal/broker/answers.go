@@ -281,6 +281,7 @@ func (rt *route) answered(c *control, sub *subscribed, w *work, success bool, sa
 		if !c.silent {
 			sub.node, sub.term = w.lk.caller.node, rt.lanes[sub.shard].term
 		}
+		sub.ready = sub.node == w.lk.caller.node
 	default:
 		delete(rt.subs, c.sub)
 		if c.silent { // it was there, and cannot be made again
@@ -302,14 +303,26 @@ func (rt *route) push(lk *link, line []byte, say *answers) {
 	}
 	n, _ := number(line[len(head):])
 	sub := rt.subs[n]
-	if sub == nil || sub.node != lk.caller.node {
-		return
+	if sub == nil || sub.node != lk.caller.node || !sub.ready {
+		return // it is of an earlier leadership, and has lain in a cable that was out; who leads now has it given to somebody else, maybe
 	}
 	if !isMessage {
 		delete(rt.subs, n)
 	}
 	out := say.out()
 	out.b = append(out.b, line...)
+}
+
+// lostAt is told by a shard of another node, which leads no more, or not all, which subscriptions it has ended.
+func (rt *route) lostAt(lk *link, shard int, subs *reader) {
+	rt.mu.Lock()
+	for len(subs.b) > 0 && !subs.bad {
+		if sub := rt.subs[subs.uvarint()]; sub != nil && sub.node == lk.caller.node {
+			rt.strand(sub)
+		}
+	}
+	rt.mu.Unlock()
+	rt.f.poke(rt, 1<<shard)
 }
 
 // request is the request of a work that a tag names: its id, whether it has been answered, and whether it is quiet.

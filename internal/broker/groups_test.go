@@ -160,7 +160,7 @@ func TestServesWithoutMemory(t *testing.T) {
 
 		setRoles(stubs["memory"], journal.Role{Term: 2})
 		p.want(`{"op":"publish","id":4,"queue":"f","body":2}`, "error.code", "no_quorum")
-		time.Sleep(time.Duration(partly))
+		pass(time.Duration(partly))
 		synctest.Wait()
 		p.want(`{"op":"publish","id":5,"queue":"f","body":3}`, "seq", 2.0)
 		for _, op := range []string{`"publish","body":1`, `"subscribe"`, `"receive"`, `"queue.info"`, `"queue.delete"`} {
@@ -180,7 +180,7 @@ func TestServesWithoutMemory(t *testing.T) {
 		p.want(`{"op":"publish","id":11,"queue":"unknown","body":2}`, "seq", 1.0)
 
 		setRoles(stubs["file"], journal.Role{Leader: 2, Term: 2})
-		time.Sleep(time.Duration(partly))
+		pass(time.Duration(partly))
 		synctest.Wait()
 		for _, name := range []string{"f", "m"} {
 			p.want(`{"op":"publish","id":12,"queue":"`+name+`","body":2}`, "error.code", "no_quorum")
@@ -219,12 +219,12 @@ func TestSubscriptionsOfAShardThatPauses(t *testing.T) {
 		arrives("file", 1)
 		arrives("memory", 2)
 		setRoles(stubs["memory"], journal.Role{Term: 1})
-		time.Sleep(time.Duration(partly) + 2*restless)
+		pass(time.Duration(partly) + 2*restless)
 		synctest.Wait()
 		p.take() // what was leased comes again
 		arrives("file", 1)
 		setRoles(stubs["memory"], journal.Role{Leading: true, Leader: 2, Term: 2})
-		time.Sleep(2 * restless)
+		pass(2 * restless)
 		synctest.Wait()
 		p.take()
 		arrives("file", 1)

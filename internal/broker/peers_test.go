@@ -220,7 +220,7 @@ func TestFailoverOfASubscription(t *testing.T) {
 		p.want(`{"op":"subscribe","id":1,"queue":"q","credit":2}`, "sub", 1.0)
 		for i, at := range []int{1, 2, 0, 2} { // of node 0 the session's own shard
 			ns.leadAll(at, uint64(i+2))
-			time.Sleep(restless)
+			pass(restless)
 			synctest.Wait()
 			if got := p.take(); got != nil {
 				t.Fatalf("the client is told %q", got)
@@ -238,6 +238,38 @@ func TestFailoverOfASubscription(t *testing.T) {
 		}
 		p.s.Close()
 		other.s.Close()
+	})
+}
+
+// TestDeliveryThatWasOnItsWay: what a leader has delivered, and has lain in a cable that was out while another one led, is not taken for a delivery of
+// its next leadership.
+func TestDeliveryThatWasOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ns := newNodes(t, 3, nil)
+		defer ns.close()
+		ns.leadAll(1, 1)
+		p, other := ns.peer(0), ns.peer(2)
+		defer p.s.Close()
+		defer other.s.Close()
+		p.want(`{"op":"subscribe","id":1,"queue":"q","credit":9}`, "sub", 1.0)
+		cable := ns.cables[[2]int{0, 1}].back
+		cable.hold(true)
+		other.want(`{"op":"publish","id":1,"queue":"q","body":"old"}`, "ok", true)
+		for i, at := range []int{2, 1} {
+			ns.leadAll(at, uint64(i+2))
+			pass(2 * restless)
+			synctest.Wait()
+		}
+		cable.hold(false)
+		pass(2 * restless)
+		synctest.Wait()
+		if got := p.take(); got != nil {
+			t.Errorf("of an earlier leadership comes %q", got)
+		}
+		other.want(`{"op":"publish","id":2,"queue":"q","body":"new"}`, "ok", true)
+		if got := p.take(); len(got) != 1 || !strings.Contains(got[0], "new") {
+			t.Error(got)
+		}
 	})
 }
 

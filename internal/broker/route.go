@@ -64,6 +64,7 @@ type subscribed struct {
 	shard      int
 	live       bool // it has been made
 	node, term uint64
+	ready      bool    // what that node says of it is of this subscription, and not of an earlier one there
 	control    control // that makes it
 }
 
@@ -389,7 +390,7 @@ func (rt *route) homeless(shard int, node, term uint64) []uint64 {
 // resubscribe makes a subscription again where the shard is led now. The client is told nothing.
 func (rt *route) resubscribe(ln *lane, lk *link, n uint64, say *answers) {
 	sub := rt.subs[n]
-	sub.node, sub.term = ln.node, ln.term
+	sub.node, sub.term, sub.ready = ln.node, ln.term, false
 	c := sub.control
 	w := &work{s: rt.s, control: &c, requests: 1, cost: controlCost, left: 1, since: rt.f.b.opt.Now()}
 	rt.s.working.Add(int64(w.cost))
@@ -431,7 +432,7 @@ func (rt *route) unlive(w *work) {
 // strand notes that a subscription has to be made anew, in a while: it may be refused again and again.
 func (rt *route) strand(sub *subscribed) {
 	ln := rt.lane(sub.shard)
-	sub.node, sub.term = 0, 0
+	sub.node, sub.term, sub.ready = 0, 0, false
 	ln.stray, ln.pause = true, rt.f.b.opt.Now()+int64(restless)
 }
 
@@ -500,18 +501,6 @@ func (rt *route) lost(shard int, subs []uint64) {
 	rt.mu.Lock()
 	for _, n := range subs {
 		if sub := rt.subs[n]; sub != nil {
-			rt.strand(sub)
-		}
-	}
-	rt.mu.Unlock()
-	rt.f.poke(rt, 1<<shard)
-}
-
-// lostAt is told the same by the shard of another node.
-func (rt *route) lostAt(lk *link, shard int, subs *reader) {
-	rt.mu.Lock()
-	for len(subs.b) > 0 && !subs.bad {
-		if sub := rt.subs[subs.uvarint()]; sub != nil && sub.node == lk.caller.node {
 			rt.strand(sub)
 		}
 	}

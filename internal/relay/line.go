@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -72,8 +73,26 @@ func (l *Line) fail(err error) {
 		l.broken, l.out = true, nil
 		l.mu.Unlock()
 		close(l.dead)
+		if !errors.Is(err, context.Canceled) {
+			forget(l.c)
+		}
 		_ = l.c.Close() // what it has not carried is lost, and whoever sent it is told
 	})
+}
+
+// forget has the kernel throw away what it has not carried: a cable that is put back in would still bring it to the other node, long after
+// others have been given what was on its way.
+func forget(c net.Conn) {
+	for {
+		under, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			break
+		}
+		c = under.NetConn()
+	}
+	if tcp, ok := c.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // where it is not possible nothing is worse than without
+	}
 }
 
 // write writes all that has come up in one go, and a sign of life where nothing has.

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -214,4 +216,34 @@ func FuzzFrames(f *testing.F) {
 		}
 		there.Close()
 	})
+}
+
+// wrapped is a connection around another one, as TLS and the cluster's are.
+type wrapped struct{ net.Conn }
+
+func (w wrapped) NetConn() net.Conn { return w.Conn }
+
+// TestWhatABrokenLineHasNotCarried: it does not arrive later: the other end is told that the line is broken, not that it is over.
+func TestWhatABrokenLineHasNotCarried(t *testing.T) {
+	for reason, want := range map[error]error{errors.New("nothing comes"): syscall.ECONNRESET, context.Canceled: nil} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		here, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		there, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt := Options{}.withDefaults()
+		l := newLine(wrapped{wrapped{here}}, &opt)
+		l.fail(reason)
+		if _, err := io.Copy(io.Discard, there); !errors.Is(err, want) {
+			t.Errorf("%v: the other end reads %v, not %v", reason, err, want)
+		}
+		_, _ = there.Close(), listener.Close()
+	}
 }

@@ -103,6 +103,9 @@ type trackedConn struct {
 	m *Manager
 }
 
+// NetConn is what it is made of, as with tls.Conn.
+func (c *trackedConn) NetConn() net.Conn { return c.Conn }
+
 func (c *trackedConn) Close() error {
 	c.m.mu.Lock()
 	delete(c.m.conns, c.Conn)

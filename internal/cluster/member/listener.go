@@ -302,6 +302,9 @@ type limitedConn struct {
 
 func (c *limitedConn) limit(n int) { c.left = n }
 
+// NetConn is what it is made of, as with tls.Conn.
+func (c *limitedConn) NetConn() net.Conn { return c.Conn }
+
 func (c *limitedConn) Read(b []byte) (int, error) {
 	switch {
 	case c.left < 0:
