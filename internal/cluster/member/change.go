@@ -290,6 +290,9 @@ func (m *Manager) announce(ctx context.Context) {
 			m.opt.Logf("what this node is now is not kept: %v", err)
 			return
 		}
+		if begins {
+			m.tell(q)
+		}
 		m.begin()
 		return
 	}
@@ -298,6 +301,33 @@ func (m *Manager) announce(ctx context.Context) {
 		if !a.Other && a.Code == "" {
 			m.begin()
 		}
+	}
+}
+
+// tell tells each other node, until it has heard it. Who does not vote was not asked who is to lead: if this node is at another address than before,
+// what it gets from it does not say where the answers go.
+func (m *Manager) tell(q *message) {
+	for _, n := range m.Nodes() {
+		if n.ID == m.id {
+			continue
+		}
+		m.over.Go(func() {
+			tick := time.NewTicker(m.opt.Every)
+			defer tick.Stop()
+			for {
+				if _, err := m.ask(m.ctx, n.ID, q); err == nil {
+					return
+				}
+				select {
+				case <-tick.C:
+				case <-m.done:
+					return
+				}
+				if _, gone := m.find(IDText(n.ID)); gone != nil {
+					return
+				}
+			}
+		})
 	}
 }
 

@@ -147,8 +147,8 @@ func TestIdentitySurvivesPowerCuts(t *testing.T) {
 	}
 }
 
-// Two of three nodes are at other addresses at the same time. The one that comes back last knows the third one only, which does not lead and
-// never will: from it it learns where the leader is.
+// Two of three nodes are at other addresses at the same time. The one that comes back last knows the third one only, which does not lead, as a rule:
+// from it it learns where the leader is.
 func TestTwoMove(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts three nodes, and two of them twice, which takes long under the race detector")
@@ -167,6 +167,9 @@ func TestTwoMove(t *testing.T) {
 	if err := last.start("", nil); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the last one knows who leads", func() bool { return last.shards[0].leader() == leads.m.ID() })
+	until(t, "the last one knows who leads", func() bool {
+		leader := leads.shards[0].leader() // on a busy machine the lead may move
+		return leader != 0 && last.shards[0].leader() == leader
+	})
 	last.settled(t, 3)
 }

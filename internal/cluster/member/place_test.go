@@ -15,6 +15,11 @@ import (
 func (n *machine) spread(t *testing.T, nodes, replicas int) *Report {
 	t.Helper()
 	var r *Report
+	defer func() {
+		if t.Failed() {
+			t.Logf("it is %+v", r)
+		}
+	}()
 	until(t, fmt.Sprintf("%d replicas at %d nodes", replicas, nodes), func() bool {
 		r = n.m.Report(context.Background())
 		if len(r.Nodes) != nodes || len(r.Groups) != rigGroups || r.Replicas != replicas {
@@ -49,7 +54,11 @@ func TestMoreNodesThanReplicas(t *testing.T) {
 		if err := n.start(one.token(t), one); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(n.kill)
+		t.Cleanup(func() {
+			if n.kill(); t.Failed() {
+				t.Logf("%s: %s", n.opt.Name, strings.Join(n.logs, "\n  "))
+			}
+		})
 		return n
 	}
 	four, five := add(nil), add(nil)
