@@ -186,6 +186,9 @@ func (g *group) step(m *raftpb.Message) {
 	if g.raw == nil {
 		return // it will come again
 	}
+	if m.GetType() == raftpb.MsgAppResp && m.GetReject() {
+		g.mayLack(m.GetFrom())
+	}
 	// What raft does not want to hear - of a node that is no member, or too late - it says here, and nothing has happened.
 	_ = g.raw.Step(m)
 }

@@ -194,6 +194,7 @@ func (h *Host) Unreachable(node uint64) {
 		for _, g := range h.groups {
 			if g.raw != nil {
 				g.raw.ReportUnreachable(node)
+				g.mayLack(node)
 			}
 		}
 	})

@@ -39,28 +39,57 @@ func (g *group) ready() {
 	}
 }
 
-// again reports whether a message is one without entries, and its member has had such a one in this tick. It says how far is committed, or asks a
-// member for a sign of life; the next message with entries does both, and the next heartbeat does if there is none. Under load they
-// would be half of all messages, and each of them would be answered.
+// again reports whether a message need not be sent, as its member has had it.
+//
+// One without entries says how far is committed, or asks a member for a sign of life; the next message with entries does both, and the next heartbeat
+// does if there is none. Under load they would be half of all messages, and each of them would be answered: there is one in a tick.
+//
+// One with entries comes again with each heartbeat's answer as long as raft does not know how far the member is. A member that comes back and lacks much
+// would have the same megabyte from each group in each tick, and be the slower to answer for it: it comes again after an election's time, or when it is
+// known that it, or what was sent behind it, was lost.
 func (g *group) again(m *raftpb.Message) bool {
-	if m.GetType() != raftpb.MsgApp || len(m.GetEntries()) > 0 {
+	if m.GetType() != raftpb.MsgApp {
 		return false
 	}
-	for i := range g.pushed {
-		if p := &g.pushed[i]; p.to == m.GetTo() {
-			if p.tick == g.host.now {
-				return true
-			}
-			p.tick = g.host.now
-			return false
-		}
+	p := g.push(m.GetTo())
+	if len(m.GetEntries()) == 0 {
+		had := p.empty == g.host.now
+		p.empty = g.host.now
+		return had
 	}
-	g.pushed = append(g.pushed, push{m.GetTo(), g.host.now})
+	if p.sent != 0 && p.prev == m.GetIndex() && g.host.now-p.sent < uint64(g.host.cfg.ElectionTicks) {
+		return true
+	}
+	p.prev, p.sent = m.GetIndex(), g.host.now
 	return false
 }
 
-// A push is the tick in which a member has had a message without entries last.
-type push struct{ to, tick uint64 }
+// A push is what a member has had last, of this leader.
+type push struct {
+	to    uint64
+	empty uint64 // the tick of a message without entries; the greatest number: of none
+	sent  uint64 // the tick of one with entries; 0: it may have been lost
+	prev  uint64 // the index before these
+}
+
+func (g *group) push(to uint64) *push {
+	for i := range g.pushed {
+		if p := &g.pushed[i]; p.to == to {
+			return p
+		}
+	}
+	g.pushed = append(g.pushed, push{to: to, empty: ^uint64(0)})
+	return &g.pushed[len(g.pushed)-1]
+}
+
+// mayLack notes that what a member was sent last may not have arrived.
+func (g *group) mayLack(member uint64) {
+	for i := range g.pushed {
+		if g.pushed[i].to == member {
+			g.pushed[i].sent = 0
+		}
+	}
+}
 
 // append has the log keep entries and the term and the vote. Nothing that m answers is said before.
 func (g *group) append(m *raftpb.Message) {

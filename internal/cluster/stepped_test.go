@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gmq/gmq/internal/journal"
@@ -18,6 +19,7 @@ type trio struct {
 	hangs    int      // the log of that number keeps nothing; -1: none does
 	busy     int      // the shard of that number takes nothing
 	cut      int      // the node of that number hears and says nothing
+	carried  [3]int   // bytes that it was sent
 }
 
 // Notify: nothing is told unasked.
@@ -77,6 +79,7 @@ func (c *trio) run() {
 			}
 		}
 		for _, p := range c.post {
+			c.carried[p[0].(uint64)-1] += len(p[2].([]byte))
 			c.hosts[p[0].(uint64)-1].Deliver(p[1].(uint64), p[2].([]byte))
 			again = true
 		}
@@ -124,6 +127,32 @@ func TestHangingDiskGivesUpTheLead(t *testing.T) {
 		if want := []string{"kept by the others"}; !slices.Equal(c.told[i], want) || c.errs[i] != nil {
 			t.Errorf("node %d: %q, %v", i+1, c.told[i], c.errs[i])
 		}
+	}
+}
+
+// A member that was away and answers late, as its disk is slow, is not sent what it lacks once for each sign of life; what was lost it is sent at once.
+func TestWhatAMemberLacksIsSentOnce(t *testing.T) {
+	c := newTrio(t)
+	c.cut = 2
+	const size = 400 << 10
+	c.journals[0].Propose(batchOf(strings.Repeat("x", size)))
+	c.run()
+	c.hosts[0].Unreachable(3)
+	c.tick(5)
+	c.cut, c.hangs, c.carried = -1, 2, [3]int{}
+	c.tick(8)
+	if c.carried[2] < size || c.carried[2] > 2*size {
+		t.Errorf("of %d bytes it lacks it was sent %d", size, c.carried[2])
+	}
+	c.hosts[0].Unreachable(3)
+	c.tick(2)
+	if c.carried[2] < 2*size {
+		t.Errorf("what it was sent was lost, and did not come again: %d bytes", c.carried[2])
+	}
+	c.hangs = -1
+	c.tick(2)
+	if len(c.told[2]) != 1 {
+		t.Errorf("it has been told %d records", len(c.told[2]))
 	}
 }
 
