@@ -31,7 +31,6 @@ var (
 )
 
 const (
-	clients = 4
 	each    = 20 // operations of each
 )
 
@@ -274,8 +273,39 @@ func TestHistories(t *testing.T) {
 				t.Logf("client %d, %9d to %9d: %+v: %+v", o.ClientId, o.Call, o.Return, o.Input, o.Output)
 			}
 		}
+		r.count(t, all[(h+1)%clients], queue)
 		if kill != nil {
 			kill.up(t, "")
 		}
+	}
+}
+
+// count compares what was published and not acked with what the queue says that it has: what was given to somebody who did not hear of it
+// may be anywhere for a while, but not nowhere.
+func (r *recorder) count(t *testing.T, c *gmq.Client, queue string) {
+	t.Helper()
+	published, of, acked := 0, map[int]int{}, map[int]bool{}
+	for _, o := range r.ops {
+		switch in, out := o.Input.(input), o.Output.(output); in.op {
+		case publish:
+			published++
+		case receive:
+			of[out.receipt] = out.seq
+		case ack:
+			if !out.lost {
+				acked[in.receipt] = true
+			}
+		}
+	}
+	gone := map[int]bool{}
+	for receipt := range acked {
+		gone[of[receipt]] = true
+	}
+	info, err := c.QueueInfo(t.Context(), queue)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := info.Counts; int(n.Published) != published || int(n.Ready+n.Delayed+n.Leased) != published-len(gone) {
+		t.Errorf("%s: the queue counts %+v; %d were published, %d acked", queue, n, published, len(gone))
 	}
 }

@@ -46,9 +46,13 @@ type state struct {
 	messages []message
 	receipts []int // of all deliveries
 	of       []int // and which message each was of
+	untold   int   // messages that were given to somebody who lost his node before he heard of it, and asked again
 }
 
-// model is a queue whose leader may be lost, where lossy, and does not change otherwise. When he is lost all messages may have been
+// clients is how many there are. Each of them loses its node once at the most, and had asked for one message then.
+const clients = 4
+
+// model is a queue one of whose nodes may be lost, where lossy, and whose leader does not change otherwise. When he is lost all messages may have been
 // delivered, to nobody who has told, and leases end; what was confirmed and acked stays so.
 func model(lossy bool) porcupine.Model {
 	return porcupine.Model{
@@ -58,13 +62,13 @@ func model(lossy bool) porcupine.Model {
 		},
 		Equal: func(a, b any) bool {
 			x, y := a.(state), b.(state)
-			return slices.Equal(x.messages, y.messages) && slices.Equal(x.receipts, y.receipts) && slices.Equal(x.of, y.of)
+			return slices.Equal(x.messages, y.messages) && slices.Equal(x.receipts, y.receipts) && slices.Equal(x.of, y.of) && x.untold == y.untold
 		},
 	}
 }
 
 func step(s state, in input, out output, lossy bool) (bool, state) {
-	next := state{slices.Clone(s.messages), s.receipts, s.of}
+	next := state{slices.Clone(s.messages), s.receipts, s.of, s.untold}
 	switch in.op {
 	case publish: // a number is given once, and none is left out
 		next.messages = append(next.messages, message{})
@@ -92,17 +96,31 @@ func step(s state, in input, out output, lossy bool) (bool, state) {
 
 // give is a delivery.
 func (s state) give(next state, out output, lossy bool) (bool, state) {
-	fresh := slices.IndexFunc(s.messages, func(m message) bool { return !m.given })
-	if out.seq == 0 {
-		return fresh < 0, s
-	}
-	if out.seq > len(s.messages) || s.messages[out.seq-1].done {
+	before := len(s.messages) // all of them, where there was nothing to receive
+	if out.seq > len(s.messages) || out.seq > 0 && s.messages[out.seq-1].done {
 		return false, s
+	}
+	if out.seq > 0 {
+		if before = out.seq - 1; s.messages[before].given {
+			before = 0
+		}
+	}
+	for i := range next.messages[:before] {
+		if m := &next.messages[i]; !m.given { // whoever has it has not told
+			m.given = true
+			next.untold++
+		}
+	}
+	if next.untold > 0 && !lossy || next.untold > clients {
+		return false, s
+	}
+	if out.seq == 0 {
+		return true, next
 	}
 	m := &next.messages[out.seq-1]
 	switch {
 	case lossy && out.redelivered:
-	case out.redelivered != m.given, !m.given && fresh != out.seq-1, m.held:
+	case out.redelivered != m.given, m.held:
 		return false, s
 	}
 	m.given, m.held, m.last = true, true, out.receipt
