@@ -21,12 +21,15 @@ type link struct {
 	conn net.Conn
 	addr string
 	no   uint64 // which connection of the client it is
-	in   lineReader
-	wake chan struct{} // tells the writer that there is something to write
-	dead chan struct{} // closed by fail
-	once sync.Once
-	err  error // why it died; written before dead closes
-	wg   sync.WaitGroup
+	lane *lane  // whose it is
+	// greeting is what the server has said of itself.
+	greeting Hello
+	in       lineReader
+	wake     chan struct{} // tells the writer that there is something to write
+	dead     chan struct{} // closed by fail
+	once     sync.Once
+	err      error // why it died; written before dead closes
+	wg       sync.WaitGroup
 
 	heard atomic.Uint64 // lines so far
 	// draining: the server is closing down; leaves: the client goes to another node. Guarded by Client.mu.
@@ -115,8 +118,8 @@ func (l *link) serve(ctx context.Context) error {
 				continue
 			}
 			l.c.mu.Lock()
-			if silent >= b.patience(l.c) {
-				l.c.enqueue(&call{kind: callPing}, []byte(",\"op\":\"ping\"}\n"))
+			if silent >= b.patience(l) {
+				l.c.enqueue(l.lane, &call{kind: callPing}, []byte(",\"op\":\"ping\"}\n"))
 				asked = silent
 			}
 			l.c.mu.Unlock()
@@ -173,24 +176,24 @@ func (l *link) write() error {
 
 // take takes the gathered lines and leaves an empty buffer.
 func (l *link) take() []byte {
-	c := l.c
+	c, ln := l.c, l.lane
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.link != l {
+	if ln.link != l {
 		return nil
 	}
-	c.flushAcks()
-	buf := c.out
+	c.flushAcks(ln)
+	buf := ln.out
 	if len(buf) == 0 {
 		return nil
 	}
-	c.out = l.spare[:0]
-	c.outGen++
+	ln.out = l.spare[:0]
+	ln.outGen++
 	l.spare = nil
 	if cap(buf) <= 1<<20 { // a rare flood does not keep its memory
 		l.spare = buf
 	}
-	c.room()
+	c.room(ln)
 	return buf
 }
 
@@ -229,9 +232,7 @@ func (l *link) handle(f *wire.Frame) {
 		}
 	case f.Op == "closing":
 		l.c.cfg.log.Info("gmq: the server is closing", "server", l.addr, "reason", string(f.Reason))
-		l.c.mu.Lock()
-		l.draining = true
-		l.c.mu.Unlock()
+		l.c.closes(l)
 	}
 }
 
@@ -266,7 +267,7 @@ func (l *link) reply(f *wire.Frame) {
 	}
 	c.pending.remove(cl)
 	left := cl.left
-	c.room()
+	c.room(l.lane)
 	if c.closing && c.pending.n == 0 {
 		c.broadcast()
 	}
@@ -276,8 +277,12 @@ func (l *link) reply(f *wire.Frame) {
 		l.subscribed(cl.sub, f)
 	case cl.kind == callUnsubscribe:
 		delete(l.subs, cl.num)
+	case cl.kind == callDrain:
+		l.drained(cl, f)
+	case cl.kind == callLeaders:
+		c.told(cl, f)
 	case left && cl.kind == callReceive && f.OK && !cl.auto:
-		c.giveBack(cl.q, f.Messages)
+		c.giveBack(l.lane, cl.q, f.Messages)
 	default:
 		cl.take(f, l.no)
 	}

@@ -157,7 +157,7 @@ func (m *Message) extend(ctx context.Context, d time.Duration, keep bool) error 
 // ask sends a request about this delivery and waits for the reply. With keep, it is asked again after a
 // lost connection, unless that was the queue's end.
 func (m *Message) ask(ctx context.Context, fields []byte, keep bool) error {
-	return m.q.c.roundTrip(ctx, &call{link: m.q.link}, append(fields, "}\n"...), keep, admitSettle)
+	return m.q.c.roundTrip(ctx, &call{link: m.q.link, from: m.link, q: m.q}, append(fields, "}\n"...), keep, admitSettle)
 }
 
 // request begins a request about this delivery.
@@ -171,7 +171,7 @@ func (m *Message) request(op string) []byte {
 
 // giveBack returns messages for which nobody waits any more, at once and as if
 // they had not been delivered.
-func (c *Client) giveBack(q *Queue, msgs []wire.Inbound) {
+func (c *Client) giveBack(ln *lane, q *Queue, msgs []wire.Inbound) {
 	if len(msgs) == 0 {
 		return
 	}
@@ -185,7 +185,7 @@ func (c *Client) giveBack(q *Queue, msgs []wire.Inbound) {
 	}
 	b = append(b[:len(b)-1], "],\"delay\":\"0s\",\"count\":false}\n"...)
 	c.mu.Lock()
-	c.enqueue(&call{left: true}, b)
+	c.enqueue(ln, &call{left: true}, b)
 	c.mu.Unlock()
 }
 

@@ -26,10 +26,15 @@ type subscription struct {
 
 	// The following are guarded by Client.mu.
 	call  *call  // the last request for it
-	asked bool   // it has been asked for over this connection
+	lane  *lane  // that it goes over
+	asked bool   // it has been asked for over the lane's connection
 	num   uint64 // its number there; 0 until the reply
+	of    uint64 // the connection whose number that is
 	shut  bool   // nobody wants it any more
 	wait  time.Duration
+	moves bool   // it is being ended there, to go on over another lane
+	stays bool   // the server does not know how
+	spent []stay // where it has been before and may still have something leased
 
 	mu  sync.Mutex // guards the following
 	buf []*Message // delivered and not taken; at most credit of them of one connection
@@ -63,9 +68,7 @@ func (s *subscription) begin() error {
 // addSubscription takes one in. c.mu is held.
 func (c *Client) addSubscription(s *subscription) {
 	c.subs[s] = struct{}{}
-	if c.link != nil {
-		c.askSubscribe(s)
-	}
+	c.steerOne(s)
 }
 
 // askSubscribe writes the request. c.mu is held.
@@ -74,7 +77,7 @@ func (c *Client) askSubscribe(s *subscription) {
 	b = append(s.cfg.appendTo(b), "}\n"...)
 	s.call = &call{kind: callSubscribe, sub: s}
 	s.asked = true
-	c.enqueue(s.call, b)
+	c.enqueue(s.lane, s.call, b)
 }
 
 // appendTo appends the fields that receive and subscribe share.
@@ -110,9 +113,11 @@ func (l *link) subscribed(s *subscription, f *wire.Frame) {
 	l.subs[f.Sub] = s
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.num, s.wait = f.Sub, 0
+	s.num, s.of, s.wait = f.Sub, l.no, 0
 	if s.shut {
 		c.askUnsubscribe(s)
+	} else {
+		c.steerOne(s)
 	}
 	if s.sink != nil {
 		c.broadcast() // requests wait for it
@@ -132,8 +137,9 @@ func (s *subscription) source(l *link, name []byte) *Queue {
 func (c *Client) resubscribe(s *subscription, l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, wanted := c.subs[s]; wanted && c.link == l {
-		c.askSubscribe(s)
+	if _, wanted := c.subs[s]; wanted && s.lane.link == l {
+		s.asked = false
+		c.steerOne(s)
 	}
 }
 
@@ -156,28 +162,45 @@ func (c *Client) unsubscribe(s *subscription) {
 	}
 	delete(c.subs, s)
 	s.shut = true
-	if s.num != 0 && c.link != nil {
+	if s.num != 0 && s.lane.link != nil {
 		c.askUnsubscribe(s)
 	}
+	for _, at := range s.spent {
+		c.endStay(at)
+	}
+	s.spent = nil
 }
 
 // askUnsubscribe writes the request. c.mu is held.
 func (c *Client) askUnsubscribe(s *subscription) {
-	c.flushAcks()
-	b := appendInt([]byte(`,"op":"unsubscribe"`), "sub", int64(s.num))
-	c.enqueue(&call{kind: callUnsubscribe, num: s.num}, append(b, "}\n"...))
+	c.endStay(stay{s.lane.link.no, s.num})
 	s.num = 0
+}
+
+// A stay is a subscription as one connection knows it.
+type stay struct{ link, num uint64 }
+
+// endStay writes the request that ends one. c.mu is held.
+func (c *Client) endStay(at stay) {
+	if ln := c.laneWith(at.link); ln != nil {
+		c.flushAcks(ln)
+		b := appendInt([]byte(`,"op":"unsubscribe"`), "sub", int64(at.num))
+		c.enqueue(ln, &call{kind: callUnsubscribe, num: at.num}, append(b, "}\n"...))
+	}
 }
 
 // lostLink forgets what came over the lost connection and was not taken: the
 // server delivers it again. Client.mu is held.
-func (s *subscription) lostLink() {
-	s.num = 0
+func (s *subscription) lostLink(l *link) {
+	s.spent = slices.DeleteFunc(s.spent, func(at stay) bool { return at.link == l.no })
+	if s.num != 0 && s.of == l.no {
+		s.num, s.moves = 0, false
+	}
 	if s.cfg.autoAck || s.topic {
 		return // settled on delivery, or of a queue that is gone: it comes once
 	}
 	s.mu.Lock()
-	s.buf = nil
+	s.buf = slices.DeleteFunc(s.buf, func(m *Message) bool { return m.link == l.no })
 	s.mu.Unlock()
 }
 
