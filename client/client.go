@@ -105,7 +105,6 @@ func (c *Client) run(l *link) {
 				break
 			}
 		}
-		c.greeted(l)
 		c.attach(c.own, l)
 		err := l.serve(c.life)
 		c.detach(l, err)

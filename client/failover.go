@@ -63,6 +63,7 @@ func (c *Client) connectAny(ctx context.Context) (*link, error) {
 		c.mu.Unlock()
 		l, err := c.connect(ctx, addr, within)
 		if err == nil {
+			c.greeted(l)
 			return l, nil
 		}
 		errs = append(errs, err)
