@@ -78,6 +78,7 @@ func (m *Message) AckAsync() Acking {
 	if c.closed {
 		return Acking{err: ErrClosed}
 	}
+	m.settled()
 	ln := c.laneWith(m.link)
 	if ln == nil {
 		if m.q.link != 0 {
@@ -87,7 +88,7 @@ func (m *Message) AckAsync() Acking {
 	}
 	b := m.q.open
 	if b == nil || b.lane != ln {
-		b = &ackBatch{q: m.q, lane: ln, call: call{link: m.q.link}}
+		b = &ackBatch{q: m.q, lane: ln, call: call{kind: callSettle, link: m.q.link, place: c.placeOf(m.q, false)}}
 		m.q.open = b
 		ln.acks = append(ln.acks, b)
 		if ln.link != nil {

@@ -26,6 +26,7 @@ const (
 	callPing                        // nothing
 	callDrain                       // that a subscription gets nothing more
 	callLeaders                     // who leads
+	callSettle                      // the whole reply, to acks
 )
 
 // A call is a request and its reply. Until the latch opens it belongs to
@@ -47,7 +48,7 @@ type call struct {
 	auto bool          // of callReceive: its messages are settled on delivery
 	// topical says that it is a publish to a topic, which keeps its order among those to queues.
 	topical bool
-	// place is where it keeps its order among others about the same queue, or, of callLeaders, what is asked about; nil: it keeps none.
+	// place is where it keeps its order among others about the same queue, or, of callLeaders and callSettle, what it is about; nil: nowhere.
 	place *place
 	// from is the connection over which it goes as long as that is there; 0: whichever leads to the queue.
 	from uint64
@@ -137,7 +138,11 @@ func (r *ring) count(c *call, n int) {
 			c.lane.held += n
 		}
 	}
-	if c.place != nil && c.kind != callLeaders {
+	switch {
+	case c.place == nil || c.kind == callLeaders:
+	case c.kind == callSettle:
+		c.place.settles(c.lane, n)
+	default:
 		c.place.busy += n
 	}
 }

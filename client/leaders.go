@@ -45,6 +45,20 @@ type place struct {
 	asked bool  // it has been asked for
 	lane  *lane // over which everything goes that keeps its order
 	busy  int   // how much of that has no answer; until there is none, the lane stays
+	// settling is how many requests with acks have no answer, and over is the lane of all of them; nil: they go over several.
+	settling int
+	over     *lane
+}
+
+func (p *place) settles(ln *lane, n int) {
+	if p.settling += n; n < 0 {
+		return
+	}
+	if p.settling == 1 {
+		p.over = ln
+	} else if p.over != ln {
+		p.over = nil
+	}
 }
 
 // A node is one of the cluster's that leads something.
@@ -153,6 +167,14 @@ func (c *Client) laneFor(cl *call) *lane {
 	}
 	if cl.kind == callReceive {
 		cl.place = nil
+		for _, ln := range c.lanes {
+			if ln != want {
+				c.flushAcks(ln)
+			}
+		}
+		if p.settling > 0 && p.over != want { // where the lead has changed, what is being acked could be given out again before
+			return nil
+		}
 		return want
 	}
 	if c.leaders.mixed {
@@ -274,6 +296,9 @@ func (c *Client) learn(addrs []string) {
 		}
 		k.groups[i] = k.nodes[addr]
 	}
+	for s := range c.subs {
+		c.endSpent(s)
+	}
 	wanted := map[*node]bool{}
 	for _, p := range k.places {
 		if p.group >= 0 && p.group < len(k.groups) {
@@ -316,7 +341,7 @@ func (c *Client) leaveIdle(n *node) {
 		return
 	}
 	for s := range c.subs {
-		if s.lane == ln || slices.ContainsFunc(s.spent, func(at stay) bool { return at.link == ln.link.no }) {
+		if s.lane == ln || slices.ContainsFunc(s.spent, func(at *stay) bool { return at.link == ln.link.no }) {
 			return
 		}
 	}
@@ -383,6 +408,17 @@ func (c *Client) steerOne(s *subscription) {
 	}
 }
 
+// endSpent ends what is left of a subscription where it was before, as soon as nothing is leased there. c.mu is held.
+func (c *Client) endSpent(s *subscription) {
+	s.spent = slices.DeleteFunc(s.spent, func(at *stay) bool {
+		idle := at.out.Load() <= 0
+		if idle {
+			c.endStay(at.link, at.num)
+		}
+		return idle
+	})
+}
+
 // drained takes the reply to the end of a subscription that moves.
 func (l *link) drained(cl *call, f *wire.Frame) {
 	c, s := l.c, cl.sub
@@ -401,12 +437,13 @@ func (l *link) drained(cl *call, f *wire.Frame) {
 		return
 	}
 	if f.OK {
-		s.spent = append(s.spent, stay{l.no, cl.num})
+		s.spent = append(s.spent, s.at)
 	}
 	if len(s.spent) > mostSpent { // who has something of it still has had it through as many changes of leaders
-		c.endStay(s.spent[0])
+		c.endStay(s.spent[0].link, s.spent[0].num)
 		s.spent = slices.Delete(s.spent, 0, 1)
 	}
+	c.endSpent(s)
 	s.num, s.asked = 0, false
 	if _, there := c.subs[s]; there {
 		c.steerOne(s)

@@ -38,7 +38,7 @@ type link struct {
 	resting []*call
 
 	// The following belong to the reader.
-	subs  map[uint64]*subscription
+	subs  map[uint64]*stay
 	frame wire.Frame
 
 	// The following belong to the writer, once it runs.
@@ -53,7 +53,7 @@ func newLink(c *Client, conn net.Conn) *link {
 		in:   lineReader{r: conn, buf: make([]byte, 2*readMin)},
 		wake: make(chan struct{}, 1),
 		dead: make(chan struct{}),
-		subs: make(map[uint64]*subscription),
+		subs: make(map[uint64]*stay),
 	}
 }
 
@@ -222,13 +222,18 @@ func (l *link) handle(f *wire.Frame) {
 	case f.Op == "message":
 		// One that comes for a subscription that has just ended has been given
 		// back by the server.
-		if s := l.subs[f.Message.Sub]; s != nil {
-			s.deliver(newMessage(s.source(l, f.Message.Queue), &f.Message, l.no, s.cfg.autoAck))
+		if at := l.subs[f.Message.Sub]; at != nil {
+			m := newMessage(at.s.source(l, f.Message.Queue), &f.Message, l.no, at.s.cfg.autoAck)
+			if !m.auto {
+				m.at = at
+				at.out.Add(1)
+			}
+			at.s.deliver(m)
 		}
 	case f.Op == "unsubscribed":
-		if s := l.subs[f.Sub]; s != nil {
+		if at := l.subs[f.Sub]; at != nil {
 			delete(l.subs, f.Sub)
-			l.c.dropSubscription(s, fmt.Errorf("%w: %s", ErrUnsubscribed, f.Reason))
+			l.c.dropSubscription(at.s, fmt.Errorf("%w: %s", ErrUnsubscribed, f.Reason))
 		}
 	case f.Op == "closing":
 		l.c.cfg.log.Info("gmq: the server is closing", "server", l.addr, "reason", string(f.Reason))

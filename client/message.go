@@ -29,6 +29,7 @@ type Message struct {
 	receipt []byte
 	q       *Queue
 	link    uint64 // the connection that it came over
+	at      *stay  // the subscription that it came by, until it is settled; nil: none. Guarded by Client.mu
 	leased  time.Time
 }
 
@@ -132,10 +133,28 @@ func (m *Message) Nack(ctx context.Context, opts ...NackOption) error {
 		b = append(b, `,"count":false`...)
 	}
 	err := m.ask(ctx, b, true)
+	if err == nil {
+		m.settle()
+	}
 	if ctx.Err() == nil && m.q.over(err) {
 		return nil
 	}
 	return err
+}
+
+// settle notes that nobody is to do anything about the message any more.
+func (m *Message) settle() {
+	m.q.c.mu.Lock()
+	defer m.q.c.mu.Unlock()
+	m.settled()
+}
+
+// settled is settle with Client.mu held.
+func (m *Message) settled() {
+	if m.at != nil {
+		m.at.out.Add(-1)
+		m.at = nil
+	}
 }
 
 // Extend makes the lease end d from now.

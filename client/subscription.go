@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gmq/gmq/wire"
@@ -32,9 +33,10 @@ type subscription struct {
 	of    uint64 // the connection whose number that is
 	shut  bool   // nobody wants it any more
 	wait  time.Duration
-	moves bool   // it is being ended there, to go on over another lane
-	stays bool   // the server does not know how
-	spent []stay // where it has been before and may still have something leased
+	moves bool    // it is being ended there, to go on over another lane
+	stays bool    // the server does not know how
+	at    *stay   // what it is there; nil until the reply
+	spent []*stay // where it has been before and still has something leased
 
 	mu  sync.Mutex // guards the following
 	buf []*Message // delivered and not taken; at most credit of them of one connection
@@ -110,10 +112,11 @@ func (l *link) subscribed(s *subscription, f *wire.Frame) {
 		c.mu.Unlock()
 		return
 	}
-	l.subs[f.Sub] = s
+	at := &stay{s: s, link: l.no, num: f.Sub}
+	l.subs[f.Sub] = at
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.num, s.of, s.wait = f.Sub, l.no, 0
+	s.num, s.of, s.at, s.wait = f.Sub, l.no, at, 0
 	if s.shut {
 		c.askUnsubscribe(s)
 	} else {
@@ -166,33 +169,37 @@ func (c *Client) unsubscribe(s *subscription) {
 		c.askUnsubscribe(s)
 	}
 	for _, at := range s.spent {
-		c.endStay(at)
+		c.endStay(at.link, at.num)
 	}
 	s.spent = nil
 }
 
 // askUnsubscribe writes the request. c.mu is held.
 func (c *Client) askUnsubscribe(s *subscription) {
-	c.endStay(stay{s.lane.link.no, s.num})
+	c.endStay(s.lane.link.no, s.num)
 	s.num = 0
 }
 
 // A stay is a subscription as one connection knows it.
-type stay struct{ link, num uint64 }
+type stay struct {
+	s         *subscription
+	link, num uint64
+	out       atomic.Int64 // messages that have come by it and have not been settled
+}
 
 // endStay writes the request that ends one. c.mu is held.
-func (c *Client) endStay(at stay) {
-	if ln := c.laneWith(at.link); ln != nil {
+func (c *Client) endStay(link, num uint64) {
+	if ln := c.laneWith(link); ln != nil {
 		c.flushAcks(ln)
-		b := appendInt([]byte(`,"op":"unsubscribe"`), "sub", int64(at.num))
-		c.enqueue(ln, &call{kind: callUnsubscribe, num: at.num}, append(b, "}\n"...))
+		b := appendInt([]byte(`,"op":"unsubscribe"`), "sub", int64(num))
+		c.enqueue(ln, &call{kind: callUnsubscribe, num: num}, append(b, "}\n"...))
 	}
 }
 
 // lostLink forgets what came over the lost connection and was not taken: the
 // server delivers it again. Client.mu is held.
 func (s *subscription) lostLink(l *link) {
-	s.spent = slices.DeleteFunc(s.spent, func(at stay) bool { return at.link == l.no })
+	s.spent = slices.DeleteFunc(s.spent, func(at *stay) bool { return at.link == l.no })
 	if s.num != 0 && s.of == l.no {
 		s.num, s.moves = 0, false
 	}
