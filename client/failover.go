@@ -197,15 +197,19 @@ const (
 var errNoLeaders = errors.New("the node finds nobody who leads the queues; another one may")
 
 // moveOn leaves a node that finds no leader for a queue: where it is cut off from the others, it will not find one, and they have one. What
-// can be asked again is, at the next node; the rest is waited for. c.mu is held.
-func (c *Client) moveOn(l *link) {
+// can be asked again is, at the next node; the rest is waited for. cl was refused. c.mu is held.
+func (c *Client) moveOn(l *link, cl *call) {
 	if l.leaves || l.lane.link != l {
 		return
 	}
-	if l.lane == c.own {
-		if !c.others() || time.Since(c.moved) < moveEvery {
-			return
-		}
+	switch {
+	case l.lane != c.own && cl.refused == 0: // maybe the lead is about to change
+		c.lookIn(lookSoon)
+		return
+	case l.lane != c.own:
+	case !c.others() || time.Since(c.moved) < moveEvery:
+		return
+	default:
 		c.moved = time.Now()
 	}
 	l.leaves, l.draining = true, true

@@ -160,6 +160,11 @@ func (c *Client) laneFor(cl *call) *lane {
 		}
 		return c.leads(cl.q)
 	}
+	if cl.kind == callReceive { // behind all acks before it: where the lead has changed, what is acked could be given out again first
+		for _, ln := range c.lanes {
+			c.flushAcks(ln)
+		}
+	}
 	cl.place = c.placeOf(cl.q, cl.kind != callPlain)
 	p, want := cl.place, c.wanted(cl.place)
 	if p == nil {
@@ -167,12 +172,7 @@ func (c *Client) laneFor(cl *call) *lane {
 	}
 	if cl.kind == callReceive {
 		cl.place = nil
-		for _, ln := range c.lanes {
-			if ln != want {
-				c.flushAcks(ln)
-			}
-		}
-		if p.settling > 0 && p.over != want { // where the lead has changed, what is being acked could be given out again before
+		if p.settling > 0 && p.over != want {
 			return nil
 		}
 		return want
@@ -337,11 +337,11 @@ func (c *Client) goTo(n *node) {
 // leaveIdle closes the connection to a node that leads nothing any more, when nothing goes over it. c.mu is held.
 func (c *Client) leaveIdle(n *node) {
 	ln := n.lane
-	if ln.n > 0 || len(ln.acks) > 0 {
+	if ln.n > 0 || len(ln.acks) > 0 || ln.link.out.Load() > 0 { // what is leased would return
 		return
 	}
 	for s := range c.subs {
-		if s.lane == ln || slices.ContainsFunc(s.spent, func(at *stay) bool { return at.link == ln.link.no }) {
+		if s.lane == ln {
 			return
 		}
 	}
@@ -413,7 +413,7 @@ func (c *Client) endSpent(s *subscription) {
 	s.spent = slices.DeleteFunc(s.spent, func(at *stay) bool {
 		idle := at.out.Load() <= 0
 		if idle {
-			c.endStay(at.link, at.num)
+			c.endStay(at.link.no, at.num)
 		}
 		return idle
 	})
@@ -440,7 +440,7 @@ func (l *link) drained(cl *call, f *wire.Frame) {
 		s.spent = append(s.spent, s.at)
 	}
 	if len(s.spent) > mostSpent { // who has something of it still has had it through as many changes of leaders
-		c.endStay(s.spent[0].link, s.spent[0].num)
+		c.endStay(s.spent[0].link.no, s.spent[0].num)
 		s.spent = slices.Delete(s.spent, 0, 1)
 	}
 	c.endSpent(s)

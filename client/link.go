@@ -24,6 +24,8 @@ type link struct {
 	lane *lane  // whose it is
 	// greeting is what the server has said of itself.
 	greeting Hello
+	out      atomic.Int64 // messages that have come over it and have not been settled
+	received stay         // by which those of receives have come
 	in       lineReader
 	wake     chan struct{} // tells the writer that there is something to write
 	dead     chan struct{} // closed by fail
@@ -47,7 +49,7 @@ type link struct {
 }
 
 func newLink(c *Client, conn net.Conn) *link {
-	return &link{
+	l := &link{
 		c:    c,
 		conn: conn,
 		in:   lineReader{r: conn, buf: make([]byte, 2*readMin)},
@@ -55,6 +57,8 @@ func newLink(c *Client, conn net.Conn) *link {
 		dead: make(chan struct{}),
 		subs: make(map[uint64]*stay),
 	}
+	l.received.link = l
+	return l
 }
 
 // greet says hello and waits for the answer; nothing else is on the
@@ -224,10 +228,7 @@ func (l *link) handle(f *wire.Frame) {
 		// back by the server.
 		if at := l.subs[f.Message.Sub]; at != nil {
 			m := newMessage(at.s.source(l, f.Message.Queue), &f.Message, l.no, at.s.cfg.autoAck)
-			if !m.auto {
-				m.at = at
-				at.out.Add(1)
-			}
+			m.came(at)
 			at.s.deliver(m)
 		}
 	case f.Op == "unsubscribed":
@@ -263,7 +264,7 @@ func (l *link) reply(f *wire.Frame) {
 	}
 	nowhere := !f.OK && f.Err != nil && f.Err.Code == wire.CodeNoQuorum
 	if nowhere {
-		c.moveOn(l)
+		c.moveOn(l, cl)
 	}
 	if !f.OK && f.Err != nil && cl.tail != nil && leaderless(f.Err.Code) && (nowhere || !cl.once) {
 		c.askLater(cl, l)
@@ -289,12 +290,12 @@ func (l *link) reply(f *wire.Frame) {
 	case left && cl.kind == callReceive && f.OK && !cl.auto:
 		c.giveBack(l.lane, cl.q, f.Messages)
 	default:
-		cl.take(f, l.no)
+		cl.take(f, l)
 	}
 }
 
 // take copies what the caller wants of the reply and lets it go.
-func (cl *call) take(f *wire.Frame, linkNo uint64) {
+func (cl *call) take(f *wire.Frame, l *link) {
 	if !f.OK {
 		cl.fail(fromWire(f))
 		return
@@ -309,7 +310,8 @@ func (cl *call) take(f *wire.Frame, linkNo uint64) {
 	case callReceive:
 		cl.messages = make([]*Message, len(f.Messages))
 		for i := range f.Messages {
-			cl.messages[i] = newMessage(cl.q, &f.Messages[i], linkNo, cl.auto)
+			cl.messages[i] = newMessage(cl.q, &f.Messages[i], l.no, cl.auto)
+			cl.messages[i].came(&l.received)
 		}
 	default:
 		cl.raw = bytes.Clone(f.Raw)

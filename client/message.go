@@ -142,6 +142,15 @@ func (m *Message) Nack(ctx context.Context, opts ...NackOption) error {
 	return err
 }
 
+// came notes by what a message has come that is to be settled. Nobody else has it yet.
+func (m *Message) came(at *stay) {
+	if !m.auto {
+		m.at = at
+		at.out.Add(1)
+		at.link.out.Add(1)
+	}
+}
+
 // settle notes that nobody is to do anything about the message any more.
 func (m *Message) settle() {
 	m.q.c.mu.Lock()
@@ -153,6 +162,7 @@ func (m *Message) settle() {
 func (m *Message) settled() {
 	if m.at != nil {
 		m.at.out.Add(-1)
+		m.at.link.out.Add(-1)
 		m.at = nil
 	}
 }

@@ -112,7 +112,7 @@ func (l *link) subscribed(s *subscription, f *wire.Frame) {
 		c.mu.Unlock()
 		return
 	}
-	at := &stay{s: s, link: l.no, num: f.Sub}
+	at := &stay{s: s, link: l, num: f.Sub}
 	l.subs[f.Sub] = at
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,7 +169,7 @@ func (c *Client) unsubscribe(s *subscription) {
 		c.askUnsubscribe(s)
 	}
 	for _, at := range s.spent {
-		c.endStay(at.link, at.num)
+		c.endStay(at.link.no, at.num)
 	}
 	s.spent = nil
 }
@@ -182,9 +182,10 @@ func (c *Client) askUnsubscribe(s *subscription) {
 
 // A stay is a subscription as one connection knows it.
 type stay struct {
-	s         *subscription
-	link, num uint64
-	out       atomic.Int64 // messages that have come by it and have not been settled
+	s    *subscription // nil: receives
+	link *link
+	num  uint64
+	out  atomic.Int64 // messages that have come by it and have not been settled
 }
 
 // endStay writes the request that ends one. c.mu is held.
@@ -199,7 +200,7 @@ func (c *Client) endStay(link, num uint64) {
 // lostLink forgets what came over the lost connection and was not taken: the
 // server delivers it again. Client.mu is held.
 func (s *subscription) lostLink(l *link) {
-	s.spent = slices.DeleteFunc(s.spent, func(at *stay) bool { return at.link == l.no })
+	s.spent = slices.DeleteFunc(s.spent, func(at *stay) bool { return at.link == l })
 	if s.num != 0 && s.of == l.no {
 		s.num, s.moves = 0, false
 	}
