@@ -15,8 +15,8 @@ import (
 
 const (
 	// lookSoon is how soon the leaders are asked for after a queue has been used for the first time, or a connection was lost; so who is gone by then does not ask. lookEvery is
-	// how often while queues are used.
-	lookSoon, lookEvery = 200 * time.Millisecond, 5 * time.Second
+	// how often while queues are used, and lookAgain how soon after a change: others may follow.
+	lookSoon, lookAgain, lookEvery = 200 * time.Millisecond, time.Second, 5 * time.Second
 	// mostPlaces is how many queues the client goes straight to; what others there are goes over its own lane.
 	mostPlaces = 10_000
 	// mostSpent is how many earlier connections of a subscription are remembered.
@@ -268,8 +268,12 @@ func (c *Client) told(cl *call, f *wire.Frame) {
 	if cl.place != nil && reply.Group != nil {
 		cl.place.group = *reply.Group
 	}
+	was := k.groups
 	c.learn(reply.Leaders)
 	next := lookEvery
+	if !slices.Equal(was, k.groups) {
+		next = lookAgain
+	}
 	if slices.Contains(reply.Leaders, "") {
 		next = lookSoon
 	}

@@ -43,7 +43,8 @@ func nodesOf(self string) string {
 // tell answers the next request, which must be for the leaders: each group's is at the address of its place, and the queue is of that group.
 func (s *fakeConn) tell(group int, addrs ...string) {
 	s.t.Helper()
-	s.ok(s.expect("cluster.leaders"), fmt.Sprintf(`"leaders":["%s"],"group":%d`, strings.Join(addrs, `","`), group))
+	s.told = fmt.Sprintf(`"leaders":["%s"],"group":%d`, strings.Join(addrs, `","`), group)
+	s.ok(s.expect("cluster.leaders"), s.told)
 }
 
 // settle publishes once over a, tells who leads, and gives the connection to that node.
