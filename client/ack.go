@@ -20,6 +20,7 @@ const (
 // asked again, for an ack names the message and not the connection.
 type ackBatch struct {
 	call     call
+	lane     *lane // that it goes over
 	q        *Queue
 	n        int
 	seqs     []byte // JSON, each with a comma behind it
@@ -77,16 +78,21 @@ func (m *Message) AckAsync() Acking {
 	if c.closed {
 		return Acking{err: ErrClosed}
 	}
-	if !c.reaches(m.q.link) {
-		return Acking{}
+	m.settled()
+	ln := c.laneWith(m.link)
+	if ln == nil {
+		if m.q.link != 0 {
+			return Acking{}
+		}
+		ln = c.leads(m.q)
 	}
 	b := m.q.open
-	if b == nil {
-		b = &ackBatch{q: m.q, call: call{link: m.q.link}}
+	if b == nil || b.lane != ln {
+		b = &ackBatch{q: m.q, lane: ln, call: call{kind: callSettle, link: m.q.link, place: c.placeOf(m.q, false)}}
 		m.q.open = b
-		c.acks = append(c.acks, b)
-		if c.link != nil {
-			c.link.kick()
+		ln.acks = append(ln.acks, b)
+		if ln.link != nil {
+			ln.link.kick()
 		}
 	}
 	b.seqs = append(strconv.AppendUint(b.seqs, m.Seq, 10), ',')
@@ -98,8 +104,8 @@ func (m *Message) AckAsync() Acking {
 }
 
 // flushAcks turns the gathered acks into lines. c.mu is held.
-func (c *Client) flushAcks() {
-	for i, b := range c.acks {
+func (c *Client) flushAcks(ln *lane) {
+	for i, b := range ln.acks {
 		tail := append(b.q.request("ack"), `,"seq":[`...)
 		tail = append(tail, b.seqs[:len(b.seqs)-1]...)
 		tail = append(tail, `],"receipt":[`...)
@@ -109,8 +115,8 @@ func (c *Client) flushAcks() {
 			b.q.open = nil
 		}
 		b.seqs, b.receipts = nil, nil
-		c.enqueue(&b.call, b.call.tail)
-		c.acks[i] = nil
+		c.enqueue(ln, &b.call, b.call.tail)
+		ln.acks[i] = nil
 	}
-	c.acks = c.acks[:0]
+	ln.acks = ln.acks[:0]
 }

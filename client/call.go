@@ -24,6 +24,9 @@ const (
 	callSubscribe                   // the subscription's number
 	callUnsubscribe                 // that it has ended
 	callPing                        // nothing
+	callDrain                       // that a subscription gets nothing more
+	callLeaders                     // who leads
+	callSettle                      // the whole reply, to acks
 )
 
 // A call is a request and its reply. Until the latch opens it belongs to
@@ -32,16 +35,23 @@ const (
 type call struct {
 	kind callKind
 	id   uint64
-	// gen is the number of the output buffer that the line stands in. While it
-	// equals Client.outGen, nothing of the line has been sent; 0 is never equal.
+	lane *lane // that it goes over
+	// gen is the number of the lane's output buffer that the line stands in. While it
+	// equals lane.outGen, nothing of the line has been sent; 0 is never equal.
 	gen uint64
 	// tail is the line behind the id, kept only where the request may be sent
 	// once more after a lost connection.
 	tail []byte
-	sub  *subscription // of callSubscribe
-	num  uint64        // of callUnsubscribe
-	q    *Queue        // of callReceive
+	sub  *subscription // of callSubscribe and callDrain
+	num  uint64        // of callUnsubscribe and callDrain
+	q    *Queue        // that it is about; nil: none, or it goes over the client's own lane
 	auto bool          // of callReceive: its messages are settled on delivery
+	// topical says that it is a publish to a topic, which keeps its order among those to queues.
+	topical bool
+	// place is where it keeps its order among others about the same queue, or, of callLeaders and callSettle, what it is about; nil: nowhere.
+	place *place
+	// from is the connection over which it goes as long as that is there; 0: whichever leads to the queue.
+	from uint64
 	// link is the only connection to which the request means something; 0 is any.
 	link uint64
 	// refused is how often it was refused as nobody led its queue. Guarded by Client.mu.
@@ -116,6 +126,27 @@ type ring struct {
 	held  int // how many of the n the server may hold back: they wait for messages
 }
 
+// count counts a call in what it belongs to, or out of it.
+func (r *ring) count(c *call, n int) {
+	r.n += n
+	if c.lane != nil {
+		c.lane.n += n
+	}
+	if c.kind == callReceive {
+		r.held += n
+		if c.lane != nil {
+			c.lane.held += n
+		}
+	}
+	switch {
+	case c.place == nil || c.kind == callLeaders:
+	case c.kind == callSettle:
+		c.place.settles(c.lane, n)
+	default:
+		c.place.busy += n
+	}
+}
+
 func (r *ring) add(c *call) {
 	if 2*(r.n+1) > len(r.slots) {
 		r.grow()
@@ -130,10 +161,7 @@ func (r *ring) add(c *call) {
 	c.id = r.next
 	r.slots[c.id&mask] = c
 	r.next++
-	r.n++
-	if c.kind == callReceive {
-		r.held++
-	}
+	r.count(c, 1)
 }
 
 // grow doubles the ring. Ids that differ in their low bits still do when one
@@ -164,10 +192,7 @@ func (r *ring) remove(c *call) bool {
 		return false
 	}
 	r.slots[c.id&uint64(len(r.slots)-1)] = nil
-	r.n--
-	if c.kind == callReceive {
-		r.held--
-	}
+	r.count(c, -1)
 	return true
 }
 
@@ -194,13 +219,12 @@ func appendLine(dst []byte, id uint64, tail []byte) []byte {
 }
 
 // enqueue gives cl an id and writes its line. c.mu is held.
-func (c *Client) enqueue(cl *call, tail []byte) {
+func (c *Client) enqueue(ln *lane, cl *call, tail []byte) {
+	cl.lane = ln
 	c.pending.add(cl)
-	if len(c.out) == 0 && c.link != nil {
-		c.link.kick()
-	}
-	c.out = appendLine(c.out, cl.id, tail)
-	cl.gen = c.outGen
+	ln.kick()
+	ln.out = appendLine(ln.out, cl.id, tail)
+	cl.gen = ln.outGen
 }
 
 // How a request fares where others have to wait or are refused.
@@ -222,20 +246,21 @@ func (c *Client) submit(ctx context.Context, cl *call, tail []byte, keep bool, a
 		cl.tail = bytes.Clone(tail)
 	}
 	c.mu.Lock()
+	var ln *lane
 	for {
 		if c.closed || c.closing && adm == admitOpen {
 			c.mu.Unlock()
 			return ErrClosed
 		}
-		if !c.reaches(cl.link) {
+		if cl.link != 0 && c.laneWith(cl.link) == nil {
 			c.mu.Unlock()
 			return &Error{Code: wire.CodeNotFound, Message: "the ephemeral queue has ended with its connection"}
 		}
-		if c.admits(adm) {
+		if ln = c.laneFor(cl); ln != nil && c.admits(ln, adm) {
 			break
 		}
 		ch, last := c.change(), c.lastErr
-		if c.link != nil {
+		if c.own.link != nil {
 			last = nil
 		}
 		c.mu.Unlock()
@@ -252,7 +277,7 @@ func (c *Client) submit(ctx context.Context, cl *call, tail []byte, keep bool, a
 		// The server would skip such a line and could not say whose it was.
 		return &Error{Code: wire.CodeMessageTooLarge, Message: fmt.Sprintf("a request of %d bytes is more than the server reads in one line, %d", len(tail), limit)}
 	}
-	c.enqueue(cl, tail)
+	c.enqueue(ln, cl, tail)
 	c.mu.Unlock()
 	return nil
 }
@@ -262,17 +287,11 @@ func (c *Client) submit(ctx context.Context, cl *call, tail []byte, keep bool, a
 const lineOverhead, idBytes = 64 << 10, 32
 
 // admits reports whether a request may be sent now. c.mu is held.
-func (c *Client) admits(adm admission) bool {
-	if c.link == nil || len(c.out) >= outMax {
+func (c *Client) admits(ln *lane, adm admission) bool {
+	if ln.link == nil || len(ln.out) >= outMax {
 		return false
 	}
-	return adm == admitSettle || !c.link.draining && c.pending.busy() < c.cfg.maxInFlight
-}
-
-// reaches reports whether what means something to that connection can still be sent over it; 0 is
-// any. c.mu is held.
-func (c *Client) reaches(link uint64) bool {
-	return link == 0 || c.link != nil && c.link.no == link
+	return adm == admitSettle || !ln.link.draining && c.pending.busy() < c.cfg.maxInFlight
 }
 
 // roundTrip sends a request and waits for its reply. What was certainly not carried out, as nobody led its queue at the time, is asked
@@ -290,7 +309,7 @@ func (c *Client) roundTrip(ctx context.Context, cl *call, tail []byte, keep bool
 		if last = err; !errors.Is(err, ErrNoQuorum) || !waitFor(ctx, c.cfg.pause(refused)) {
 			return err
 		}
-		try = &call{kind: cl.kind, sub: cl.sub, num: cl.num, q: cl.q, auto: cl.auto, link: cl.link}
+		try = &call{kind: cl.kind, q: cl.q, auto: cl.auto, topical: cl.topical, from: cl.from, link: cl.link}
 	}
 }
 
@@ -346,8 +365,8 @@ func (c *Client) broadcast() {
 
 // room wakes those who wait for room, once there is enough of it to be worth
 // waking them. c.mu is held.
-func (c *Client) room() {
-	if c.changed != nil && len(c.out) < outMax && c.pending.busy() <= c.cfg.maxInFlight*3/4 {
+func (c *Client) room(ln *lane) {
+	if c.changed != nil && len(ln.out) < outMax && c.pending.busy() <= c.cfg.maxInFlight*3/4 {
 		c.broadcast()
 	}
 }

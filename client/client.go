@@ -1,14 +1,12 @@
 package gmq
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -27,27 +25,25 @@ type Client struct {
 	end  context.CancelFunc
 	done chan struct{}
 
-	mu sync.Mutex // guards the following, and what says so elsewhere
-	// link is the connection; nil while there is none.
-	link    *link
-	linkNo  uint64 // how many connections there have been
-	last    string // the address of the latest attempt
-	lastErr error  // why there is no connection
+	mu      sync.Mutex // guards the following, and what says so elsewhere
+	own     *lane      // the way to any server
+	lanes   []*lane    // own, and those to single nodes of a cluster
+	linkNo  uint64     // how many connections there have been
+	last    string     // the address of the latest attempt of own's
+	lastErr error      // why own has no connection
 	hello   Hello
 	changed chan struct{} // see change
 	closing bool          // no new work
 	closed  bool          // no requests at all
 	pending ring
-	// out gathers lines for the writer; outGen is its number, from 1 on.
-	out     []byte
-	outGen  uint64
-	acks    []*ackBatch // gathered acks that have not been turned into lines
+	leaders leaders
 	subs    map[*subscription]struct{}
 	inbox   *inbox    // takes the replies to requests; nil before the first
 	working int       // Works that have not returned
 	moved   time.Time // when a node was left as it found no leaders
 
-	cluster atomic.Bool // the server is one of several nodes
+	cluster atomic.Bool    // the server is one of several nodes
+	nodes   sync.WaitGroup // lanes to single nodes, and attempts to make some
 
 	salted salted
 }
@@ -73,12 +69,13 @@ type Hello struct {
 // business: it goes on with another node, also with one that it has learnt of from the cluster itself ([OnlyGiven] prevents that). The client lives until Close, not until ctx ends.
 func Dial(ctx context.Context, addr string, opts ...Option) (*Client, error) {
 	c := &Client{
-		given:  addresses(addr),
-		cfg:    newConfig(opts),
-		done:   make(chan struct{}),
-		outGen: 1,
-		subs:   make(map[*subscription]struct{}),
+		given: addresses(addr),
+		cfg:   newConfig(opts),
+		done:  make(chan struct{}),
+		own:   &lane{outGen: 1},
+		subs:  make(map[*subscription]struct{}),
 	}
+	c.lanes = []*lane{c.own}
 	c.life, c.end = context.WithCancel(context.Background())
 	var l *link
 	if !c.cfg.lazy {
@@ -99,7 +96,7 @@ func (c *Client) Hello() Hello {
 	return c.hello
 }
 
-// run owns the life of the connections, one after the other.
+// run owns the life of the client's own connections, one after the other.
 func (c *Client) run(l *link) {
 	defer close(c.done)
 	for {
@@ -108,7 +105,7 @@ func (c *Client) run(l *link) {
 				break
 			}
 		}
-		c.attach(l)
+		c.attach(c.own, l)
 		err := l.serve(c.life)
 		c.detach(l, err)
 		l = nil
@@ -116,7 +113,11 @@ func (c *Client) run(l *link) {
 			break
 		}
 		c.cfg.log.Warn("gmq: connection lost", "server", c.address(), "error", err)
+		if c.cfg.lost != nil {
+			c.cfg.lost(err)
+		}
 	}
+	c.nodes.Wait()
 	c.abandon()
 }
 
@@ -179,6 +180,7 @@ func (c *Client) connect(ctx context.Context, addr string, within time.Duration)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
+	l.greeting = hello
 	if err != nil {
 		_ = conn.Close()
 		if ctx.Err() != nil {
@@ -186,10 +188,6 @@ func (c *Client) connect(ctx context.Context, addr string, within time.Duration)
 		}
 		return nil, fmt.Errorf("gmq: connect to %s: %w", addr, err)
 	}
-	c.mu.Lock()
-	c.hello = hello
-	c.cluster.Store(len(hello.Nodes) > 1)
-	c.mu.Unlock()
 	return l, nil
 }
 
@@ -220,116 +218,20 @@ func (l *link) hello() (Hello, error) {
 	return l.greet(append(appendText(l.c.helloTail(), "token", l.c.cfg.token), "}\n"...))
 }
 
-// attach makes l the connection. What was asked before and may be asked again
-// goes first, then the gathered acks, so that the server hears of them before
-// it delivers to the subscriptions, which come last. Lines that the connection
-// before never sent stand in c.out still and follow.
-func (c *Client) attach(l *link) {
-	c.mu.Lock()
-	c.linkNo++
-	l.no = c.linkNo
-	for _, cl := range c.pending.ordered() {
-		if cl.gen != c.outGen {
-			l.first = appendLine(l.first, cl.id, cl.tail)
-			cl.rests = false
-		}
-	}
-	leftover := c.out
-	c.out = l.first
-	c.outGen++
-	c.flushAcks()
-	for s := range c.subs {
-		if !s.asked {
-			c.askSubscribe(s)
-		}
-	}
-	l.first = c.out
-	// The numbers swap too: what stands in first counts as sent.
-	c.out = leftover
-	c.outGen++
-	for _, cl := range c.pending.ordered() {
-		if cl.gen == c.outGen-2 {
-			cl.gen = c.outGen
-		}
-	}
-	c.link = l
-	c.lastErr = nil
-	c.broadcast()
-	c.mu.Unlock()
-	l.start()
-}
-
-// detach takes l away: what was sent over it and cannot be asked again has an
-// unknown outcome.
-func (c *Client) detach(l *link, cause error) {
-	c.mu.Lock()
-	c.link = nil
-	c.lastErr = cause
-	c.sweep()
-	lost := c.dropAcks(l)
-	for _, cl := range c.pending.ordered() {
-		if cl.link == 0 && (cl.gen == c.outGen || cl.again()) {
-			continue
-		}
-		c.pending.remove(cl)
-		if cl.kind != callSubscribe {
-			lost = append(lost, cl)
-		}
-	}
-	for s := range c.subs {
-		s.asked = s.call != nil && c.pending.get(s.call.id) == s.call
-		s.lostLink()
-	}
-	c.broadcast()
-	c.mu.Unlock()
-	for _, cl := range lost {
-		cl.fail(unknownOutcome(cause))
-	}
-}
-
-// dropAcks takes out the gathered acks that mean nothing to another connection than l. c.mu is held.
-func (c *Client) dropAcks(l *link) (dropped []*call) {
-	c.acks = slices.DeleteFunc(c.acks, func(b *ackBatch) bool {
-		if b.call.link == l.no {
-			b.q.open = nil
-			dropped = append(dropped, &b.call)
-		}
-		return b.call.link == l.no
-	})
-	return dropped
-}
-
-// sweep takes out of the lines that have not been sent those that mean nothing
-// to another connection, and those that nobody waits for. c.mu is held.
-func (c *Client) sweep() {
-	var keep []byte
-	for line := range bytes.Lines(c.out) {
-		digits, _, _ := bytes.Cut(line[len(`{"id":`):], []byte(","))
-		id, _ := parseID(digits)
-		cl := c.pending.get(id)
-		if cl == nil || cl.link != 0 { // detach fails the latter
-			continue
-		}
-		if cl.kind == callUnsubscribe || cl.kind == callPing || cl.left {
-			c.pending.remove(cl)
-			continue
-		}
-		keep = append(keep, line...)
-	}
-	c.out = keep
-}
-
 // abandon fails all that is left when the client ends.
 func (c *Client) abandon() {
 	c.mu.Lock()
 	c.closed = true
 	left := c.pending.ordered()
 	c.pending = ring{next: c.pending.next}
-	for _, b := range c.acks {
-		b.q.open = nil
-		left = append(left, &b.call)
+	for _, ln := range c.lanes {
+		for _, b := range ln.acks {
+			b.q.open = nil
+			left = append(left, &b.call)
+		}
+		ln.acks = nil
 	}
-	c.acks = nil
+	c.leaders.stop()
 	subs := c.subs
 	c.subs = nil
 	c.broadcast()
@@ -383,7 +285,7 @@ func (c *Client) drain(ctx context.Context) error {
 			cl.fail(ErrClosed)
 		}
 	}
-	for !c.closed && (c.working > 0 || c.pending.n > 0 || len(c.acks) > 0) {
+	for !c.closed && (c.working > 0 || c.pending.n > 0 || c.gathered() > 0) {
 		ch := c.change()
 		c.mu.Unlock()
 		select {
@@ -391,7 +293,7 @@ func (c *Client) drain(ctx context.Context) error {
 		case <-ctx.Done():
 			c.mu.Lock()
 			return fmt.Errorf("gmq: closed with %d requests and %d workers unfinished: %w",
-				c.pending.n+len(c.acks), c.working, ctx.Err())
+				c.pending.n+c.gathered(), c.working, ctx.Err())
 		}
 		c.mu.Lock()
 	}

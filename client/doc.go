@@ -1,6 +1,6 @@
 // Package gmq is the Go client of the GMQ message queue.
 //
-// It owns one connection to a server, what has been asked over it and not yet
+// It owns one connection to a server, or to a cluster a few, what has been asked over it and not yet
 // been answered, and the subscriptions. It reconnects by itself for as long as
 // it is not closed, subscribes again, and repeats whatever can be repeated
 // without harm. A publish is not such a thing: where the connection is lost
@@ -10,6 +10,11 @@
 // Of a cluster it takes several addresses, learns the others', and goes on with another node when its own is lost. What nobody led at the
 // moment ([ErrNoQuorum]) was certainly not done, and is asked again by whoever waits for it; what may have been done ([ErrUnknownOutcome])
 // is asked again only where that does no harm.
+//
+// It also finds out which nodes lead the queues that it uses, connects to these, too, and publishes and consumes there, so that a message need not
+// cross two nodes. A node that it cannot reach it does without, as any node passes on what another one leads. A subscription follows its queue when that gets
+// another leader, and gives back nothing for it. There are never more connections than nodes; [OneConnection] keeps to one, say behind something that spreads connections over the nodes.
+// A client that publishes to topics does all its publishing over one connection, for only that keeps the order of both.
 //
 //	c, err := gmq.Dial(ctx, "localhost:4567")
 //	q := c.Queue("emails")
@@ -48,6 +53,8 @@
 //
 //	client.go        life and reconnecting
 //	failover.go      several addresses, and asking again
+//	lane.go          what has been written for a connection, and what becomes of it when that is lost
+//	leaders.go       who leads, and the connections to them
 //	link.go          one connection, its reader and its writer
 //	call.go          requests that wait for their reply
 //	publish.go       sending; the options are in sendoptions.go

@@ -63,6 +63,7 @@ func (c *Client) connectAny(ctx context.Context) (*link, error) {
 		c.mu.Unlock()
 		l, err := c.connect(ctx, addr, within)
 		if err == nil {
+			c.greeted(l)
 			return l, nil
 		}
 		errs = append(errs, err)
@@ -103,7 +104,8 @@ func (c *Client) askLater(cl *call, l *link) {
 func (c *Client) askResting(l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.link != l {
+	ln := l.lane
+	if ln.link != l {
 		return
 	}
 	slices.SortFunc(l.resting, func(a, b *call) int { return cmp.Compare(a.id, b.id) })
@@ -112,13 +114,11 @@ func (c *Client) askResting(l *link) {
 		case c.pending.get(cl.id) != cl:
 		case cl.tail == nil: // nobody waits for it any more
 			c.pending.remove(cl)
-			c.room()
+			c.room(ln)
 		default:
-			if len(c.out) == 0 {
-				l.kick()
-			}
-			c.out = appendLine(c.out, cl.id, cl.tail)
-			cl.gen, cl.rests = c.outGen, false
+			ln.kick()
+			ln.out = appendLine(ln.out, cl.id, cl.tail)
+			cl.gen, cl.rests = ln.outGen, false
 		}
 	}
 	l.resting = nil
@@ -171,12 +171,18 @@ func (l *link) beat() beat {
 }
 
 // patience is how many ticks may pass in silence now. c.mu is held.
-func (b *beat) patience(c *Client) int {
-	switch {
-	case c.pending.busy() > 0:
+func (b *beat) patience(l *link) int {
+	ln := l.lane
+	if ln.n > ln.held {
 		return b.due
-	case len(c.subs) > 0 || c.pending.held > 0:
+	}
+	if ln.held > 0 {
 		return b.open
+	}
+	for s := range l.c.subs {
+		if s.lane == ln {
+			return b.open
+		}
 	}
 	return b.quiet
 }
@@ -191,25 +197,49 @@ const (
 var errNoLeaders = errors.New("the node finds nobody who leads the queues; another one may")
 
 // moveOn leaves a node that finds no leader for a queue: where it is cut off from the others, it will not find one, and they have one. What
-// can be asked again is, at the next node; the rest is waited for. c.mu is held.
-func (c *Client) moveOn(l *link) {
-	if l.leaves || c.link != l || !c.others() || time.Since(c.moved) < moveEvery {
+// can be asked again is, at the next node; the rest is waited for. cl was refused. c.mu is held.
+func (c *Client) moveOn(l *link, cl *call) {
+	if l.leaves || l.lane.link != l {
 		return
 	}
-	c.moved = time.Now()
+	switch {
+	case l.lane != c.own && cl.refused == 0: // maybe the lead is about to change
+		c.lookIn(lookSoon)
+		return
+	case l.lane != c.own:
+	case !c.others() || time.Since(c.moved) < moveEvery:
+		return
+	default:
+		c.moved = time.Now()
+	}
 	l.leaves, l.draining = true, true
 	c.leaveWhenDone(l, moveTries)
+}
+
+// closes is told that a server is closing down. A single node is left: the client has another way.
+func (c *Client) closes(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l.draining = true; l.lane == c.own {
+		return
+	}
+	c.steer()
+	if !l.leaves {
+		l.leaves = true
+		c.leaveWhenDone(l, moveTries)
+	}
 }
 
 func (c *Client) leaveWhenDone(l *link, tries int) {
 	time.AfterFunc(glance/5, func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.link != l {
+		ln := l.lane
+		if ln.link != l {
 			return
 		}
-		for _, cl := range c.pending.ordered() {
-			if tries > 0 && !cl.again() && cl.gen != c.outGen && cl.kind <= callBatch {
+		for _, cl := range c.of(ln) {
+			if tries > 0 && !cl.again() && cl.gen != ln.outGen && cl.kind <= callBatch {
 				c.leaveWhenDone(l, tries-1)
 				return
 			}

@@ -171,7 +171,7 @@ func TestPausedNode(t *testing.T) {
 		w := newTown(t, "a:1", "b:1")
 		first := make(chan *fakeConn, 1)
 		go func() { first <- w.accept("a:1", `,"nodes":["a:1","b:1"]`) }()
-		c, err := Dial(t.Context(), "a:1", DialWith(w.dial))
+		c, err := Dial(t.Context(), "a:1", DialWith(w.dial), OneConnection())
 		if err != nil {
 			t.Fatal(err)
 		}

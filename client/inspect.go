@@ -110,7 +110,7 @@ func (q *Queue) peekPage(ctx context.Context, state string, after uint64, left i
 	var page struct {
 		Messages []*Peeked `json:"messages"`
 	}
-	err := q.c.ask(ctx, appendInt(b, "limit", int64(left)), true, &page)
+	err := q.ask(ctx, appendInt(b, "limit", int64(left)), true, &page)
 	return page.Messages, err
 }
 
@@ -144,7 +144,7 @@ type Event struct {
 // one that the server has forgotten it is [ErrNotFound].
 func (q *Queue) Explain(ctx context.Context, seq uint64) (Explanation, error) {
 	var x Explanation
-	if err := q.c.ask(ctx, appendInt(q.request("queue.explain"), "seq", int64(seq)), true, &x.Raw); err != nil {
+	if err := q.ask(ctx, appendInt(q.request("queue.explain"), "seq", int64(seq)), true, &x.Raw); err != nil {
 		return Explanation{}, err
 	}
 	if err := json.Unmarshal(x.Raw, &x); err != nil {
@@ -156,14 +156,14 @@ func (q *Queue) Explain(ctx context.Context, seq uint64) (Explanation, error) {
 // Cancel takes back a message that nobody has leased. It is not asked twice:
 // after a lost connection the outcome is unknown.
 func (q *Queue) Cancel(ctx context.Context, seq uint64) error {
-	return q.c.ask(ctx, appendInt(q.request("queue.cancel"), "seq", int64(seq)), false, nil)
+	return q.ask(ctx, appendInt(q.request("queue.cancel"), "seq", int64(seq)), false, nil)
 }
 
 // Reschedule lets a message that nobody has leased become ready at another
 // time, which is [Delay] or [At]. A time that is over makes it ready now.
 func (q *Queue) Reschedule(ctx context.Context, seq uint64, when DueOption) error {
 	b := appendInt(q.request("queue.reschedule"), "seq", int64(seq))
-	return q.c.ask(ctx, when.appendDue(b), true, nil)
+	return q.ask(ctx, when.appendDue(b), true, nil)
 }
 
 // redriveMax is how many messages the server moves at one request.
@@ -196,7 +196,7 @@ func (q *Queue) redrive(ctx context.Context, to string, limit int) (moved int, e
 			Moved int `json:"moved"`
 		}
 		b := appendText(q.request("queue.redrive"), "to", to)
-		if err := q.c.ask(ctx, appendInt(b, "max", int64(n)), false, &reply); err != nil {
+		if err := q.ask(ctx, appendInt(b, "max", int64(n)), false, &reply); err != nil {
 			return moved, err
 		}
 		if moved += reply.Moved; reply.Moved < n || moved == limit {

@@ -21,12 +21,17 @@ type link struct {
 	conn net.Conn
 	addr string
 	no   uint64 // which connection of the client it is
-	in   lineReader
-	wake chan struct{} // tells the writer that there is something to write
-	dead chan struct{} // closed by fail
-	once sync.Once
-	err  error // why it died; written before dead closes
-	wg   sync.WaitGroup
+	lane *lane  // whose it is
+	// greeting is what the server has said of itself.
+	greeting Hello
+	out      atomic.Int64 // messages that have come over it and have not been settled
+	received stay         // by which those of receives have come
+	in       lineReader
+	wake     chan struct{} // tells the writer that there is something to write
+	dead     chan struct{} // closed by fail
+	once     sync.Once
+	err      error // why it died; written before dead closes
+	wg       sync.WaitGroup
 
 	heard atomic.Uint64 // lines so far
 	// draining: the server is closing down; leaves: the client goes to another node. Guarded by Client.mu.
@@ -35,7 +40,7 @@ type link struct {
 	resting []*call
 
 	// The following belong to the reader.
-	subs  map[uint64]*subscription
+	subs  map[uint64]*stay
 	frame wire.Frame
 
 	// The following belong to the writer, once it runs.
@@ -44,14 +49,16 @@ type link struct {
 }
 
 func newLink(c *Client, conn net.Conn) *link {
-	return &link{
+	l := &link{
 		c:    c,
 		conn: conn,
 		in:   lineReader{r: conn, buf: make([]byte, 2*readMin)},
 		wake: make(chan struct{}, 1),
 		dead: make(chan struct{}),
-		subs: make(map[uint64]*subscription),
+		subs: make(map[uint64]*stay),
 	}
+	l.received.link = l
+	return l
 }
 
 // greet says hello and waits for the answer; nothing else is on the
@@ -115,8 +122,8 @@ func (l *link) serve(ctx context.Context) error {
 				continue
 			}
 			l.c.mu.Lock()
-			if silent >= b.patience(l.c) {
-				l.c.enqueue(&call{kind: callPing}, []byte(",\"op\":\"ping\"}\n"))
+			if silent >= b.patience(l) {
+				l.c.enqueue(l.lane, &call{kind: callPing}, []byte(",\"op\":\"ping\"}\n"))
 				asked = silent
 			}
 			l.c.mu.Unlock()
@@ -173,24 +180,24 @@ func (l *link) write() error {
 
 // take takes the gathered lines and leaves an empty buffer.
 func (l *link) take() []byte {
-	c := l.c
+	c, ln := l.c, l.lane
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.link != l {
+	if ln.link != l {
 		return nil
 	}
-	c.flushAcks()
-	buf := c.out
+	c.flushAcks(ln)
+	buf := ln.out
 	if len(buf) == 0 {
 		return nil
 	}
-	c.out = l.spare[:0]
-	c.outGen++
+	ln.out = l.spare[:0]
+	ln.outGen++
 	l.spare = nil
 	if cap(buf) <= 1<<20 { // a rare flood does not keep its memory
 		l.spare = buf
 	}
-	c.room()
+	c.room(ln)
 	return buf
 }
 
@@ -219,19 +226,19 @@ func (l *link) handle(f *wire.Frame) {
 	case f.Op == "message":
 		// One that comes for a subscription that has just ended has been given
 		// back by the server.
-		if s := l.subs[f.Message.Sub]; s != nil {
-			s.deliver(newMessage(s.source(l, f.Message.Queue), &f.Message, l.no, s.cfg.autoAck))
+		if at := l.subs[f.Message.Sub]; at != nil {
+			m := newMessage(at.s.source(l, f.Message.Queue), &f.Message, l.no, at.s.cfg.autoAck)
+			m.came(at)
+			at.s.deliver(m)
 		}
 	case f.Op == "unsubscribed":
-		if s := l.subs[f.Sub]; s != nil {
+		if at := l.subs[f.Sub]; at != nil {
 			delete(l.subs, f.Sub)
-			l.c.dropSubscription(s, fmt.Errorf("%w: %s", ErrUnsubscribed, f.Reason))
+			l.c.dropSubscription(at.s, fmt.Errorf("%w: %s", ErrUnsubscribed, f.Reason))
 		}
 	case f.Op == "closing":
 		l.c.cfg.log.Info("gmq: the server is closing", "server", l.addr, "reason", string(f.Reason))
-		l.c.mu.Lock()
-		l.draining = true
-		l.c.mu.Unlock()
+		l.c.closes(l)
 	}
 }
 
@@ -257,7 +264,7 @@ func (l *link) reply(f *wire.Frame) {
 	}
 	nowhere := !f.OK && f.Err != nil && f.Err.Code == wire.CodeNoQuorum
 	if nowhere {
-		c.moveOn(l)
+		c.moveOn(l, cl)
 	}
 	if !f.OK && f.Err != nil && cl.tail != nil && leaderless(f.Err.Code) && (nowhere || !cl.once) {
 		c.askLater(cl, l)
@@ -266,7 +273,7 @@ func (l *link) reply(f *wire.Frame) {
 	}
 	c.pending.remove(cl)
 	left := cl.left
-	c.room()
+	c.room(l.lane)
 	if c.closing && c.pending.n == 0 {
 		c.broadcast()
 	}
@@ -276,15 +283,19 @@ func (l *link) reply(f *wire.Frame) {
 		l.subscribed(cl.sub, f)
 	case cl.kind == callUnsubscribe:
 		delete(l.subs, cl.num)
+	case cl.kind == callDrain:
+		l.drained(cl, f)
+	case cl.kind == callLeaders:
+		c.told(cl, f)
 	case left && cl.kind == callReceive && f.OK && !cl.auto:
-		c.giveBack(cl.q, f.Messages)
+		c.giveBack(l.lane, cl.q, f.Messages)
 	default:
-		cl.take(f, l.no)
+		cl.take(f, l)
 	}
 }
 
 // take copies what the caller wants of the reply and lets it go.
-func (cl *call) take(f *wire.Frame, linkNo uint64) {
+func (cl *call) take(f *wire.Frame, l *link) {
 	if !f.OK {
 		cl.fail(fromWire(f))
 		return
@@ -299,7 +310,8 @@ func (cl *call) take(f *wire.Frame, linkNo uint64) {
 	case callReceive:
 		cl.messages = make([]*Message, len(f.Messages))
 		for i := range f.Messages {
-			cl.messages[i] = newMessage(cl.q, &f.Messages[i], linkNo, cl.auto)
+			cl.messages[i] = newMessage(cl.q, &f.Messages[i], l.no, cl.auto)
+			cl.messages[i].came(&l.received)
 		}
 	default:
 		cl.raw = bytes.Clone(f.Raw)

@@ -83,7 +83,15 @@ type ServerInfo struct {
 
 // ask sends a request of fields, and decodes the reply into v.
 func (c *Client) ask(ctx context.Context, fields []byte, keep bool, v any) error {
-	cl := &call{}
+	return c.askBy(ctx, &call{}, fields, keep, v)
+}
+
+// ask is Client.ask about a queue: behind what has been published to it.
+func (q *Queue) ask(ctx context.Context, fields []byte, keep bool, v any) error {
+	return q.c.askBy(ctx, &call{q: q}, fields, keep, v)
+}
+
+func (c *Client) askBy(ctx context.Context, cl *call, fields []byte, keep bool, v any) error {
 	if err := c.roundTrip(ctx, cl, append(fields, "}\n"...), keep, admitOpen); err != nil {
 		return err
 	}
@@ -116,18 +124,18 @@ func (c *Client) ServerInfo(ctx context.Context) (ServerInfo, error) {
 // CreateQueue creates a queue. Doing it again with the same settings is fine;
 // with others it is [ErrExists].
 func (c *Client) CreateQueue(ctx context.Context, name string, s Settings) error {
-	return c.ask(ctx, s.appendTo(c.Queue(name).request("queue.create")), true, nil)
+	return c.Queue(name).ask(ctx, s.appendTo(c.Queue(name).request("queue.create")), true, nil)
 }
 
 // UpdateQueue changes those settings of a queue that are given.
 func (c *Client) UpdateQueue(ctx context.Context, name string, s Settings) error {
-	return c.ask(ctx, s.appendTo(c.Queue(name).request("queue.update")), true, nil)
+	return c.Queue(name).ask(ctx, s.appendTo(c.Queue(name).request("queue.update")), true, nil)
 }
 
 // DeleteQueue deletes a queue and everything in it. It is not asked twice:
 // after a lost connection the outcome is unknown.
 func (c *Client) DeleteQueue(ctx context.Context, name string) error {
-	return c.ask(ctx, c.Queue(name).request("queue.delete"), false, nil)
+	return c.Queue(name).ask(ctx, c.Queue(name).request("queue.delete"), false, nil)
 }
 
 // Purge deletes all messages of a queue, leased ones as well. It is not asked
@@ -144,24 +152,24 @@ func (c *Client) PurgeState(ctx context.Context, name, state string) (purged uin
 	var reply struct {
 		Purged uint64 `json:"purged"`
 	}
-	err = c.ask(ctx, appendText(c.Queue(name).request("queue.purge"), "state", state), false, &reply)
+	err = c.Queue(name).ask(ctx, appendText(c.Queue(name).request("queue.purge"), "state", state), false, &reply)
 	return reply.Purged, err
 }
 
 // Pause stops deliveries from a queue; publishing goes on.
 func (c *Client) Pause(ctx context.Context, name string) error {
-	return c.ask(ctx, c.Queue(name).request("queue.pause"), true, nil)
+	return c.Queue(name).ask(ctx, c.Queue(name).request("queue.pause"), true, nil)
 }
 
 // Resume undoes Pause.
 func (c *Client) Resume(ctx context.Context, name string) error {
-	return c.ask(ctx, c.Queue(name).request("queue.resume"), true, nil)
+	return c.Queue(name).ask(ctx, c.Queue(name).request("queue.resume"), true, nil)
 }
 
 // QueueInfo tells the settings and the counts of a queue.
 func (c *Client) QueueInfo(ctx context.Context, name string) (QueueInfo, error) {
 	var raw json.RawMessage
-	if err := c.ask(ctx, c.Queue(name).request("queue.info"), true, &raw); err != nil {
+	if err := c.Queue(name).ask(ctx, c.Queue(name).request("queue.info"), true, &raw); err != nil {
 		return QueueInfo{}, err
 	}
 	var reply struct {

@@ -29,6 +29,7 @@ type Message struct {
 	receipt []byte
 	q       *Queue
 	link    uint64 // the connection that it came over
+	at      *stay  // the subscription that it came by, until it is settled; nil: none. Guarded by Client.mu
 	leased  time.Time
 }
 
@@ -132,10 +133,38 @@ func (m *Message) Nack(ctx context.Context, opts ...NackOption) error {
 		b = append(b, `,"count":false`...)
 	}
 	err := m.ask(ctx, b, true)
+	if err == nil {
+		m.settle()
+	}
 	if ctx.Err() == nil && m.q.over(err) {
 		return nil
 	}
 	return err
+}
+
+// came notes by what a message has come that is to be settled. Nobody else has it yet.
+func (m *Message) came(at *stay) {
+	if !m.auto {
+		m.at = at
+		at.out.Add(1)
+		at.link.out.Add(1)
+	}
+}
+
+// settle notes that nobody is to do anything about the message any more.
+func (m *Message) settle() {
+	m.q.c.mu.Lock()
+	defer m.q.c.mu.Unlock()
+	m.settled()
+}
+
+// settled is settle with Client.mu held.
+func (m *Message) settled() {
+	if m.at != nil {
+		m.at.out.Add(-1)
+		m.at.link.out.Add(-1)
+		m.at = nil
+	}
 }
 
 // Extend makes the lease end d from now.
@@ -157,7 +186,7 @@ func (m *Message) extend(ctx context.Context, d time.Duration, keep bool) error 
 // ask sends a request about this delivery and waits for the reply. With keep, it is asked again after a
 // lost connection, unless that was the queue's end.
 func (m *Message) ask(ctx context.Context, fields []byte, keep bool) error {
-	return m.q.c.roundTrip(ctx, &call{link: m.q.link}, append(fields, "}\n"...), keep, admitSettle)
+	return m.q.c.roundTrip(ctx, &call{link: m.q.link, from: m.link, q: m.q}, append(fields, "}\n"...), keep, admitSettle)
 }
 
 // request begins a request about this delivery.
@@ -171,7 +200,7 @@ func (m *Message) request(op string) []byte {
 
 // giveBack returns messages for which nobody waits any more, at once and as if
 // they had not been delivered.
-func (c *Client) giveBack(q *Queue, msgs []wire.Inbound) {
+func (c *Client) giveBack(ln *lane, q *Queue, msgs []wire.Inbound) {
 	if len(msgs) == 0 {
 		return
 	}
@@ -185,7 +214,7 @@ func (c *Client) giveBack(q *Queue, msgs []wire.Inbound) {
 	}
 	b = append(b[:len(b)-1], "],\"delay\":\"0s\",\"count\":false}\n"...)
 	c.mu.Lock()
-	c.enqueue(&call{left: true}, b)
+	c.enqueue(ln, &call{left: true}, b)
 	c.mu.Unlock()
 }
 

@@ -22,6 +22,7 @@ type config struct {
 	dialWith       bool        // dial is the caller's, who knows whether others can read what goes over it
 	tls            *tls.Config // nil is plain
 	log            *slog.Logger
+	lost           func(error)
 	backoffMin     time.Duration
 	backoffMax     time.Duration
 	dialTimeout    time.Duration
@@ -30,6 +31,7 @@ type config struct {
 	maxInFlight    int
 	lazy           bool
 	onlyGiven      bool
+	oneConnection  bool
 }
 
 // refusedMax bounds the wait before another login where the last one was refused.
@@ -113,3 +115,11 @@ func Lazy() Option { return func(c *config) { c.lazy = true } }
 
 // OnlyGiven connects to the given addresses only, and not to those of the other nodes that a cluster tells of.
 func OnlyGiven() Option { return func(c *config) { c.onlyGiven = true } }
+
+// OneConnection keeps the client to one connection, also to a cluster. Without it the client connects to each node that leads a queue it uses, too,
+// and asks there, where it can reach that node at the address that the cluster tells; so a message need not cross two nodes.
+func OneConnection() Option { return func(c *config) { c.oneConnection = true } }
+
+// OnLost has f called each time the client's connection is lost, with the reason, before the client connects again, perhaps to another node. It must not close the client.
+// Of the connections to other nodes that a client of a cluster has besides it is not told.
+func OnLost(f func(reason error)) Option { return func(c *config) { c.lost = f } }

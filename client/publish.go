@@ -24,7 +24,23 @@ type Queue struct {
 	head []byte    // how every publish to it begins
 	link uint64    // the connection with which an ephemeral queue ends; 0 for all others
 	open *ackBatch // gathers acks; guarded by Client.mu
+	// place is where it is led, once that has mattered. Guarded by Client.mu.
+	place *place
 }
+
+// A target is what is published to.
+type target struct {
+	q    *Queue // nil: a topic
+	head []byte // how the request begins
+	// apart says of a topic that nothing else goes where its messages go, so that they keep no order among others.
+	apart bool
+}
+
+func (t *target) call(kind callKind) call {
+	return call{kind: kind, q: t.q, topical: t.q == nil && !t.apart}
+}
+
+func (q *Queue) target() target { return target{q: q, head: q.head} }
 
 // Queue gives the queue of that name. The server creates it when it is first
 // used, if it is configured so.
@@ -69,20 +85,20 @@ func (f *Future) Wait(ctx context.Context) (Published, error) {
 // Send publishes a message and waits until the server has stored it. The
 // package comment says what becomes of the body.
 func (q *Queue) Send(ctx context.Context, body any, opts ...PublishOption) (Published, error) {
-	return q.c.send(ctx, q.head, body, opts)
+	return q.c.send(ctx, q.target(), body, opts)
 }
 
-// send publishes to what head names.
-func (c *Client) send(ctx context.Context, head []byte, body any, opts []PublishOption) (Published, error) {
+// send publishes a message.
+func (c *Client) send(ctx context.Context, to target, body any, opts []PublishOption) (Published, error) {
 	e := getEncoder()
 	defer e.release()
-	if err := e.publish(head, body, opts); err != nil {
+	if err := e.publish(to.head, body, opts); err != nil {
 		return Published{}, err
 	}
-	cl := &call{kind: callPublish}
-	err := c.roundTrip(ctx, cl, e.buf, e.opts.retry, admitOpen)
+	cl := to.call(callPublish)
+	err := c.roundTrip(ctx, &cl, e.buf, e.opts.retry, admitOpen)
 	if err != nil {
-		return Published{}, publishError(err, cl)
+		return Published{}, publishError(err, &cl)
 	}
 	return cl.published, nil
 }
@@ -93,14 +109,14 @@ func (c *Client) send(ctx context.Context, head []byte, body any, opts []Publish
 // queue are stored in the order of its calls. In a cluster what is refused as nobody leads the queue is asked again, by which it
 // may come behind later ones.
 func (q *Queue) SendAsync(ctx context.Context, body any, opts ...PublishOption) *Future {
-	return q.c.sendAsync(ctx, q.head, body, opts)
+	return q.c.sendAsync(ctx, q.target(), body, opts)
 }
 
-func (c *Client) sendAsync(ctx context.Context, head []byte, body any, opts []PublishOption) *Future {
-	f := &Future{call: call{kind: callPublish}}
+func (c *Client) sendAsync(ctx context.Context, to target, body any, opts []PublishOption) *Future {
+	f := &Future{call: to.call(callPublish)}
 	e := getEncoder()
 	defer e.release()
-	err := e.publish(head, body, opts)
+	err := e.publish(to.head, body, opts)
 	if err == nil {
 		// In a cluster what was certainly not stored is asked again, too, as Send does.
 		f.call.once = !e.opts.retry
@@ -134,18 +150,19 @@ type Msg struct {
 // none. It gives their numbers. The options apply to every message; those of a
 // single message come after them.
 func (q *Queue) SendBatch(ctx context.Context, msgs []Msg, opts ...PublishOption) ([]uint64, error) {
-	cl, err := q.c.sendBatch(ctx, q.head, msgs, opts)
+	cl, err := q.c.sendBatch(ctx, q.target(), msgs, opts)
 	return cl.seqs, err
 }
 
-func (c *Client) sendBatch(ctx context.Context, head []byte, msgs []Msg, opts []PublishOption) (*call, error) {
-	cl := &call{kind: callBatch}
+func (c *Client) sendBatch(ctx context.Context, to target, msgs []Msg, opts []PublishOption) (*call, error) {
+	batch := to.call(callBatch)
+	cl := &batch
 	if len(msgs) == 0 {
 		return cl, nil
 	}
 	e := getEncoder()
 	defer e.release()
-	e.buf = append(append(e.buf, head...), `,"messages":[`...)
+	e.buf = append(append(e.buf, to.head...), `,"messages":[`...)
 	retry := false
 	for i, m := range msgs {
 		sep := byte('{')

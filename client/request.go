@@ -39,13 +39,13 @@ const replyTopics = "gmq-reply."
 // any more expires. The first reply counts. One that is given while the connection
 // is lost is missed, and then Request waits in vain.
 func (q *Queue) Request(ctx context.Context, body any, opts ...PublishOption) (*Message, error) {
-	return q.c.request(ctx, q.head, body, opts, func(Published) error { return nil })
+	return q.c.request(ctx, q.target(), body, opts, func(Published) error { return nil })
 }
 
 // Request is as [Queue.Request], with a topic: of those who get the message
 // the first to reply counts. Where nobody gets it, it is [ErrNoTakers].
 func (t *Topic) Request(ctx context.Context, body any, opts ...PublishOption) (*Message, error) {
-	return t.c.request(ctx, t.head, body, opts, func(p Published) error {
+	return t.c.request(ctx, t.target(), body, opts, func(p Published) error {
 		if p.Queues == 0 {
 			return ErrNoTakers
 		}
@@ -61,18 +61,18 @@ func (m *Message) Reply(ctx context.Context, body any, opts ...PublishOption) (P
 	if !wire.ValidTopic([]byte(to)) {
 		return Published{}, fmt.Errorf("%w: message %d of %s", ErrNoReplyTo, m.Seq, m.q.name)
 	}
-	return m.q.c.Topic(to).Send(ctx, body, opts...)
+	return m.q.c.send(ctx, target{head: m.q.c.Topic(to).head, apart: true}, body, opts)
 }
 
 // request publishes a request and waits for its reply. taken judges the confirm.
-func (c *Client) request(ctx context.Context, head []byte, body any, opts []PublishOption, taken func(Published) error) (*Message, error) {
+func (c *Client) request(ctx context.Context, to target, body any, opts []PublishOption, taken func(Published) error) (*Message, error) {
 	in, err := c.openInbox(ctx)
 	if err != nil {
 		return nil, err
 	}
-	to, reply := in.expect()
-	defer in.forget(to)
-	sent := c.sendAsync(ctx, head, body, append(opts[:len(opts):len(opts)], asks(ctx, to)))
+	replyTo, reply := in.expect()
+	defer in.forget(replyTo)
+	sent := c.sendAsync(ctx, to, body, append(opts[:len(opts):len(opts)], asks(ctx, replyTo)))
 	for confirmed := false; ; {
 		var confirm <-chan struct{}
 		if !confirmed {

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gmq/gmq/wire"
@@ -26,10 +27,16 @@ type subscription struct {
 
 	// The following are guarded by Client.mu.
 	call  *call  // the last request for it
-	asked bool   // it has been asked for over this connection
+	lane  *lane  // that it goes over
+	asked bool   // it has been asked for over the lane's connection
 	num   uint64 // its number there; 0 until the reply
+	of    uint64 // the connection whose number that is
 	shut  bool   // nobody wants it any more
 	wait  time.Duration
+	moves bool    // it is being ended there, to go on over another lane
+	stays bool    // the server does not know how
+	at    *stay   // what it is there; nil until the reply
+	spent []*stay // where it has been before and still has something leased
 
 	mu  sync.Mutex // guards the following
 	buf []*Message // delivered and not taken; at most credit of them of one connection
@@ -63,9 +70,7 @@ func (s *subscription) begin() error {
 // addSubscription takes one in. c.mu is held.
 func (c *Client) addSubscription(s *subscription) {
 	c.subs[s] = struct{}{}
-	if c.link != nil {
-		c.askSubscribe(s)
-	}
+	c.steerOne(s)
 }
 
 // askSubscribe writes the request. c.mu is held.
@@ -74,7 +79,7 @@ func (c *Client) askSubscribe(s *subscription) {
 	b = append(s.cfg.appendTo(b), "}\n"...)
 	s.call = &call{kind: callSubscribe, sub: s}
 	s.asked = true
-	c.enqueue(s.call, b)
+	c.enqueue(s.lane, s.call, b)
 }
 
 // appendTo appends the fields that receive and subscribe share.
@@ -107,12 +112,15 @@ func (l *link) subscribed(s *subscription, f *wire.Frame) {
 		c.mu.Unlock()
 		return
 	}
-	l.subs[f.Sub] = s
+	at := &stay{s: s, link: l, num: f.Sub}
+	l.subs[f.Sub] = at
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s.num, s.wait = f.Sub, 0
+	s.num, s.of, s.at, s.wait = f.Sub, l.no, at, 0
 	if s.shut {
 		c.askUnsubscribe(s)
+	} else {
+		c.steerOne(s)
 	}
 	if s.sink != nil {
 		c.broadcast() // requests wait for it
@@ -132,8 +140,9 @@ func (s *subscription) source(l *link, name []byte) *Queue {
 func (c *Client) resubscribe(s *subscription, l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, wanted := c.subs[s]; wanted && c.link == l {
-		c.askSubscribe(s)
+	if _, wanted := c.subs[s]; wanted && s.lane.link == l {
+		s.asked = false
+		c.steerOne(s)
 	}
 }
 
@@ -156,28 +165,50 @@ func (c *Client) unsubscribe(s *subscription) {
 	}
 	delete(c.subs, s)
 	s.shut = true
-	if s.num != 0 && c.link != nil {
+	if s.num != 0 && s.lane.link != nil {
 		c.askUnsubscribe(s)
 	}
+	for _, at := range s.spent {
+		c.endStay(at.link.no, at.num)
+	}
+	s.spent = nil
 }
 
 // askUnsubscribe writes the request. c.mu is held.
 func (c *Client) askUnsubscribe(s *subscription) {
-	c.flushAcks()
-	b := appendInt([]byte(`,"op":"unsubscribe"`), "sub", int64(s.num))
-	c.enqueue(&call{kind: callUnsubscribe, num: s.num}, append(b, "}\n"...))
+	c.endStay(s.lane.link.no, s.num)
 	s.num = 0
+}
+
+// A stay is a subscription as one connection knows it.
+type stay struct {
+	s    *subscription // nil: receives
+	link *link
+	num  uint64
+	out  atomic.Int64 // messages that have come by it and have not been settled
+}
+
+// endStay writes the request that ends one. c.mu is held.
+func (c *Client) endStay(link, num uint64) {
+	if ln := c.laneWith(link); ln != nil {
+		c.flushAcks(ln)
+		b := appendInt([]byte(`,"op":"unsubscribe"`), "sub", int64(num))
+		c.enqueue(ln, &call{kind: callUnsubscribe, num: num}, append(b, "}\n"...))
+	}
 }
 
 // lostLink forgets what came over the lost connection and was not taken: the
 // server delivers it again. Client.mu is held.
-func (s *subscription) lostLink() {
-	s.num = 0
+func (s *subscription) lostLink(l *link) {
+	s.spent = slices.DeleteFunc(s.spent, func(at *stay) bool { return at.link == l })
+	if s.num != 0 && s.of == l.no {
+		s.num, s.moves = 0, false
+	}
 	if s.cfg.autoAck || s.topic {
 		return // settled on delivery, or of a queue that is gone: it comes once
 	}
 	s.mu.Lock()
-	s.buf = nil
+	s.buf = slices.DeleteFunc(s.buf, func(m *Message) bool { return m.link == l.no })
 	s.mu.Unlock()
 }
 

@@ -28,6 +28,8 @@ func (c *Client) Topic(name string) *Topic {
 	return t
 }
 
+func (t *Topic) target() target { return target{head: t.head} }
+
 // Name gives the topic, or the pattern.
 func (t *Topic) Name() string { return t.name }
 
@@ -43,20 +45,20 @@ func (t *Topic) request(op string) []byte {
 // bound to it has a copy, or none has: a queue that is full refuses for all.
 // [Published] tells how many took it. None is no error.
 func (t *Topic) Send(ctx context.Context, body any, opts ...PublishOption) (Published, error) {
-	return t.c.send(ctx, t.head, body, opts)
+	return t.c.send(ctx, t.target(), body, opts)
 }
 
 // SendAsync publishes to the topic as [Queue.SendAsync] does to a queue. What one goroutine sends to
 // topics and queues stands in each queue in the order of its calls.
 func (t *Topic) SendAsync(ctx context.Context, body any, opts ...PublishOption) *Future {
-	return t.c.sendAsync(ctx, t.head, body, opts)
+	return t.c.sendAsync(ctx, t.target(), body, opts)
 }
 
 // SendBatch publishes messages in one request: each queue that is bound to the
 // topic has copies of all of them, or no queue has any. The options apply
 // to every message; those of a single message come after them.
 func (t *Topic) SendBatch(ctx context.Context, msgs []Msg, opts ...PublishOption) (Published, error) {
-	cl, err := t.c.sendBatch(ctx, t.head, msgs, opts)
+	cl, err := t.c.sendBatch(ctx, t.target(), msgs, opts)
 	return cl.published, err
 }
 

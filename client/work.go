@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -240,12 +241,17 @@ func (w *worker) extend(alive context.Context, done <-chan struct{}) {
 // its ack may still count, so its handler is left alone.
 func (w *worker) due(now time.Time) []*Message {
 	c := w.c
+	var links []uint64
 	c.mu.Lock()
-	link := c.linkNo
+	for _, ln := range c.lanes {
+		if ln.link != nil {
+			links = append(links, ln.link.no)
+		}
+	}
 	c.mu.Unlock()
 	var due []*Message
 	add := func(m *Message) {
-		if m.link == link && !m.auto && now.Sub(m.leased) >= w.lease/2 {
+		if slices.Contains(links, m.link) && !m.auto && now.Sub(m.leased) >= w.lease/2 {
 			m.leased = now
 			due = append(due, m)
 		}

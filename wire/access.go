@@ -107,6 +107,7 @@ var access = [opCount]struct {
 	OpClusterStatus:   {users, []Need{{0, VerbAdmin}}},
 	OpClusterRemove:   {users, []Need{{0, VerbAdmin}}},
 	OpClusterTransfer: {users, []Need{{0, VerbAdmin}}},
+	OpClusterLeaders:  {users, []Need{{FieldQueue, 0}}}, // it says nothing of the queue, not even whether it is there
 }
 
 // Needs gives what an operation needs, and whether it may be asked for by somebody who has not said who he is. It is

@@ -208,6 +208,8 @@ func (d *Decoder) otherField(i int, f Field) int {
 		i = d.integer(i, f, 0, MaxInteger, &sub)
 		r.Sub = uint64(sub)
 		return i
+	case FieldDrain:
+		return d.boolean(i, f, &r.Drain)
 	case FieldReason:
 		return d.text(i, f, 0, MaxReason, &r.Reason)
 	case FieldDead:

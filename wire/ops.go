@@ -31,7 +31,7 @@ var ops = [opCount]struct {
 	OpPublish:         {"publish", FieldQueue | FieldTopic | FieldMessages | FieldCreate | messageFields, 0, FieldQueue | FieldTopic},
 	OpReceive:         {"receive", FieldQueue | FieldMax | FieldWait | FieldLease | FieldAck | FieldCreate, FieldQueue, 0},
 	OpSubscribe:       {"subscribe", FieldQueue | FieldTopic | FieldCredit | FieldLease | FieldAck | FieldCreate, 0, FieldQueue | FieldTopic},
-	OpUnsubscribe:     {"unsubscribe", FieldSub, FieldSub, 0},
+	OpUnsubscribe:     {"unsubscribe", FieldSub | FieldDrain, FieldSub, 0},
 	OpAck:             {"ack", settled, FieldQueue | FieldSeq, 0},
 	OpNack:            {"nack", settled | FieldDelay | FieldReason | FieldDead | FieldCount, FieldQueue | FieldSeq, 0},
 	OpExtend:          {"extend", settled | FieldLease, FieldQueue | FieldSeq | FieldLease, 0},
@@ -64,6 +64,7 @@ var ops = [opCount]struct {
 	OpClusterStatus:   {"cluster.status", 0, 0, 0},
 	OpClusterRemove:   {"cluster.remove", FieldOf, FieldOf, 0},
 	OpClusterTransfer: {"cluster.transfer", FieldOf, 0, 0},
+	OpClusterLeaders:  {"cluster.leaders", FieldQueue, 0, 0},
 }
 
 // String gives the operation's name on the wire.
@@ -131,7 +132,7 @@ var fieldNames = [...]string{
 	"max_bytes", "overflow", "max_deliveries", "retry", "retry.min",
 	"retry.max", "retry.factor", "retry.jitter", "dedup_window",
 	"dead_letter_expired", "mechanism", "data", "name", "verb", "allow", "deny",
-	"revoke", "op", "operation",
+	"revoke", "drain", "op", "operation",
 }
 
 // FieldName gives the name of a field on the wire; of several, that of the

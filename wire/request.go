@@ -46,6 +46,7 @@ const (
 	OpClusterStatus
 	OpClusterRemove
 	OpClusterTransfer
+	OpClusterLeaders
 	opCount
 )
 
@@ -118,6 +119,7 @@ const (
 	FieldAllow
 	FieldDeny
 	FieldRevoke
+	FieldDrain
 	fieldEnd
 )
 
@@ -184,6 +186,7 @@ type Request struct {
 	AutoAck  bool          // "ack":"auto"
 	Credit   int64         // 1 where nothing is said
 	Sub      uint64
+	Drain    bool     // of unsubscribe
 	Seqs     []uint64 // seq: a number or an array; SeqArray says which
 	SeqArray bool
 	Receipts [][]byte // as many as Seqs, or none; unescaped

@@ -104,13 +104,8 @@ func TestClusterCommands(t *testing.T) {
 // TestPubGoesOn: pub goes on with another node when its own is lost, and nothing is there twice or missing.
 func TestPubGoesOn(t *testing.T) {
 	t.Parallel()
-	one := startServer(t)
-	rest := []*daemon{}
-	for range 2 {
-		rest = append(rest, startServer(t, "--join", strings.TrimSpace(one.must("", "cluster", "token"))))
-	}
-	for !strings.Contains(one.must("", "cluster", "status"), "goes on after the loss of any 1 node") { // each look is a process of its own, so this does not spin
-	}
+	nodes := threeNodes(t)
+	one, rest := nodes[0], nodes[1:]
 	c := one.start("pub", "q", "-o", "json")
 	fmt.Fprintln(c.in, 0)
 	contains(t, "confirm", c.line(t), `"seq":1,"stored":"quorum"`)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -48,36 +47,35 @@ func (g *globals) connect(parent context.Context, lost func(), opts ...gmq.Optio
 	}
 	ctx, end := context.WithCancelCause(parent)
 	var dialer net.Dialer
-	var connected bool // the client dials from one goroutine at a time
-	var made atomic.Pointer[gmq.Client]
-	alone := func() bool {
-		c := made.Load() // nil: one address after the other is tried for the first time
-		return c != nil && len(c.Hello().Nodes) < 2
+	var made *gmq.Client
+	ready := make(chan struct{}) // closed when made is there
+	gone := func(error) {
+		switch <-ready; {
+		case lost != nil:
+			lost()
+		case len(made.Hello().Nodes) < 2:
+			end(fmt.Errorf("the connection to %s was lost", addr))
+		}
 	}
 	dial := func(dialing context.Context, addr string) (net.Conn, error) {
-		if connected && lost == nil && alone() {
-			end(fmt.Errorf("the connection to %s was lost", addr))
+		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if connected && lost != nil && made.Load() != nil {
-			lost()
-		}
-		connected = false
 		conn, err := dialer.DialContext(dialing, "tcp", addr)
 		if err == nil && g.sendsToken && !g.target.TLS && !loopback(conn.RemoteAddr()) {
 			return nil, errors.Join(inClear("the token", addr), conn.Close())
 		}
-		connected = err == nil
 		return conn, err
 	}
-	opts = append(append(opts, secure...), gmq.ClientName("gmq "+version), gmq.DialTimeout(g.timeout), gmq.DialWith(dial))
+	opts = append(append(opts, secure...), gmq.ClientName("gmq "+version), gmq.DialTimeout(g.timeout), gmq.DialWith(dial), gmq.OnLost(gone))
 	opts = append(opts, login...)
 	c, err = gmq.Dial(ctx, addr, opts...)
 	if err != nil {
 		end(nil)
 		return nil, nil, nil, g.cannotConnect(err)
 	}
-	made.Store(c)
+	made = c
+	close(ready)
 	return c, ctx, func() {
 		wait, cancel := g.context(ctx)
 		defer cancel()

@@ -226,7 +226,8 @@ func (c *child) line(t *testing.T) string {
 	t.Helper()
 	line, err := c.out.ReadString('\n')
 	if err != nil {
-		t.Fatalf("%v; stderr: %s", err, c.err.String())
+		code := c.end()
+		t.Fatalf("%v; code %d, stderr: %s", err, code, c.err.String())
 	}
 	return strings.TrimSuffix(line, "\n")
 }

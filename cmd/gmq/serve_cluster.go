@@ -141,6 +141,18 @@ func (n *node) addresses() (all []string) {
 	return all
 }
 
+// clients yields the nodes, with the addresses at which clients reach them.
+func (n *node) clients(yield func(node uint64, addr string) bool) {
+	if !n.member.Member() {
+		return
+	}
+	for _, o := range n.member.Nodes() {
+		if o.Client != "" && !yield(o.ID, o.Client) {
+			return
+		}
+	}
+}
+
 // journal is shard i's, with replicas where the node is one of a cluster's.
 func (in *instance) journal(i int, wake func()) journal.Journal {
 	return in.node.host.Journal(i, wake, func(wake func()) cluster.Log { return in.wal.Replica(i, wake) })

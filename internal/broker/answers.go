@@ -251,6 +251,9 @@ func (rt *route) tell(w *work, id []byte, leaveOut, success bool, rest []byte, s
 			if !success && c.living && string(code(rest)) == string(wire.CodeNotFound) { // it has ended with its leader
 				success, leaveOut, rest = true, c.quiet, []byte(",\"ok\":true}\n")
 			}
+			if c.drain && success { // until here its deliveries have been passed on
+				delete(rt.subs, c.sub)
+			}
 		case wire.OpReceive:
 			leaveOut = false
 		}

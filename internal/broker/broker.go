@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,11 +61,13 @@ type Options struct {
 	Peers    Peers // the other nodes of its cluster; nil: there are none
 	// Addresses are where clients reach the nodes of the cluster, this one first; nil, or none: the server is alone.
 	Addresses func() []string
-	ID        uint64       // the node's number in its cluster; 0: it is alone for good
-	Boot      uint32       // names this life of the process in receipts
-	Seed      uint64       // of the jitter
-	Fail      func(error)  // called once, when nothing can be promised any more
-	Now       func() int64 // unix ns
+	// Clients are the nodes of the cluster, with the addresses at which clients reach them; nil: the server is alone.
+	Clients iter.Seq2[uint64, string]
+	ID      uint64       // the node's number in its cluster; 0: it is alone for good
+	Boot    uint32       // names this life of the process in receipts
+	Seed    uint64       // of the jitter
+	Fail    func(error)  // called once, when nothing can be promised any more
+	Now     func() int64 // unix ns
 	// Scheduler runs the shards in a simulation, and whatever waits for them; nil leaves it to Go.
 	Scheduler Scheduler
 }

@@ -35,6 +35,7 @@ type control struct {
 	silent   bool // nobody is told: a subscription is made again (route.go)
 	done     bool // answered by another node
 	living   bool // unsubscribe: the client has not been told of the subscription's end
+	drain    bool // unsubscribe: what is leased stays so
 }
 
 // A tag is what a consumer's Tag holds for a subscription and for a session's receives (sub 0).
@@ -124,14 +125,8 @@ func (in *Intake) control(r *wire.Request) {
 			in.s.Refuse(r.ID, wire.Errorf(wire.CodeNotFound, "sub %d is no subscription of this connection", r.Sub))
 			return
 		}
-		delete(in.subs, r.Sub)
-		if shard = at.shard; at.topic {
-			in.topical--
-			in.s.awaitBindings() // it may not have begun yet
-			c.name = in.s.ephemeralName(c.sub)
-		} else if in.s.route != nil {
-			c.living = in.s.route.ended(c.sub)
-		}
+		shard, c.drain = at.shard, r.Drain
+		in.unsubscribe(c, at)
 	}
 	in.alone(shard, c)
 }
@@ -463,8 +458,12 @@ func (sh *shard) unsubscribe(w *work, c *control) bool {
 		sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "sub %d is no subscription of this connection", c.sub))
 		return true
 	}
-	delete(m.subs, c.sub)
 	st := sh.storeOf(cons.Queue)
+	if c.drain {
+		sh.drain(w, c, st, cons)
+		return true
+	}
+	delete(m.subs, c.sub)
 	if q := cons.Queue; queue.Ephemeral(q.Name) {
 		st.state.Unsubscribe(cons)
 		sh.endEphemeral(st, q, task{op: c.op, s: w.s, control: c})

@@ -186,6 +186,8 @@ func (in *Intake) Handle(r *wire.Request) {
 		wire.OpTokenAdd, wire.OpTokenRemove, wire.OpTokenList, wire.OpAuthCheck,
 		wire.OpClusterToken, wire.OpClusterStatus, wire.OpClusterRemove, wire.OpClusterTransfer:
 		in.other(r)
+	case wire.OpClusterLeaders:
+		in.s.leaders(r)
 	case wire.OpQueueList:
 		in.Flush()
 		in.s.Await()

@@ -212,6 +212,7 @@ const (
 	controlTo
 	controlTopic
 	controlSettings
+	controlDrain
 )
 
 func appendControl(dst []byte, c *control) []byte {
@@ -230,6 +231,9 @@ func appendControl(dst []byte, c *control) []byte {
 	}
 	if c.topic != nil {
 		flags |= controlTopic
+	}
+	if c.drain {
+		flags |= controlDrain
 	}
 	var settings []byte
 	if c.op == wire.OpQueueCreate || c.op == wire.OpQueueUpdate {
@@ -259,7 +263,7 @@ func appendControl(dst []byte, c *control) []byte {
 func readControl(r *reader) *control {
 	c := &control{op: wire.Op(r.byte())}
 	flags := r.byte()
-	c.create, c.auto = flags&controlCreate != 0, flags&controlAuto != 0
+	c.create, c.auto, c.drain = flags&controlCreate != 0, flags&controlAuto != 0, flags&controlDrain != 0
 	c.name = clone(r.textOf())
 	c.max = r.count(math.MaxInt32)
 	c.wait, c.lease = time.Duration(r.count(math.MaxInt64)), time.Duration(r.count(math.MaxInt64))

@@ -71,6 +71,9 @@ func (st *State) Unsubscribe(c *Consumer) (seqs []uint64) {
 	return seqs
 }
 
+// Drain ends c's part in the deliveries and leaves it what it has: each message returns by itself, or with Unsubscribe.
+func (st *State) Drain(c *Consumer) { st.unlist(c) }
+
 // Block keeps c from getting more until Unblock: its connection takes no more.
 func (st *State) Block(c *Consumer) {
 	c.blocked = true

@@ -109,6 +109,7 @@ func cells() (all []cell) {
 		for _, reply := range names {
 			add("publish", fmt.Sprintf(`{"op":"publish","queue":"%s","messages":[{"body":1},{"body":1,"headers":{"x":"y","repl\u0079_to":"%s"}}]}`, n, reply), need{"publish", n}, need{"consume", reply})
 		}
+		add("cluster.leaders", fmt.Sprintf(`{"op":"cluster.leaders","queue":"%s"}`, n))
 		source, isDead := strings.CutSuffix(n, ".dlq")
 		needs := []need{{"manage", n}}
 		if isDead {
@@ -142,6 +143,7 @@ func cells() (all []cell) {
 	add("unsubscribe", `{"op":"unsubscribe","sub":99}`)
 	add("queue.list", `{"op":"queue.list"}`)
 	add("server.info", `{"op":"server.info"}`)
+	add("cluster.leaders", `{"op":"cluster.leaders"}`)
 	return all
 }
 

@@ -113,12 +113,12 @@ var conversation = []string{
 	`{"op":"queue.peek","queue":"a.dlq"}`, `{"op":"queue.redrive","queue":"a.dlq"}`, `{"op":"queue.list","prefix":"a"}`,
 	`!{"op":"extend","queue":"a","seq":99,"lease":"1s"}`, `!{"op":"publish","queue":"a","body":1,"stored":"quorum"}`, `!{"op":"nonsense"}`, `!{"op":"receive","queue":"gone","create":false}`,
 	`{"op":"subscribe","queue":"a","credit":100}`, `{"op":"subscribe","topic":"t.>"}`, `{"op":"publish","topic":"t.y","body":[1]}`,
-	`{"op":"queue.pause","queue":"a"}`, `{"op":"queue.resume","queue":"a"}`, `{"op":"unsubscribe","sub":2}`, `{"op":"queue.unbind","queue":"a","topic":"t.*"}`,
+	`{"op":"queue.pause","queue":"a"}`, `{"op":"queue.resume","queue":"a"}`, `{"op":"unsubscribe","sub":2,"drain":true}`, `{"op":"unsubscribe","sub":2}`, `{"op":"queue.unbind","queue":"a","topic":"t.*"}`,
 	`{"op":"queue.purge","queue":"a"}`, `{"op":"queue.delete","queue":"a"}`,
 	`{"op":"user.add","user":"ann","password":"correct horse","allow":["publish:orders.*"]}`, `{"op":"user.grant","user":"ann","deny":["publish:orders.secret"]}`,
 	`{"op":"user.list"}`, `{"op":"user.password","user":"ann","password":"battery staple"}`, `{"op":"token.add","name":"ci","allow":["publish:ci.>"],"ttl":"1h"}`,
 	`{"op":"token.add","name":"hers","user":"ann"}`, `{"op":"token.list"}`, `{"op":"auth.check","user":"ann","verb":"publish","name":"orders.secret"}`,
-	`{"op":"cluster.status"}`, `{"op":"cluster.token"}`, `{"op":"cluster.status"}`, `!{"op":"cluster.remove","name":"n9"}`, `!{"op":"cluster.transfer"}`,
+	`{"op":"cluster.leaders","queue":"a"}`, `{"op":"cluster.status"}`, `{"op":"cluster.token"}`, `{"op":"cluster.status"}`, `{"op":"cluster.leaders"}`, `{"op":"cluster.leaders","queue":"a"}`, `!{"op":"cluster.remove","name":"n9"}`, `!{"op":"cluster.transfer"}`,
 	`{"op":"hello","user":"ann","password":"battery staple"}`, `{"op":"token.remove","name":"ci"}`, `{"op":"user.add","user":"bob"}`, `{"op":"user.remove","user":"bob"}`,
 }
 

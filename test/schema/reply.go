@@ -135,6 +135,7 @@ func replies() map[wire.Op][]success {
 		wire.OpAuthCheck:    {{object{"allowed": boolean, "because": words}, nil}},
 		wire.OpClusterToken: {{object{"token": words, "expires": moment}, nil}}, wire.OpClusterStatus: {clusterStatus()},
 		wire.OpClusterRemove: {{object{"name": words}, nil}}, wire.OpClusterTransfer: {{object{"name": words}, nil}},
+		wire.OpClusterLeaders: {{object{"leaders": array(words)}, object{"group": count}}},
 	}
 }
 

@@ -87,7 +87,7 @@ func fields() object {
 		"ttl": spans("above 0s", "87600h"), "dedup_id": text(1, wire.MaxDedupID), "stored": ref("stored"),
 		"max": integer(1, wire.MaxInteger), "wait": spans("0s", "24h"), "lease": spans("1ms", "24h"), "ack": oneOf("manual", "auto"),
 		"credit": integer(1, wire.MaxCredit), "sub": integer(0, wire.MaxInteger), "seq": ref("seq"),
-		"receipt": text(1, wire.MaxReceipt), "reason": text(0, wire.MaxReason), "dead": object{"type": "boolean"}, "count": object{"type": "boolean"},
+		"receipt": text(1, wire.MaxReceipt), "reason": text(0, wire.MaxReason), "dead": object{"type": "boolean"}, "count": object{"type": "boolean"}, "drain": object{"type": "boolean"},
 		"prefix": text(0, wire.MaxName), "after": text(0, wire.MaxName), "limit": integer(1, wire.MaxLimit), "state": ref("state"),
 		"storage": oneOf("memory", "file", "mysql"), "max_messages": ref("count"), "max_bytes": ref("count"),
 		"overflow": oneOf("reject", "drop_oldest", "dead_letter"), "max_deliveries": integer(0, wire.MaxMaxDeliveries),
