@@ -31,7 +31,7 @@ var (
 )
 
 const (
-	each    = 20 // operations of each
+	each = 20 // operations of each
 )
 
 // A node is a process of the cluster.
