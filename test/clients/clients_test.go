@@ -88,7 +88,11 @@ func TestTypeScript(t *testing.T) {
 	if out, err := run(npm, "run", "--silent", "build"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if out, err := run(node, "--test", "--test-reporter=spec", "dist/test/client.test.js"); err != nil {
+	tests, err := filepath.Glob(filepath.Join(dir, "dist/test/*.test.js"))
+	if err != nil || len(tests) < 2 {
+		t.Fatalf("%v, %v", tests, err)
+	}
+	if out, err := run(node, append([]string{"--test", "--test-reporter=spec", "--test-concurrency=2"}, tests...)...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }

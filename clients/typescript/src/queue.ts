@@ -73,7 +73,7 @@ export class Queue {
     const r = await this.#client.request({
       op: "receive", queue: this.name, max: o.max ?? 1, wait: duration(o.wait ?? 0), ack: o.ack,
       lease: o.lease === undefined ? undefined : duration(o.lease),
-    }, { again: o.ack !== "auto", timeout: wait + 30_000 });
+    }, { again: o.ack !== "auto", timeout: wait + 30_000, waits: wait > 0 });
     return (r["messages"] as Delivery[]).map((d) => new Message(this.#client, d, undefined, o.ack === "auto"));
   }
 
