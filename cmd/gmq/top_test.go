@@ -101,6 +101,7 @@ func TestTopFits(t *testing.T) {
 	}
 	equal(t, "cut", fit(bold+"abcdef"+plainly, 3), bold+"abc")
 	equal(t, "whole", fit("äöü", 3), "äöü")
+	equal(t, "an escape without an end", fit("a\x1b[2J", 9), "a")
 }
 
 func TestTopKeys(t *testing.T) {
