@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gmq/gmq/wire"
 )
@@ -56,11 +57,13 @@ type call struct {
 	link uint64
 	// refused is how often it was refused as nobody led its queue. Guarded by Client.mu.
 	refused int
+	// why is that refusal.
+	why atomic.Pointer[Error]
 	// once says that it may be asked again only where it was certainly not carried out, and rests that this is so, and it
 	// waits to be. Rests is guarded by Client.mu.
 	once, rests bool
-	// left is set, under Client.mu, where nobody waits for the reply any more.
-	left bool
+	// left is set, under Client.mu, where nobody waits for the reply any more; given up that somebody did, so that closing waits for it no longer, either.
+	left, givenUp bool
 
 	latch
 	err       error
@@ -301,10 +304,15 @@ func (c *Client) roundTrip(ctx context.Context, cl *call, tail []byte, keep bool
 	for refused := 1; ; refused++ {
 		err := c.tripOnce(ctx, try, tail, keep, adm)
 		if try != cl {
+			cl.why.Store(try.why.Load())
 			cl.id, cl.err, cl.published, cl.seqs, cl.messages, cl.raw = try.id, try.err, try.published, try.seqs, try.messages, try.raw
 		}
-		if _, answered := errors.AsType[*Error](err); last != nil && ctx.Err() != nil && !answered {
+		e, answered := errors.AsType[*Error](err)
+		if last != nil && ctx.Err() != nil && !answered {
 			return last // why there is nothing better
+		}
+		if answered && e.Code == wire.CodeUnknownOutcome && e.Last == nil {
+			e.Last, _ = errors.AsType[*Error](last)
 		}
 		if last = err; !errors.Is(err, ErrNoQuorum) || !waitFor(ctx, c.cfg.pause(refused)) {
 			return err
@@ -319,10 +327,14 @@ func (c *Client) tripOnce(ctx context.Context, cl *call, tail []byte, keep bool,
 	}
 	if err := cl.await(ctx); err != nil {
 		if c.leave(cl) {
-			if keep || cl.kind == callReceive {
+			publish := cl.kind == callPublish || cl.kind == callBatch
+			switch why := cl.why.Load(); {
+			case !publish && why != nil:
+				return why // there is nothing better
+			case keep && !publish || cl.kind == callReceive:
 				return err
 			}
-			return unknownOutcome(err)
+			return cl.unanswered(err)
 		}
 		// The reply is being handed over at this moment.
 		if ch := cl.opened(); ch != nil {
@@ -341,8 +353,12 @@ func (c *Client) leave(cl *call) bool {
 	if c.pending.get(cl.id) != cl {
 		return false
 	}
-	cl.left = true
+	cl.left, cl.givenUp = true, true
 	cl.tail = nil
+	if c.closing {
+		c.pending.remove(cl)
+		c.broadcast()
+	}
 	return true
 }
 

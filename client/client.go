@@ -280,7 +280,10 @@ func (c *Client) drain(ctx context.Context) error {
 	// One who waits for messages would wait them out; the server takes back
 	// what it gives to a connection that closes.
 	for _, cl := range c.pending.ordered() {
-		if cl.kind == callReceive {
+		switch {
+		case cl.givenUp:
+			c.pending.remove(cl)
+		case cl.kind == callReceive:
 			c.pending.remove(cl)
 			cl.fail(ErrClosed)
 		}

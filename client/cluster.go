@@ -46,7 +46,7 @@ func (c *Client) JoinToken(ctx context.Context, ttl time.Duration) (token string
 		Token   string    `json:"token"`
 		Expires time.Time `json:"expires"`
 	}
-	err = c.ask(ctx, b, false, &out)
+	err = c.ask(ctx, b, true, &out) // a token that nobody has heard of ends by itself
 	return out.Token, out.Expires, err
 }
 

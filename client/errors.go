@@ -17,6 +17,7 @@ type Error struct {
 	Message   string
 	Retryable bool     // the same request may succeed later
 	Seqs      []uint64 // of lease_lost: the messages that have been delivered again
+	Last      *Error   // of unknown_outcome: what the server answered before, and was asked once more; nil: nothing
 
 	cause error // what happened on our side, where something did
 }
@@ -37,7 +38,8 @@ var (
 	ErrForbidden       error = &Error{Code: wire.CodeForbidden}
 	ErrUnauthenticated error = &Error{Code: wire.CodeUnauthenticated}
 
-	// ErrNoQuorum says that nobody led the queue: the request was certainly not carried out.
+	// ErrNoQuorum says that nobody led the queue: the request was certainly not carried out. Of one that may be carried out twice, and was
+	// asked again until its context ended, it is what the server said last.
 	ErrNoQuorum error = &Error{Code: wire.CodeNoQuorum}
 	// ErrUnknownOutcome says that a request may or may not have taken effect:
 	// it was sent, and the connection or the caller's patience ended before
@@ -88,12 +90,21 @@ func IsRetryable(err error) bool {
 }
 
 // fromWire copies the error of a reply, which lives no longer than its line.
-func fromWire(f *wire.Frame) error {
+func fromWire(f *wire.Frame) *Error {
 	e := f.Err
 	if e == nil {
 		return &Error{Code: wire.CodeInternal, Message: "the reply names no error"}
 	}
 	return &Error{Code: e.Code, Message: e.Message, Retryable: f.Retryable, Seqs: slices.Clone(e.Seqs)}
+}
+
+// unanswered is the fate of a publish whose caller has stopped waiting.
+func (cl *call) unanswered(cause error) error {
+	err := &Error{Code: wire.CodeUnknownOutcome, Message: "no reply came", Retryable: true, Last: cl.why.Load(), cause: cause}
+	if err.Last != nil {
+		err.Message += " but " + string(err.Last.Code)
+	}
+	return err
 }
 
 // unknownOutcome is the fate of a request that was sent and not answered.

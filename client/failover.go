@@ -90,8 +90,9 @@ func (cfg *config) pause(refused int) time.Duration {
 
 // askLater asks once more, over the same connection, what may be asked twice, or was certainly not done; over another one it is asked
 // anyway. What is refused meanwhile goes with it, in the order in which it was asked first. c.mu is held.
-func (c *Client) askLater(cl *call, l *link) {
+func (c *Client) askLater(cl *call, l *link, why *Error) {
 	cl.refused++
+	cl.why.Store(why)
 	cl.rests = true
 	if l.leaves {
 		return

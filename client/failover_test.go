@@ -281,3 +281,70 @@ func TestSaysWhyItWaited(t *testing.T) {
 		_ = c.Close()
 	})
 }
+
+// TestSaysWhatCameLast: who stops waiting for what is asked again is told why it is; of a publish that its fate is unknown, besides. Closing then waits for
+// neither of them.
+func TestSaysWhatCameLast(t *testing.T) {
+	with(t, func(t *testing.T, _ *fake, c *Client, s *fakeConn) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		token := going(func() (struct{}, error) {
+			_, _, err := c.JoinToken(ctx, 0)
+			return struct{}{}, err
+		})
+		s.refuse(s.expect("cluster.token"), "no_quorum", true)
+		s.expect("cluster.token")
+		if got := <-token; !errors.Is(got.err, ErrNoQuorum) {
+			t.Errorf("a token: %v", got.err)
+		}
+
+		ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		f := c.Queue("q").SendAsync(t.Context(), 1, DedupID("x"))
+		sent := going(func() (Published, error) { return c.Queue("q").Send(ctx, 2, DedupID("y")) })
+		for range 2 {
+			s.refuse(s.expect("publish"), "no_quorum", true)
+		}
+		_, async := f.Wait(ctx)
+		for _, err := range []error{async, (<-sent).err} {
+			e, ok := errors.AsType[*Error](err)
+			if !ok || !errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrNoQuorum) || e.Last == nil || !errors.Is(e.Last, ErrNoQuorum) {
+				t.Errorf("a publish: %v", err)
+			}
+		}
+		go func() {
+			for {
+				r, err := s.read()
+				if err != nil {
+					return
+				}
+				s.refuse(r, "no_quorum", true)
+			}
+		}()
+	})
+}
+
+// TestCloseDoesNotWaitForWhatNobodyWaitsFor: before, it waited as long again.
+func TestCloseDoesNotWaitForWhatNobodyWaitsFor(t *testing.T) {
+	with(t, func(t *testing.T, _ *fake, c *Client, s *fakeConn) {
+		for late := range 2 { // whoever stops waiting may do so while it closes
+			ctx, cancel := context.WithCancel(t.Context())
+			sent := going(func() (Published, error) { return c.Queue("q").Send(ctx, 1) })
+			s.expect("publish")
+			if late == 0 {
+				cancel()
+				if got := <-sent; !errors.Is(got.err, ErrUnknownOutcome) {
+					t.Error(got.err)
+				}
+				continue
+			}
+			began := time.Now()
+			closed := going(func() (struct{}, error) { return struct{}{}, c.Shutdown(t.Context()) })
+			synctest.Wait()
+			cancel()
+			if got := <-closed; got.err != nil || time.Since(began) > 0 { // virtual
+				t.Errorf("%v after %v", got.err, time.Since(began))
+			}
+		}
+	})
+}

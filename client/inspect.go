@@ -170,7 +170,8 @@ func (q *Queue) Reschedule(ctx context.Context, seq uint64, when DueOption) erro
 const redriveMax = 100_000
 
 // Redrive moves messages out of a dead-letter queue, the oldest first, each
-// back to the queue it died in, and at most limit of them unless it is 0. There
+// back to the queue it died in, and at most limit of them; 0 is as many as are
+// there now, so that what dies again meanwhile is not moved for ever. There
 // they are new: with another seq, at their first attempt. What cannot go back,
 // as its queue is full or gone, stays. Redrive is not asked twice: after a lost
 // connection the outcome is unknown, and moved is what had been moved before.
@@ -187,11 +188,15 @@ func (q *Queue) RedriveTo(ctx context.Context, to string, limit int) (moved int,
 }
 
 func (q *Queue) redrive(ctx context.Context, to string, limit int) (moved int, err error) {
-	for {
-		n := redriveMax
-		if limit > 0 {
-			n = min(n, limit-moved)
+	if limit <= 0 {
+		info, err := q.c.QueueInfo(ctx, q.name)
+		if err != nil {
+			return 0, err
 		}
+		limit = int(max(info.Counts.Ready+info.Counts.Delayed, 1)) // the server says what is wrong with the queue, if anything is
+	}
+	for {
+		n := min(limit-moved, redriveMax)
 		var reply struct {
 			Moved int `json:"moved"`
 		}
@@ -199,7 +204,7 @@ func (q *Queue) redrive(ctx context.Context, to string, limit int) (moved int, e
 		if err := q.ask(ctx, appendInt(b, "max", int64(n)), false, &reply); err != nil {
 			return moved, err
 		}
-		if moved += reply.Moved; reply.Moved < n || moved == limit {
+		if moved += reply.Moved; reply.Moved == 0 || moved >= limit { // fewer than n: some of those that were looked at had to stay
 			return moved, nil
 		}
 	}

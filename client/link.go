@@ -267,7 +267,7 @@ func (l *link) reply(f *wire.Frame) {
 		c.moveOn(l, cl)
 	}
 	if !f.OK && f.Err != nil && cl.tail != nil && leaderless(f.Err.Code) && (nowhere || !cl.once) {
-		c.askLater(cl, l)
+		c.askLater(cl, l, fromWire(f))
 		c.mu.Unlock()
 		return
 	}

@@ -77,7 +77,7 @@ type Future struct {
 // again. Any number of goroutines may wait.
 func (f *Future) Wait(ctx context.Context) (Published, error) {
 	if err := f.call.await(ctx); err != nil {
-		return Published{}, unknownOutcome(err)
+		return Published{}, f.call.unanswered(err)
 	}
 	return f.call.published, f.call.err
 }

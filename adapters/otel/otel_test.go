@@ -50,7 +50,7 @@ func want(t *testing.T, s trace.ReadOnlySpan, values map[string]string) {
 	t.Helper()
 	all := attributes(s)
 	for key, value := range values {
-		if got := all[key].Emit(); got != value {
+		if got := all[key].String(); got != value {
 			t.Errorf("%s: %s is %q, not %q", s.Name(), key, got, value)
 		}
 	}

@@ -43,9 +43,6 @@ type Publisher struct {
 	client *gmq.Client
 	cfg    PublisherConfig
 
-	life context.Context // ends with Close
-	stop context.CancelFunc
-
 	mu      sync.Mutex // guards closed, and that pending grows only before it
 	closed  bool
 	pending sync.WaitGroup
@@ -64,9 +61,7 @@ func NewPublisher(client *gmq.Client, cfg PublisherConfig) (*Publisher, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 30 * time.Second
 	}
-	p := &Publisher{client: client, cfg: cfg}
-	p.life, p.stop = context.WithCancel(context.Background())
-	return p, nil
+	return &Publisher{client: client, cfg: cfg}, nil
 }
 
 // Publish publishes messages in their order and returns when the server has confirmed them. Up to 1000 of
@@ -122,7 +117,6 @@ func (p *Publisher) batch(topic string, messages []*message.Message) (batch []gm
 func (p *Publisher) send(ctx context.Context, topic string, batch []gmq.Msg) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
-	defer context.AfterFunc(p.life, cancel)()
 	published, err := p.client.Topic(topic).SendBatch(ctx, batch)
 	if err == nil && published.Queues == 0 && p.cfg.RequireQueue {
 		return ErrNoQueue
@@ -137,6 +131,5 @@ func (p *Publisher) Close() error {
 	p.closed = true
 	p.mu.Unlock()
 	p.pending.Wait()
-	p.stop()
 	return nil
 }

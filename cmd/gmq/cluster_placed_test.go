@@ -20,7 +20,7 @@ func TestPlacedNodes(t *testing.T) {
 	if err := os.WriteFile(file, []byte("cluster: {replicas: 1}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	one := startServer(t, "--config", file)
+	one := startServerWith(t, t.TempDir(), "127.0.0.1:0", []string{"GMQ_LOG_LEVEL=debug"}, "--config", file) // which tells what becomes of each group
 	var queues []string
 	for i := range 24 {
 		queues = append(queues, fmt.Sprint("q", i))

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -47,6 +48,7 @@ func TestClusterCommands(t *testing.T) {
 	}
 	for !joined() { // each look is a process of its own, so this does not spin
 	}
+	two.await("cluster: this node, n2, has what it is to have, and counts from now on")
 	contains(t, "two", one.must("", "cluster", "status"), "n1    member", "n2    member", "The loss of one more node stops the cluster.")
 	equal(t, "what was there", strings.TrimSpace(two.must("", "sub", "orders", "-n", "1")), "before")
 	file, restored := filepath.Join(t.TempDir(), "node.tar"), filepath.Join(t.TempDir(), "restored")
@@ -73,6 +75,11 @@ func TestClusterCommands(t *testing.T) {
 	one.wait()
 	two.signal(syscall.SIGKILL)
 	two.wait()
+	for _, s := range []*daemon{one, two} { // what happens to each of the groups is for who looks for a fault
+		if strings.Contains(s.log.String(), ": group ") {
+			t.Errorf("an operator is told of groups:\n%s", s.log.String())
+		}
+	}
 	check := func(dir string) (digest string) {
 		r := gmqRun(t, nil, "", "journal", "check", "--data", dir)
 		contains(t, "check", r.out, "ok: ", "a node of a cluster: 16 groups, digest ")
@@ -99,6 +106,31 @@ func TestClusterCommands(t *testing.T) {
 	if matches, _ := filepath.Glob(filepath.Join(two.dir, "cluster.json*")); len(matches) != 1 {
 		t.Errorf("there is %q", matches)
 	}
+}
+
+// TestRefusedJoin: a server that was to join and was not let in does not start as one of its own with what is left of that, and joins with another token.
+func TestRefusedJoin(t *testing.T) {
+	t.Parallel()
+	one := startServer(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	port := taken.Addr().(*net.TCPAddr).Port
+	dir := t.TempDir()
+	serve := func(args ...string) string {
+		r := gmqRun(t, nil, "", append([]string{"serve", "--data", dir, "--admin", "off"}, args...)...)
+		equal(t, "code", r.code, exitError)
+		return r.err
+	}
+	token := strings.TrimSpace(one.must("", "cluster", "token"))
+	contains(t, "no token", serve("--listen", "127.0.0.1:0", "--join", "nonsense"), "is no join token")
+	contains(t, "a port that is taken", serve("--listen", fmt.Sprint("127.0.0.1:", port-2), "--join", token),
+		fmt.Sprintf("(two ports above listen, as there is no cluster.listen): listen tcp 127.0.0.1:%d: ", port), "another one: --cluster-listen")
+	contains(t, "one that was said", serve("--listen", "127.0.0.1:0", "--cluster-listen", taken.Addr().String(), "--join", token), "(cluster.listen): ")
+	contains(t, "alone", serve("--listen", "127.0.0.1:0"), dir+": this server was to join a cluster and has not been let in", "--join")
+	startServerWith(t, dir, "127.0.0.1:0", nil, "--join", token)
 }
 
 // TestPubGoesOn: pub goes on with another node when its own is lost, and nothing is there twice or missing.

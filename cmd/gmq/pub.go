@@ -118,7 +118,8 @@ func publish(cmd *cobra.Command, g *globals, f *pubFlags, queue string, args []s
 	if err != nil {
 		return err
 	}
-	defer closing()
+	vain := false
+	defer func() { closing(vain) }()
 	src, many, err := f.source(cmd, args, int(c.Hello().MaxMessageBytes))
 	if err != nil {
 		return err
@@ -133,7 +134,9 @@ func publish(cmd *cobra.Command, g *globals, f *pubFlags, queue string, args []s
 	}
 	p := newPublisher(cmd, g, to, many, opts)
 	p.give = give
-	return p.run(ctx, src)
+	err = p.run(ctx, src)
+	vain = p.vain
+	return err
 }
 
 // A refusal is why one message was not published.

@@ -31,8 +31,8 @@ func (i *ids) add(opts []gmq.PublishOption) []gmq.PublishOption {
 }
 
 // connectPub connects. Where the server is one of several, and it is lost, the client goes on with another one by itself; else the context
-// ends. It gives ids where the caller has none.
-func connectPub(cmd *cobra.Command, g *globals, own bool) (c *gmq.Client, ctx context.Context, give *ids, closing func(), err error) {
+// ends. It gives ids where the caller has none. Closing waits for what is on its way, but not where the server was waited for in vain.
+func connectPub(cmd *cobra.Command, g *globals, own bool) (c *gmq.Client, ctx context.Context, give *ids, closing func(vain bool), err error) {
 	parent, end := context.WithCancelCause(cmd.Context())
 	var others atomic.Bool // there are some to go to
 	c, ctx, shut, err := g.connect(parent, func() {
@@ -50,5 +50,11 @@ func connectPub(cmd *cobra.Command, g *globals, own bool) (c *gmq.Client, ctx co
 	if others.Store(len(c.Hello().Nodes) > 1); others.Load() && !own {
 		give.prefix = "gmq-pub-" + rand.Text() + "-"
 	}
-	return c, ctx, give, func() { shut(); end(nil) }, nil
+	return c, ctx, give, func(vain bool) {
+		if vain {
+			end(nil)
+		}
+		shut()
+		end(nil)
+	}, nil
 }

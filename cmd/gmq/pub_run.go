@@ -54,10 +54,12 @@ type publisher struct {
 	confirmed atomic.Int64
 	refused   int64
 	unknown   int64 // sent, and no word came
+	answer    error // the last word, of one that was asked again then
 	first     error // the first refusal
 	stop      error // why everything ends early
 	last      gmq.Published
 	known     int64 // duplicates among the confirmed
+	vain      bool  // what is on its way has been waited for long enough
 }
 
 func newPublisher(cmd *cobra.Command, g *globals, to destination, many bool, opts []gmq.PublishOption) *publisher {
@@ -92,6 +94,7 @@ func (p *publisher) run(parent context.Context, src source) error {
 	}
 	go p.feed(feeding, src)
 	err := p.collect(waiting, feeding, halt, patience)
+	p.vain = waiting.Err() != nil
 	stopProgress()
 	if err == nil {
 		err = p.verdict(waiting)
@@ -192,6 +195,9 @@ func (p *publisher) take(waiting context.Context, o outcome) error {
 		return nil
 	case errors.Is(err, gmq.ErrUnknownOutcome):
 		p.unknown++
+		if e, ok := errors.AsType[*gmq.Error](err); ok && e.Last != nil {
+			p.answer = inWords(e.Last)
+		}
 		return nil
 	case !ofThisMessage(err) && p.stop == nil:
 		p.stop = inWords(err)
@@ -255,6 +261,9 @@ func (p *publisher) verdict(waiting context.Context) error {
 	stop := p.stop
 	if cause := context.Cause(waiting); cause != nil {
 		stop = cause
+	}
+	if p.answer != nil && stop != nil {
+		stop = fmt.Errorf("nothing but this from %s within %v: %w", p.g.address(), p.g.timeout, p.answer)
 	}
 	switch {
 	case stop == nil && p.refused == 0 && p.unknown == 0:

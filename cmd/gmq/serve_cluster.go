@@ -57,10 +57,8 @@ func (in *instance) openNode(data string) error {
 		return err
 	}
 	n.member = m
-	if in.join != "" && !m.Member() {
-		if err := wantJoin(m, data); err != nil {
-			return err
-		}
+	if err := in.wantJoin(m, data); err != nil {
+		return err
 	}
 	n.raft = transport.New(transport.Options{
 		Dial: n.dial(member.Raft), Logf: in.debugCluster,
@@ -76,7 +74,8 @@ func (in *instance) openNode(data string) error {
 		Send: n.raft.Send, SendImage: n.images.Send,
 		MayLead: func(group int, node uint64) bool { return n.memory.keeper.MayLead(group, node) },
 		Wake:    func() { poke(n.wake) }, WakeImages: func() { poke(n.pull) },
-		Logf: func(format string, args ...any) { in.log.Info("cluster: " + fmt.Sprintf(format, args...)) },
+		Logf:   func(format string, args ...any) { in.log.Info("cluster: " + fmt.Sprintf(format, args...)) },
+		Tracef: in.debugCluster,
 	})
 	if err != nil {
 		return err

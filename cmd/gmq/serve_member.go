@@ -21,9 +21,10 @@ import (
 func (in *instance) memberOptions(data string) member.Options {
 	c := in.cfg.Members()
 	opt := member.Options{
-		Dir: data, Name: c.Node, Listen: c.Listen, Advertise: c.Advertise, Replicas: c.Replicas, Groups: broker.Shards, Version: version,
+		Dir: data, Name: c.Node, Listen: c.Listen, Derived: in.cfg.Cluster == nil || in.cfg.Cluster.Listen == "", Advertise: c.Advertise, Replicas: c.Replicas, Groups: broker.Shards, Version: version,
 		Client: clientAddress(&in.cfg, nil),
 		Logf:   func(format string, args ...any) { in.log.Info("cluster: " + fmt.Sprintf(format, args...)) },
+		Tracef: in.debugCluster,
 	}
 	if in.cfg.Storage.MySQL != nil {
 		opt.Unfit = "it has queues in MySQL (storage.mysql), which a cluster does not share yet"
@@ -84,14 +85,25 @@ func (in *instance) joinCluster(m *member.Manager) error {
 	return err
 }
 
-// wantJoin is asked before the journal is opened: whether a server that is to join may do so with its data directory.
-func wantJoin(m *member.Manager, data string) error {
+// wantJoin is asked before the journal is opened: whether a server that is to join may do so with its data directory, and whether one that is not to
+// may be a server alone with it.
+func (in *instance) wantJoin(m *member.Manager, data string) error {
+	if m.Member() {
+		return nil
+	}
 	_, err := os.Stat(filepath.Join(data, "VERSION"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := m.Wants(err == nil); err != nil {
-		return fmt.Errorf("%s: %w", data, err)
+	used := err == nil
+	switch {
+	case in.join != "":
+		if err := m.Wants(used); err != nil {
+			return fmt.Errorf("%s: %w", data, err)
+		}
+	case !used && m.Waits():
+		return fmt.Errorf("%s: this server was to join a cluster and has not been let in, so it does not start as one of its own; start it with --join, "+
+			"or, to have it begin alone, with an empty data directory (nothing has been stored in this one)", data)
 	}
 	return nil
 }

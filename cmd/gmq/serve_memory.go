@@ -49,7 +49,8 @@ func (in *instance) openMemory(n *node) error {
 		Send:      func(to uint64, packet []byte) { m.keeper.Carry(to, packet) },
 		SendImage: func(to uint64, frame []byte) { m.keeper.CarryImage(to, frame) },
 		Wake:      func() { poke(m.wake) }, WakeImages: func() { poke(m.pull) },
-		Logf: func(format string, args ...any) { in.log.Info("cluster, in memory: " + fmt.Sprintf(format, args...)) },
+		Logf:   func(format string, args ...any) { in.log.Info("cluster, in memory: " + fmt.Sprintf(format, args...)) },
+		Tracef: func(format string, args ...any) { in.debugCluster("in memory: "+format, args...) },
 	})
 	if err != nil {
 		return err

@@ -142,12 +142,16 @@ func topLive(ctx context.Context, m *topModel, every time.Duration, look func(to
 			if !ok || m.key(key, height) {
 				return nil
 			}
-			if m.hurry() && timer != nil { // another queue is wanted
+			if timer != nil && m.hurry() { // another queue is wanted
 				timer = nil
 				ask()
 			}
 		case l := <-looks:
 			m.take(l)
+			if m.hurry() { // it was wanted meanwhile
+				ask()
+				continue
+			}
 			timer = time.After(max(every, 20*l.took))
 		case <-timer:
 			timer = nil

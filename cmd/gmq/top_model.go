@@ -279,6 +279,9 @@ func fit(line string, width int) string {
 	for i := 0; i < len(line); {
 		if line[i] == 0x1b {
 			end := strings.IndexByte(line[i:], 'm')
+			if end < 0 {
+				return line[:i] // it is none of ours
+			}
 			i += end + 1
 			continue
 		}

@@ -99,8 +99,14 @@ func TestTopFits(t *testing.T) {
 			}
 		}
 	}
+	for _, line := range m.view(80, 24)[3:6] { // the most usual terminal shows all columns
+		if cut := fit(line, 80) != line; cut || !strings.Contains(m.view(80, 24)[3], "CONSUMERS") {
+			t.Errorf("too wide: %q", line)
+		}
+	}
 	equal(t, "cut", fit(bold+"abcdef"+plainly, 3), bold+"abc")
 	equal(t, "whole", fit("äöü", 3), "äöü")
+	equal(t, "an escape without an end", fit("a\x1b[2J", 9), "a")
 }
 
 func TestTopKeys(t *testing.T) {

@@ -28,7 +28,7 @@ func (m *topModel) view(width, height int) []string {
 		lines = append(lines, m.scrolled(m.detailLines(width), height)...)
 		foot = "q quit  ↑↓ scroll  Esc back"
 	default:
-		lines = append(lines, m.list(height)...)
+		lines = append(lines, m.list(width, height)...)
 	}
 	if m.typing {
 		foot = "queues whose names begin with: " + m.prefix + "_   Enter to go on"
@@ -72,7 +72,7 @@ func (m *topModel) title(width int) string {
 }
 
 // list is the table of queues, the selected one in sight.
-func (m *topModel) list(height int) []string {
+func (m *topModel) list(width, height int) []string {
 	room := max(height-5, 1)
 	at := m.at()
 	if at < m.first {
@@ -87,19 +87,13 @@ func (m *topModel) list(height int) []string {
 			rows[0][i] += map[bool]string{false: "▼", true: "▲"}[m.upside]
 		}
 	}
-	widths := make([]int, len(topColumns))
-	for _, row := range rows[:1] {
-		for i, cell := range row {
-			widths[i] = max(8, utf8.RuneCountInString(cell)) // so that columns stay where they are while numbers grow
-		}
-	}
 	end := min(m.first+room, len(m.rows))
-	for _, row := range rows[m.first+1 : end+1] {
-		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
+	seen := append(rows[:1:1], rows[m.first+1:end+1]...)
+	widths, all := topWidths(seen, 8) // so that columns stay where they are while numbers grow
+	if all > width {
+		widths, all = topWidths(seen, 5)
+		widths[0] = max(widths[0]-max(all-width, 0), 12)
 	}
-	widths[0] = min(max(widths[0], 20), 60)
 	lines := []string{bold + "  " + topLine(rows[0], widths) + plainly}
 	for i := m.first; i < end; i++ {
 		line := topLine(rows[i+1], widths)
@@ -113,6 +107,22 @@ func (m *topModel) list(height int) []string {
 		lines = append(lines, "", "  There are no queues here.")
 	}
 	return lines
+}
+
+// topWidths are how wide the columns are, each no less than least and names no less than 20, and how wide they are together, with the mark before them.
+func topWidths(rows [][]string, least int) (widths []int, all int) {
+	widths = make([]int, len(topColumns))
+	for i := range widths {
+		widths[i] = least
+		for _, row := range rows {
+			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
+		}
+	}
+	widths[0] = min(max(widths[0], 20), 60)
+	for _, w := range widths {
+		all += w + 2
+	}
+	return widths, all
 }
 
 // topLine sets a row in columns: names to the left, numbers to the right.

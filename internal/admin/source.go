@@ -64,7 +64,7 @@ type GroupStats struct {
 
 // ClusterStats is one look at a cluster.
 type ClusterStats struct {
-	Replicas int // how many nodes there may be
+	Replicas int // at how many nodes each queue is to be
 	Nodes    []NodeStats
 	Groups   []Group
 }

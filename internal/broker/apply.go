@@ -330,7 +330,7 @@ func (sh *shard) answerTask(st *store, ts *tasks, t *task, out queue.Outcome) {
 	}
 	if c := t.control; c != nil {
 		if t.made != nil && out.Refusal == queue.Exists && out.Queue.Settings != t.made.settings {
-			sh.fail(t.s, c.id, wire.Errorf(wire.CodeExists, "queue %q exists with other settings", c.name))
+			sh.fail(t.s, c.id, existsOtherwise(c.name, &out.Queue.Settings, &t.made.settings))
 			sh.finish(c.work)
 			return
 		}

@@ -321,7 +321,7 @@ func (sh *shard) createQueue(w *work, c *control, t target, exists bool) bool {
 		if err := merge(&settings, c); err != nil {
 			sh.fail(w.s, c.id, err)
 		} else if settings != t.queue.Settings {
-			sh.fail(w.s, c.id, wire.Errorf(wire.CodeExists, "queue %q exists with other settings", c.name))
+			sh.fail(w.s, c.id, existsOtherwise(c.name, &t.queue.Settings, &settings))
 		} else if !c.quiet {
 			r := sh.reply(w.s)
 			r.b = append(appendSettings(wire.AppendOK(r.b, c.id), &settings), "}\n"...)

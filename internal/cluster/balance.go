@@ -40,7 +40,7 @@ func (h *Host) balance() {
 		if to == 0 {
 			continue
 		}
-		h.cfg.Logf("group %d: node %016x is to lead", g.number, to)
+		h.cfg.Tracef("group %d: node %016x is to lead", g.number, to)
 		g.raw.TransferLeader(to)
 		if !leaves {
 			return
@@ -83,7 +83,7 @@ func (g *group) cede() {
 		return
 	}
 	if to := g.heir(g.census(), g.looked); to != 0 && may(g.number, to) {
-		g.host.cfg.Logf("group %d: node %016x is to lead, as this one cannot lead all of the shard yet", g.number, to)
+		g.host.cfg.Tracef("group %d: node %016x is to lead, as this one cannot lead all of the shard yet", g.number, to)
 		g.raw.TransferLeader(to)
 	}
 }

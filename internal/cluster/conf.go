@@ -285,6 +285,6 @@ func (g *group) change(changes []*raftpb.ConfChangeSingle) {
 	}
 	if g.raw.Step(m) == nil { // else too much is under way; it comes again
 		g.sent = append(g.sent, own{})
-		g.host.cfg.Logf("group %d: members change: %s", g.number, describe(changes))
+		g.host.cfg.Tracef("group %d: members change: %s", g.number, describe(changes))
 	}
 }

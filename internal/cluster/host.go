@@ -61,6 +61,8 @@ type Config struct {
 	Memory bool
 	// Logf is told what an operator should know; nil tells nobody.
 	Logf func(format string, args ...any)
+	// Tracef is told what happens to each group whenever nodes come and go, which is for who looks for a fault; nil, and Logf is.
+	Tracef func(format string, args ...any)
 }
 
 func (c Config) withDefaults() Config {
@@ -89,6 +91,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Logf == nil {
 		c.Logf = func(string, ...any) {}
+	}
+	if c.Tracef == nil {
+		c.Tracef = c.Logf
 	}
 	c.InflightBytes = max(c.InflightBytes, maxMessage)
 	return c

@@ -199,7 +199,7 @@ func (g *group) installed(t *image) {
 	}
 	g.give(append(lost, item{installed: true})...)
 	t.end()
-	g.host.cfg.Logf("group %d: the image of entry %d from node %d is installed", g.number, t.index, t.from)
+	g.host.cfg.Tracef("group %d: the image of entry %d from node %d is installed", g.number, t.index, t.from)
 }
 
 // snap is the image as raft hears of it, from a leader of that term.

@@ -104,7 +104,7 @@ func (i *Images) take() {
 
 // giveUp ends an image that cannot be got. Another offer will come.
 func (i *Images) giveUp(t *image) {
-	i.h.cfg.Logf("group %d: the image from node %d is given up", t.g.number, t.from)
+	i.h.cfg.Tracef("group %d: the image from node %d is given up", t.g.number, t.from)
 	t.end()
 }
 

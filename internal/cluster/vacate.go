@@ -100,5 +100,5 @@ func (g *group) vacated(t *image) {
 	g.giveRole(raft.None)
 	g.start(0, nil)
 	t.end()
-	g.host.cfg.Logf("group %d: this node is no member any more, and has forgotten what it had", g.number)
+	g.host.cfg.Tracef("group %d: this node is no member any more, and has forgotten what it had", g.number)
 }

@@ -122,11 +122,7 @@ func (l *loader) readSection(file string, v reflect.Value, n *yaml.Node, prefix 
 	}
 	place := func(n *yaml.Node) string { return file + ":" + strconv.Itoa(n.Line) }
 	if n.Kind != yaml.MappingNode {
-		name := strings.TrimSuffix(prefix, ".")
-		if name == "" {
-			name = "configuration"
-		}
-		l.problem(place(n), name, "want a section with keys in it")
+		l.noSection(place(n), strings.TrimSuffix(prefix, "."), v.Type())
 		return
 	}
 	seen := map[string]int{}
@@ -153,6 +149,40 @@ func (l *loader) readSection(file string, v reflect.Value, n *yaml.Node, prefix 
 	}
 }
 
+// noSection tells that something else stands where a section of type t belongs: which keys it has, and whether another section has a setting of its
+// name. What stands there is not repeated, as it might be a password.
+func (l *loader) noSection(place, key string, t reflect.Type) {
+	text := "want a section with keys in it: " + strings.Join(keysOf(t), ", ")
+	if key == "" {
+		key = "configuration"
+	} else {
+		text += elsewhere(key, key)
+	}
+	l.problem(place, key, text)
+}
+
+// keysOf are the keys of the section of type t, in the order of the struct.
+func keysOf(t reflect.Type) []string {
+	var keys []string
+	t = sectionType(t)
+	for i := range t.NumField() {
+		if tag := tagName(t.Field(i)); tag != "" {
+			keys = append(keys, tag)
+		}
+	}
+	return keys
+}
+
+// elsewhere is the end of an error about a key: another one that has the same name in its section.
+func elsewhere(key, name string) string {
+	for _, other := range Keys() {
+		if other != key && strings.HasSuffix(other, "."+name) {
+			return "; did you mean " + other + "?"
+		}
+	}
+	return ""
+}
+
 func fieldNamed(v reflect.Value, name string) (reflect.Value, bool) {
 	for i := range v.NumField() {
 		if name != "" && tagName(v.Type().Field(i)) == name {
@@ -164,21 +194,10 @@ func fieldNamed(v reflect.Value, name string) (reflect.Value, bool) {
 
 // suggestKey looks in the section first, then for the same name in another one.
 func suggestKey(t reflect.Type, prefix, name string) string {
-	var siblings []string
-	for i := range t.NumField() {
-		if tag := tagName(t.Field(i)); tag != "" {
-			siblings = append(siblings, tag)
-		}
-	}
-	if hint := didYouMean(name, siblings); hint != "" {
+	if hint := didYouMean(name, keysOf(t)); hint != "" {
 		return hint
 	}
-	for _, key := range Keys() {
-		if key != prefix+name && strings.HasSuffix(key, "."+name) {
-			return "; did you mean " + key + "?"
-		}
-	}
-	return ""
+	return elsewhere(prefix+name, name)
 }
 
 // notSettings are the GMQ_* variables that mean something else.

@@ -26,6 +26,7 @@ func need(t *testing.T, program string) string {
 }
 
 func TestExamples(t *testing.T) {
+	t.Parallel() // while the other one waits for leaders
 	server := harness.Start(t, "")
 	host, port, err := net.SplitHostPort(server.Addr)
 	if err != nil {
@@ -71,6 +72,7 @@ func TestExamplesAreShort(t *testing.T) {
 
 // The tests of the client are its own; this one brings a compiler and a server.
 func TestTypeScript(t *testing.T) {
+	t.Parallel()
 	node, npm := need(t, "node"), need(t, "npm")
 	dir := t.TempDir() // not where the sources are: nothing must be left there
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, "clients/typescript"))); err != nil {
@@ -88,7 +90,11 @@ func TestTypeScript(t *testing.T) {
 	if out, err := run(npm, "run", "--silent", "build"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if out, err := run(node, "--test", "--test-reporter=spec", "dist/test/client.test.js"); err != nil {
+	tests, err := filepath.Glob(filepath.Join(dir, "dist/test/*.test.js"))
+	if err != nil || len(tests) < 2 {
+		t.Fatalf("%v, %v", tests, err)
+	}
+	if out, err := run(node, append([]string{"--test", "--test-reporter=spec", "--test-concurrency=2"}, tests...)...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }

@@ -46,6 +46,9 @@ func TestReadme(t *testing.T) {
 	p.button("#messages tbody", "1")
 	p.says("#died", "† died in jobs after 1 attempt: max_deliveries: nack: no such customer.")
 	p.picture("readme-message")
+	p.button("#died", "jobs") // what had happened to it there
+	p.says("dialog .history", "dead: max_deliveries: nack: no such customer")
+	p.visit(s, "queues/jobs.dlq/1")
 	p.button("dialog", "Close")
 	p.click("#redrive")
 	p.button("dialog", "Go on…")

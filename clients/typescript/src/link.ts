@@ -4,14 +4,11 @@ import { createHash, createHmac, pbkdf2, randomBytes, timingSafeEqual } from "no
 import * as net from "node:net";
 import * as tls from "node:tls";
 import { promisify } from "node:util";
+import type { Address } from "./nodes.ts";
 import { GmqError, type Code, type Hello, type Reply, type Request } from "./protocol.ts";
 
-/** Where the server is, and who the client says it is. */
+/** How the client connects, and who it says it is. */
 export interface LinkOptions {
-  /** The default is localhost. */
-  host?: string;
-  /** The default is 4567. */
-  port?: number;
   /** Encrypts the connection: true, or what node:tls wants besides, such as { ca } or { cert, key }. */
   tls?: boolean | tls.ConnectionOptions;
   /** Login by name and password; the password is proved by SCRAM-SHA-256 and not sent. */
@@ -21,10 +18,18 @@ export interface LinkOptions {
   token?: string;
   /** The name under which the server lists this client. */
   name?: string;
-  /** How long one attempt to connect may take, in milliseconds; 10000. */
+  /** How long one attempt to connect may take, in milliseconds; 10000, and 2000 at most where there are other nodes to try. */
   connectTimeout?: number;
-  /** How long the server may be silent before it is asked whether it is there, in milliseconds; 20000, 0 is never. */
-  heartbeat?: number;
+}
+
+/** How a link finds out that nobody is at its other end; in milliseconds. */
+export interface Beat {
+  /** How often it looks; 0 is never. */
+  every: number;
+  /** How long the server may take to answer when it was asked whether it is there. */
+  answer: number;
+  /** How long it may be silent now before it is asked. */
+  patience(): number;
 }
 
 /** A line of the server, parsed. */
@@ -56,9 +61,9 @@ export class Link {
     this.hello = hello;
   }
 
-  /** open connects and logs in. */
-  static async open(o: LinkOptions, listener: Listener): Promise<Link> {
-    const socket = await dial(o);
+  /** open connects to an address within so many milliseconds, and logs in. */
+  static async open(o: LinkOptions, at: Address, within: number, listener: Listener): Promise<Link> {
+    const socket = await dial(o, at, within);
     let take: (f: Frame) => void = () => {};
     let fail: (why: Error) => void = () => {};
     let over: Error | undefined;
@@ -69,15 +74,17 @@ export class Link {
       fail = reject;
       socket.write(JSON.stringify(r) + "\n");
     });
-    const timer = setTimeout(() => socket.destroy(new GmqError("timeout", "the server did not answer in time", true)), o.connectTimeout ?? 10_000);
+    const timer = setTimeout(() => socket.destroy(new GmqError("timeout", "the server did not answer in time", true)), within);
     try {
+      if (o.token !== undefined && !o.tls && !own(socket.remoteAddress)) {
+        throw new GmqError("unauthenticated", "a token is not sent over an unencrypted connection to another machine; use tls", false);
+      }
       const hello = await login(ask, o);
       const link = new Link(socket, hello as unknown as Hello);
       link.#listener = listener;
       take = (f) => { link.#heard = true; link.#listener?.frame(f); };
       fail = (why) => link.#lost(why);
       if (over) throw over;
-      link.#watch(o.heartbeat ?? 20_000);
       return link;
     } catch (e) {
       socket.destroy();
@@ -98,6 +105,9 @@ export class Link {
     this.#socket.destroySoon();
   }
 
+  /** drop gives the connection up; the listener is told why. */
+  drop(why: Error): void { this.#socket.destroy(why); }
+
   #lost(why: Error): void {
     clearInterval(this.#beat);
     const listener = this.#listener;
@@ -105,28 +115,36 @@ export class Link {
     listener?.lost(why);
   }
 
-  /** #watch asks a silent server for a sign of life, and gives up one that stays silent. */
-  #watch(every: number): void {
-    if (every <= 0) return;
-    let asked = false;
+  /** watch asks a silent server for a sign of life, and gives up one that stays silent. */
+  watch(b: Beat): void {
+    if (b.every <= 0 || !this.#listener) return;
+    let silent = 0, asked: number | undefined; // how long it has been silent; and had been when it was asked
     this.#beat = setInterval(() => {
-      if (this.#heard) { this.#heard = asked = false; return; }
-      if (asked) { this.#socket.destroy(new GmqError("timeout", "the server is silent", true)); return; }
-      asked = true;
-      this.#socket.write('{"op":"ping"}\n'); // its reply has no id, and nobody waits for it
-    }, every);
+      if (this.#heard) { this.#heard = false; silent = 0; asked = undefined; return; }
+      silent += b.every;
+      if (asked !== undefined) {
+        if (silent - asked >= b.answer) this.drop(new GmqError("timeout", "the server is silent", true));
+      } else if (silent >= b.patience()) {
+        asked = silent;
+        this.#socket.write('{"op":"ping"}\n'); // its reply has no id, and nobody waits for it
+      }
+    }, b.every);
     this.#beat.unref();
   }
 }
 
-function dial(o: LinkOptions): Promise<net.Socket> {
-  const host = o.host ?? "localhost", port = o.port ?? 4567;
+/** own tells whether nobody else can read what is sent to an address. */
+function own(remote: string | undefined): boolean {
+  return remote !== undefined && /^(::1$|(::ffff:)?127\.)/.test(remote);
+}
+
+function dial(o: LinkOptions, { host, port }: Address, within: number): Promise<net.Socket> {
   return new Promise((resolve, reject) => {
     const encrypted = o.tls !== undefined && o.tls !== false;
     const socket = encrypted
       ? tls.connect({ minVersion: "TLSv1.3", ...(net.isIP(host) ? {} : { servername: host }), ...(typeof o.tls === "object" ? o.tls : {}), host, port })
       : net.connect({ host, port });
-    const timer = setTimeout(() => socket.destroy(new GmqError("timeout", `no connection to ${host}:${port} in time`, true)), o.connectTimeout ?? 10_000);
+    const timer = setTimeout(() => socket.destroy(new GmqError("timeout", `no connection to ${host}:${port} in time`, true)), within);
     socket.setNoDelay(true);
     socket.once("error", reject);
     socket.once(encrypted ? "secureConnect" : "connect", () => { clearTimeout(timer); socket.off("error", reject); resolve(socket); });

@@ -52,6 +52,8 @@ export interface Explanation {
 /** The server's greeting. */
 export interface Hello {
   server: string; version: string; node: string; protocol: number; max_message_bytes: number; storages: string[]; user?: string; token?: string;
+  /** In a cluster: where clients reach the nodes, the one that answers first. */
+  nodes?: string[];
 }
 
 /** A delivery as it stands in a line. */

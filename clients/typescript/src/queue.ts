@@ -73,7 +73,7 @@ export class Queue {
     const r = await this.#client.request({
       op: "receive", queue: this.name, max: o.max ?? 1, wait: duration(o.wait ?? 0), ack: o.ack,
       lease: o.lease === undefined ? undefined : duration(o.lease),
-    }, { again: o.ack !== "auto", timeout: wait + 30_000 });
+    }, { again: o.ack !== "auto", timeout: wait + 30_000, waits: wait > 0 });
     return (r["messages"] as Delivery[]).map((d) => new Message(this.#client, d, undefined, o.ack === "auto"));
   }
 
@@ -100,12 +100,17 @@ export class Queue {
     return (await this.#client.request({ op: "queue.purge", queue: this.name, state }))["purged"] as number;
   }
 
-  /** Moves messages out of this dead-letter queue, each back to where it died, or all into the queue to. Tells how many. */
+  /**
+   * Moves messages out of this dead-letter queue, each back to where it died, or all into the queue to: as many as there are now, so that what dies again
+   * meanwhile is not moved for ever. Tells how many.
+   */
   async redrive(to?: string): Promise<number> {
+    const { ready, delayed } = (await this.#client.info(this.name)).counts;
+    const all = Math.max(ready + delayed, 1); // the server says what is wrong with the queue, if anything is
     for (let sum = 0; ;) {
-      const moved = (await this.#client.request({ op: "queue.redrive", queue: this.name, to }))["moved"] as number;
-      if (moved === 0) return sum;
+      const moved = (await this.#client.request({ op: "queue.redrive", queue: this.name, to, max: Math.min(all - sum, 100_000) }))["moved"] as number;
       sum += moved;
+      if (moved === 0 || sum >= all) return sum;
     }
   }
 }

@@ -28,14 +28,16 @@ let count = 0;
 export class Server {
   readonly dir: string;
   port = 0;
+  #args: string[] = [];
   #child: ChildProcess | undefined;
 
   private constructor(dir: string) { this.dir = dir; }
 
-  /** start runs a server that ends with the test. */
-  static async start(t: TestContext, config = ""): Promise<Server> {
+  /** start runs a server that ends with the test, with further arguments. */
+  static async start(t: TestContext, config = "", args: string[] = []): Promise<Server> {
     const dir = path.join(scratch, String(++count));
     const s = new Server(dir);
+    s.#args = args;
     execFileSync("mkdir", ["-p", dir]);
     writeFileSync(path.join(dir, "gmq.yaml"), config);
     await s.up();
@@ -45,7 +47,7 @@ export class Server {
 
   /** up starts the process, at the port that it had before, and waits until it is ready. */
   async up(): Promise<void> {
-    const child = spawn(binary(), ["serve", "--config", "gmq.yaml", "--data", "data", "--listen", `127.0.0.1:${this.port}`, "--admin", "off"], {
+    const child = spawn(binary(), ["serve", "--config", "gmq.yaml", "--data", "data", "--listen", `127.0.0.1:${this.port}`, "--admin", "off", ...this.#args], {
       cwd: this.dir, stdio: ["ignore", "ignore", "pipe"],
     });
     this.#child = child;
@@ -62,6 +64,8 @@ export class Server {
       });
     });
   }
+
+  signal(name: NodeJS.Signals): void { this.#child!.kill(name); }
 
   /** kill is kill -9. */
   async kill(): Promise<void> {

@@ -30,9 +30,11 @@ type groupView struct {
 type clusterView struct {
 	moment
 	Node       string      `json:"node"`
-	Alone      bool        `json:"alone"`                 // there is no cluster
-	Replicas   int         `json:"replicas"`              // how many nodes there may be
-	Spare      int         `json:"spare_nodes"`           // how many more may be lost, whichever they are; below 0 a majority cannot be reached
+	Alone      bool        `json:"alone"`       // there is no cluster
+	Replicas   int         `json:"replicas"`    // at how many nodes each queue is to be
+	Spare      int         `json:"spare_nodes"` // how many more may be lost, whichever they are; below 0 a majority cannot be reached
+	Total      int         `json:"groups_total"`
+	Lost       int         `json:"groups_lost"`           // a majority of their nodes cannot be reached
 	Leaderless int         `json:"groups_without_leader"` // just now
 	Nodes      []nodeView  `json:"nodes"`
 	Groups     []groupView `json:"groups"`
@@ -74,7 +76,12 @@ func clusterOf(l *look) *clusterView {
 				reached++
 			}
 		}
-		is.Spare = min(is.Spare, reached-len(g.Members)/2-1)
+		spare := reached - len(g.Members)/2 - 1
+		is.Spare = min(is.Spare, spare)
+		if spare < 0 {
+			is.Lost++
+		}
 	}
+	is.Total = len(is.Groups)
 	return is
 }

@@ -100,6 +100,8 @@ type serverView struct {
 	AuditFailed     uint64            `json:"audit_write_failures"`
 	Nodes           []nodeView        `json:"nodes,omitempty"` // of a cluster
 	Spare           *int              `json:"spare_nodes,omitempty"`
+	Groups          int               `json:"groups_total,omitempty"`
+	Lost            int               `json:"groups_lost,omitempty"`
 	Leaderless      int               `json:"groups_without_leader,omitempty"`
 }
 
@@ -196,7 +198,7 @@ func serverOf(l *look) *serverView {
 	}
 	if s.Cluster != nil {
 		c := clusterOf(l)
-		view.Nodes, view.Spare, view.Leaderless = c.Nodes, &c.Spare, c.Leaderless
+		view.Nodes, view.Spare, view.Groups, view.Lost, view.Leaderless = c.Nodes, &c.Spare, c.Total, c.Lost, c.Leaderless
 	}
 	return view
 }

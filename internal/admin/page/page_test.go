@@ -323,6 +323,10 @@ func TestCluster(t *testing.T) {
 	if is := clusterOf(&look{stats: *s}); is.Spare != -1 {
 		t.Errorf("with one of three the loss of %d more is survived", is.Spare)
 	}
+	s.Cluster.Groups[0].Members = []string{"n1"}
+	if is := clusterOf(&look{stats: *s}); is.Spare != -1 || is.Lost != 1 || is.Total != 2 {
+		t.Errorf("of %d groups, of which one is at a node that is there, %d are lost", is.Total, is.Lost)
+	}
 	if is := get[list](t, p, "/api/queues"); is.Queues[0].Leader != "n3" {
 		t.Errorf("%+v", is.Queues)
 	}

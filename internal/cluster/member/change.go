@@ -256,6 +256,7 @@ func (m *Manager) work(ctx context.Context) {
 		return
 	}
 	m.renew()
+	m.arrive()
 	m.announce(ctx)
 	if !m.leads() {
 		return
@@ -265,6 +266,23 @@ func (m *Manager) work(ctx context.Context) {
 	m.finish(ctx)
 	m.arrange()
 	m.tidy()
+}
+
+// arrive tells, once, that a node that has joined is in all groups what it is to be there.
+func (m *Manager) arrive() {
+	m.mu.Lock()
+	awaited := m.arriving
+	m.mu.Unlock()
+	if !awaited {
+		return
+	}
+	if groups := m.opt.Status(); len(groups) != m.opt.Groups || !m.whole(m.id, groups) {
+		return
+	}
+	m.mu.Lock()
+	m.arriving = false
+	m.mu.Unlock()
+	m.opt.Logf("this node, %s, has what it is to have, and counts from now on", m.Name())
 }
 
 // announce tells the others what this node is: once it has begun, and where they do not know that, or where nobody leads here, or it is to go: then it may have

@@ -20,8 +20,11 @@ const (
 	maxMessage  = 1 << 20
 	askTimeout  = 5 * time.Second
 	joinTimeout = 20 * time.Second
-	// leaderWait is how long it may take to find who leads: an election normally ends within it.
+	// leaderWait is how long it may take to find who leads: an election normally ends within it. Where nobody was known to for cutOff, which is
+	// longer than one takes, it is waited for no longer than cutOffWait: as a rule this node is cut off, or too few others are there.
 	leaderWait = 2 * time.Second
+	cutOff     = 3 * time.Second
+	cutOffWait = 500 * time.Millisecond
 	leaderStep = 50 * time.Millisecond
 )
 
@@ -150,9 +153,33 @@ func (m *Manager) ask(ctx context.Context, node uint64, q *message) (*answer, er
 	return a, nil
 }
 
+// watchLeader sees to it that it is known how long nobody has led. It is a goroutine of its own, as the manager's waits for other nodes.
+func (m *Manager) watchLeader() {
+	tick := time.NewTicker(m.opt.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			m.patience(time.Now())
+		case <-m.done:
+			return
+		}
+	}
+}
+
+// patience is how long it is waited now for somebody to lead.
+func (m *Manager) patience(now time.Time) time.Duration {
+	if m.opt.Leader() != 0 {
+		m.led.Store(&now)
+	} else if led := m.led.Load(); led != nil && now.Sub(*led) > cutOff {
+		return cutOffWait
+	}
+	return leaderWait
+}
+
 // atLeader has something carried out where the documents are kept. It looks for that node for a while.
 func (m *Manager) atLeader(ctx context.Context, q *message) *answer {
-	deadline := time.Now().Add(leaderWait)
+	deadline := time.Now().Add(m.patience(time.Now()))
 	hint := uint64(0)
 	for {
 		node := m.opt.Leader()

@@ -65,13 +65,22 @@ func (m *Manager) Wants(used bool) error {
 	member, joining := m.self.member, m.self.joining
 	m.mu.Unlock()
 	switch {
-	case member || joining:
+	case member:
 		return nil
 	case used:
 		return errors.New("the data directory is a server's that is no member, and joining would take the place of what is in it; " +
 			"join with an empty directory, or make this server the first node: gmq cluster token")
+	case joining:
+		return nil
 	}
 	return m.save(func(i *identity) { i.joining = true })
+}
+
+// Waits reports whether this node was to join and has not been let in: nothing has been stored in its directory, and it is no server's of its own.
+func (m *Manager) Waits() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.self.joining && !m.self.member
 }
 
 // Join makes this node a member of the cluster that the token is of. Where it is a member already nothing is done. It goes on trying while the
@@ -176,7 +185,7 @@ func (m *Manager) joined(t *Token, key *ecdsa.PrivateKey, j *joinAnswer) error {
 		}
 		m.nodes[id] = &Node{ID: id, Name: n.Name, Address: n.Address, Client: n.Client, Leaving: n.Leaving, revision: n.Revision}
 	}
-	m.changed = true
+	m.changed, m.arriving = true, true
 	m.mu.Unlock()
 	return m.save(func(i *identity) {
 		i.name, i.member, i.joined, i.joining, i.ca, i.cert, i.key = j.Name, true, true, false, ca, j.Cert, key

@@ -55,7 +55,11 @@ func (m *Manager) bind() error {
 	}
 	l, err := net.Listen("tcp", m.opt.Listen)
 	if err != nil {
-		return fmt.Errorf("the address for other nodes, cluster.listen: %w", err)
+		key := "cluster.listen"
+		if m.opt.Derived {
+			key = "two ports above listen, as there is no cluster.listen"
+		}
+		return fmt.Errorf("the address for other nodes (%s): %w; another one: --cluster-listen", key, err)
 	}
 	m.listener = l
 	return nil
@@ -207,14 +211,20 @@ func (d *door) welcome(raw net.Conn, host string) {
 }
 
 func (m *Manager) refused(c net.Conn, err error) {
+	tell := m.opt.Logf
+	if errors.Is(err, errEarly) {
+		tell = m.opt.Tracef // it comes again, and then it is known
+	}
 	select {
 	case <-m.done:
 	default:
-		m.opt.Logf("a connection from %s to the address for other nodes is refused: %v", c.RemoteAddr(), err)
+		tell("a connection from %s to the address for other nodes is refused: %v", c.RemoteAddr(), err)
 	}
 }
 
 var errGone = errors.New("it was taken out of the cluster")
+
+var errEarly = errors.New("is not known here, yet")
 
 // admit says whether a node with a certificate of the cluster's is let in.
 func (m *Manager) admit(node uint64) error {
@@ -226,7 +236,7 @@ func (m *Manager) admit(node uint64) error {
 	case node == m.id:
 		return errors.New("it says that it is this node")
 	case m.nodes[node] == nil:
-		return fmt.Errorf("node %s is not known here, yet", IDText(node))
+		return fmt.Errorf("node %s %w", IDText(node), errEarly)
 	}
 	return nil
 }

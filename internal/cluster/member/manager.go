@@ -26,6 +26,7 @@ type Options struct {
 
 	Name      string // "": the cluster gives one
 	Listen    string // host:port for other nodes
+	Derived   bool   // nobody has said Listen: it is two ports above where clients come in
 	Advertise string // where they reach it; "": where it listens
 	Client    string // where clients reach it; SetClient, where that is known later
 	Replicas  int    // at how many nodes each group is to be: 1, 3 or 5; 0: nothing was said, which is 3 for a new cluster
@@ -49,6 +50,8 @@ type Options struct {
 	Now   func() time.Time
 	Every time.Duration // how often it looks whether there is something to do, 1 s
 	Logf  func(format string, args ...any)
+	// Tracef is told what passes by itself, for who looks for a fault; nil, and Logf is.
+	Tracef func(format string, args ...any)
 }
 
 func (o Options) withDefaults() Options {
@@ -63,6 +66,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
+	}
+	if o.Tracef == nil {
+		o.Tracef = o.Logf
 	}
 	if o.Removed == nil {
 		o.Removed = func() {}
@@ -100,7 +106,8 @@ type Manager struct {
 	again chan struct{}   // something has changed
 	ctx   context.Context // ends with the manager
 	end   context.CancelFunc
-	done  <-chan struct{} // the context's
+	done  <-chan struct{}           // the context's
+	led   atomic.Pointer[time.Time] // when somebody was known last to lead; nil: not since this process began
 	over  sync.WaitGroup
 
 	// changing is held by whoever changes the cluster, from looking until documents are kept. mu is taken under it.
@@ -111,6 +118,7 @@ type Manager struct {
 	mu       sync.Mutex // guards the following; nothing is waited for and no lock taken under it
 	client   string
 	begun    bool // the others know that this process is there
+	arriving bool // it has joined since it began, and does not count yet
 	self     identity
 	ca       *authority // with its key once the document is there
 	replicas int
@@ -287,6 +295,7 @@ func (m *Manager) Start() error {
 		m.serve()
 	}
 	m.over.Go(m.run)
+	m.over.Go(m.watchLeader)
 	return nil
 }
 

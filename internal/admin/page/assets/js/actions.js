@@ -96,13 +96,14 @@ export function redrive(name, info, done) {
     if (max.value.trim() !== "" && !(number("At most", max.value) >= 1)) throw new Error("At most must be 1 or more.")
     return `Move ${max.value.trim() ? "at most " + f.plural(Number(max.value), "message") : "all messages that can go"} ${target.value.trim() ? "into " + target.value.trim() : "back into the queues they died in"}?`
   }, "Redrive", async () => {
-    let left = max.value.trim() ? Number(max.value) : Infinity, moved = 0
+    // Without a number it is as many as there are now, so that what dies again meanwhile is not moved for ever.
+    let left = max.value.trim() ? Number(max.value) : Math.max((info?.counts.ready ?? 0) + (info?.counts.delayed ?? 0), 1), moved = 0
     for (;;) {
       const n = Math.min(left, 100000)
       const is = await ask({ op: "queue.redrive", queue: name, to: target.value.trim() || undefined, max: n })
       moved += is.moved
       left -= is.moved
-      if (is.moved < n || left <= 0) break
+      if (is.moved === 0 || left <= 0) break // fewer than were asked for may be all that one request looks at
     }
     note(moved ? `${f.plural(moved, "message")} moved` : "Nothing could be moved: its queue is gone or full, somebody has leased it, or it was published here directly", !moved)
     done()

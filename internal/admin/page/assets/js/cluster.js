@@ -16,6 +16,7 @@ export const nodeColumns = [
 // survives says in a line what a cluster can lose as it is now.
 export function survives(is) {
   const nodes = is.nodes.length, without = is.groups_without_leader ?? 0
+  if (is.spare_nodes < 0 && is.groups_lost < is.groups_total) return `✕ A majority cannot be reached of ${is.groups_lost} of ${is.groups_total} groups of queues: nothing is stored there until it is back.`
   if (is.spare_nodes < 0) return "✕ A majority cannot be reached: nothing is stored until it is there again."
   if (without) return `✕ ${f.plural(without, "group")} of queues ${without === 1 ? "has" : "have"} no leader just now.`
   if (nodes === 1) return "The cluster has one node."
@@ -63,7 +64,7 @@ export default function cluster(place, { who }) {
   return watch("api/cluster", is => {
     show(alone, is.alone)
     for (const e of there) show(e, !is.alone)
-    set(total, is.alone ? "" : `${f.plural(is.nodes.length, "node")}, room for ${is.replicas}`)
+    set(total, is.alone ? "" : `${f.plural(is.nodes.length, "node")}, each queue at ${is.replicas < is.nodes.length ? `${is.replicas} of them` : is.nodes.length === 1 ? "it" : "all of them"}`)
     set(says, is.alone ? "" : survives(is))
     nodes.update(is.nodes)
     groups.update(is.groups)

@@ -76,8 +76,8 @@ export default function messages(name, dead, who, info) {
     const waits = x.state === "ready" || x.state === "delayed"
     const died = m?.headers?.["gmq-dead-reason"]
     return [
-      died && h("p", { class: "because", id: "died" }, h("b", { text: "† died" }), ` in ${m.headers["gmq-dead-queue"]} after ${f.plural(Number(m.headers["gmq-dead-attempts"]), "attempt")}: ${died}. `,
-        dead && h("span", { class: "muted", text: "Mend the cause, then Redrive sends it back." })),
+      died && h("p", { class: "because", id: "died" }, h("b", { text: "† died" }), " in ", there(m.headers), ` after ${f.plural(Number(m.headers["gmq-dead-attempts"]), "attempt")}: ${died}. `,
+        dead && h("span", { class: "muted", text: "Mend the cause; then Redrive…, on this queue's page, sends it back with all others." })),
       h("p", { class: "because", id: "because" }, h("b", { text: `${marks[x.state] ?? ""} ${x.state}` }), x.state === "settled" ? ": " : " because ", x.because + ".", info()?.paused && !x.because.includes("paused") ? " The queue is paused, besides." : ""),
       h("dl", { class: "pairs" }, pair("Attempts", f.count(x.attempts)), x.until && pair(x.state === "leased" ? "Lease ends" : "Due", `${f.clock(x.until)} (${f.ago(x.until)})`), x.lease && pair("Consumer", x.lease.consumer),
         m && [pair("Published", `${f.clock(m.published)} (${f.ago(m.published)})`), m.key && pair("Key", m.key), m.topic && pair("Topic", m.topic)]),
@@ -85,7 +85,7 @@ export default function messages(name, dead, who, info) {
       m && [h("h3", {}, "Body", h("span", { class: "muted", text: " " + kindOf(m) })), h("pre", { class: "content", tabindex: "0", text: pretty(m) })],
       h("h3", { text: "What happened to it" }),
       x.history.length ? h("ol", { class: "history" }, x.history.map(e => h("li", {}, h("time", { text: f.clock(e.at) }), " ", h("b", { text: e.event }), e.reason ? `: ${e.reason}` : "", h("span", { class: "muted", text: ` (${f.plural(e.attempts, "attempt")})` }))))
-        : h("p", { class: "muted", text: "Nothing is remembered: it has not been returned since the server started, or that is too long ago." }),
+        : h("p", { class: "muted", text: died ? "Nothing, since it came here; what had happened before is told where it died." : "Nothing is remembered: it has not been returned since the server started, or that is too long ago." }),
       h("div", { class: "buttons" },
         x.state === "delayed" && h("button", { type: "button", onclick: () => act(() => ask({ op: "queue.reschedule", queue: name, seq: Number(seq), delay: "0s" }), `Message ${seq} is due now`), text: "Deliver now" }),
         waits && h("button", { type: "button", onclick: () => later(seq, refresh), text: "Deliver later…" }),
@@ -106,6 +106,12 @@ export default function messages(name, dead, who, info) {
 
   back.disabled = on.disabled = true
   return { element, refresh: load, explain: seq => { load(); explain(seq) }, state: () => state, destroy: () => clearTimeout(timer) }
+}
+
+// there leads to what a dead letter was in the queue where it died.
+function there(headers) {
+  const queue = headers["gmq-dead-queue"], seq = headers["gmq-dead-seq"]
+  return h("a", { href: `#/queues/${encodeURIComponent(queue)}/${encodeURIComponent(seq)}`, title: `message ${seq} there`, text: queue })
 }
 
 function pair(name, value) { return [h("dt", { text: name }), h("dd", { text: value })] }

@@ -17,7 +17,7 @@ export default function topics(place) {
   const next = h("button", { type: "button", text: "Next →", onclick: () => load({ page: state.page + 1 }) })
   const where = h("span", { class: "where", text: "\u00a0" })
   const says = h("p", { class: "hint", role: "status", text: "Leave it empty to see all bindings." })
-  let timer = 0
+  let timer = 0, loading = 0
   const list = table([
     { name: "Pattern", class: "name", cell: r => r.pattern },
     { name: "Queue", class: "name", cell: link(r => r.queue, to) },
@@ -26,8 +26,10 @@ export default function topics(place) {
 
   async function load(change) {
     Object.assign(state, change)
+    const mine = ++loading // an answer that comes late is not shown over a later one
     try {
       const is = await get(path(["topics"], { search: state.search, topic: state.topic, offset: (state.page - 1) * pageSize, limit: pageSize }))
+      if (mine !== loading) return
       const pages = Math.max(Math.ceil(is.total / pageSize), 1)
       list.update(is.bindings)
       set(total, f.plural(is.total, "binding"))
@@ -37,6 +39,7 @@ export default function topics(place) {
       set(says, state.topic ? (is.total ? `A message to ${state.topic} goes into the queues below.` : `Nobody gets a message to ${state.topic}: no pattern matches.`) : "Leave it empty to see all bindings.")
       says.classList.remove("error")
     } catch (e) {
+      if (mine !== loading) return
       set(says, e.message)
       says.classList.add("error")
     }
