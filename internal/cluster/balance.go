@@ -26,8 +26,8 @@ func (h *Host) balance() {
 		}
 	}
 	leaves := slices.Contains(w.Avoid, h.cfg.ID) || !slices.Contains(w.Members, h.cfg.ID)
-	if !leaves && unknown > 0 {
-		return // something is going on
+	if !leaves && (unknown > 0 || h.cfg.Gathered()) {
+		return // something is going on, or is to be as it is
 	}
 	for _, g := range h.groups {
 		if !g.leading || g.raw.BasicStatus().LeadTransferee != 0 || g.joint() {

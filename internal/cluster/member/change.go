@@ -33,10 +33,11 @@ type tokenAnswer struct {
 // found makes a cluster of a node alone: an authority, a certificate, the listener, and the documents that say so. It is called with
 // changing held. What was made before an interruption stays.
 func (m *Manager) found() error {
-	if m.opt.Unfit != "" {
-		return &wire.Error{Code: wire.CodeBadRequest, Message: "this node can be part of no cluster: " + m.opt.Unfit}
-	}
 	if !m.Member() {
+		tables, err := m.opt.Tables(m.ctx)
+		if err != nil {
+			return wire.Errorf(wire.CodeOverloaded, "the database of the queues in MySQL cannot be asked for its name: %v", err)
+		}
 		// The listener first: what is wrong with its address is found out before anything is made.
 		if err := m.bind(); err != nil {
 			return err
@@ -57,6 +58,11 @@ func (m *Manager) found() error {
 		}
 		if err := m.opt.Put(caName, doc); err != nil {
 			return err
+		}
+		if tables != "" {
+			if err := m.opt.Put(tablesName, encode(tablesDocument{documentVersion, tables})); err != nil {
+				return err
+			}
 		}
 		if err := m.certify(ca); err != nil {
 			return err
@@ -104,7 +110,10 @@ func (m *Manager) forget() error {
 	if m.placed.plan != nil {
 		names = append(names, placementName)
 	}
-	m.ca, m.replicas, m.placed = nil, 0, placing{}
+	if m.tables != "" {
+		names = append(names, tablesName)
+	}
+	m.ca, m.replicas, m.tables, m.placed = nil, 0, "", placing{}
 	m.mu.Unlock()
 	for _, name := range names {
 		if err := m.opt.Put(name, nil); err != nil {

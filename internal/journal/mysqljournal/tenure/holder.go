@@ -1,0 +1,363 @@
+// Package tenure lets the nodes of a cluster have the tables of one database in turn: the node that leads the cluster's first group has them, opens them
+// when it comes to lead and gives them back when it does not any more. For each shard it makes a journal of that.
+//
+// It does not know what the tables are, how they are fenced, or how a leader is elected: it is told who leads.
+package tenure
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/gmq/gmq/internal/journal"
+)
+
+// Tables are this process's, from when they were opened until they are left or closed.
+type Tables interface {
+	Shard(i int, wake func()) journal.Journal
+	// Spread proposes a batch of several shards.
+	Spread(b *journal.Batch)
+	// Share says that the nodes of a cluster take the tables over from each other from now on.
+	Share()
+	// Failed is why nothing can be promised any more, nil where it can.
+	Failed() error
+	// Leave gives the tables back, so soon that what nobody waits for is left undone. Close takes the time for that.
+	Leave() error
+	Close() error
+}
+
+// Options say what a holder is connected to.
+type Options struct {
+	Shards int
+	Node   uint64 // this one's number
+	Alone  Tables // what a server has that is no node of a cluster yet; nil where it is one
+	// Open waits until the tables are this node's. It is called by one goroutine at a time.
+	Open func(ctx context.Context) (Tables, error)
+	// Lost reports whether an error of the tables says no more than that another process has them.
+	Lost func(error) bool
+	// Told is called with the tables when this node has got them, and with nil when it has them no more. It must not wait.
+	Told func(Tables)
+	Logf func(format string, args ...any)
+}
+
+const (
+	// again is how long is waited before the tables are opened, or read, once more.
+	again = time.Second
+	// blindTicks is for how long a node that leads waits for the tables before it leads without them, and strangeTicks how long the tables may be
+	// another process's while this node leads: one of the cluster's would lead by then.
+	blindTicks, strangeTicks = 100, 100
+)
+
+var errNew = errors.New("this node has just come to lead")
+
+// A Holder is a node's turn at the tables. Its methods may be called by any goroutine, but for Tick, which is one's.
+type Holder struct {
+	opt    Options
+	shards []*Shard
+
+	mu      sync.Mutex // guards the following; no other lock is taken under it
+	shared  bool       // there is a cluster
+	leader  uint64     // of its first group; 0: not known
+	term    uint64     // of that leadership
+	tenure  *tenure    // of now; nil: the tables are not this node's
+	opening *opening   // on the way to one
+	given   *opening   // the latest that was given up
+	before  *tenure    // the one before, until it has been left
+	lost    uint64     // the term in which they were lost to somebody else
+	since   int        // ticks since this node leads without them
+	why     error      // it does not have them
+	failure error      // nothing can be promised any more
+	closed  bool
+}
+
+// A tenure is the time for which tables are this node's.
+type tenure struct {
+	tables Tables
+	term   uint64        // of the leadership; 0: of a server alone. Guarded by Holder.mu
+	over   chan struct{} // closed when it has ended
+	left   chan struct{} // closed when the tables have been given back
+}
+
+func (t *tenure) isOver() bool {
+	select {
+	case <-t.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// An opening is an attempt to get the tables in one term.
+type opening struct {
+	cancel context.CancelFunc
+	before *opening // which was cancelled
+	ended  chan struct{}
+}
+
+// New makes a holder.
+func New(opt Options) *Holder {
+	h := &Holder{opt: opt, why: errNew}
+	if opt.Told == nil {
+		h.opt.Told = func(Tables) {}
+	}
+	if opt.Alone != nil {
+		h.tenure = newTenure(opt.Alone, 0)
+		h.opt.Told(opt.Alone)
+	}
+	for i := range opt.Shards {
+		h.shards = append(h.shards, newShard(h, i))
+	}
+	return h
+}
+
+func newTenure(tables Tables, term uint64) *tenure {
+	return &tenure{tables: tables, term: term, over: make(chan struct{}), left: make(chan struct{})}
+}
+
+// Shard is shard i's journal. It wakes its owner through wake.
+func (h *Holder) Shard(i int, wake func()) journal.Journal {
+	h.shards[i].begin(wake)
+	return h.shards[i]
+}
+
+// Spread proposes a batch of several shards of a server that is alone.
+func (h *Holder) Spread(b *journal.Batch) { h.opt.Alone.Spread(b) }
+
+// Share says that there is a cluster from now on. Tables that this node has stay its own until it is told that another one leads.
+func (h *Holder) Share() {
+	h.mu.Lock()
+	first := !h.shared
+	h.shared = true
+	t := h.tenure
+	h.mu.Unlock()
+	if first && t != nil {
+		t.tables.Share()
+	}
+}
+
+// Tick says who leads the cluster's first group, 0 where that is not known, in which term, and whether the tables are the cluster's at all: nil, or why not. It is
+// called some twenty times a second.
+func (h *Holder) Tick(leader, term uint64, unfit error) {
+	h.mu.Lock()
+	if !h.shared || h.closed {
+		h.mu.Unlock()
+		return
+	}
+	changed := h.leader != leader || h.term != term
+	h.leader, h.term = leader, term
+	here := leader == h.opt.Node
+	ended := false
+	if t := h.tenure; t != nil {
+		switch {
+		case t.term == 0 && here:
+			t.term, changed = term, true // the group of a server that was alone
+		case t.term == 0 && leader == 0: // it is being elected
+		case !here || t.term != term:
+			h.end(t)
+			ended = true
+		}
+	}
+	if o := h.opening; o != nil && (changed || unfit != nil) {
+		o.cancel()
+		h.opening, h.given = nil, o
+	}
+	if changed {
+		h.since, h.why = 0, errNew
+	}
+	blind, failure := h.blind(), h.failure
+	if here && h.tenure == nil {
+		h.since++
+		h.seek(unfit)
+	}
+	changed = changed || ended || blind != h.blind() || failure != h.failure
+	h.mu.Unlock()
+	if ended {
+		h.opt.Told(nil)
+	}
+	if changed {
+		h.wake()
+	}
+}
+
+// seek has the tables opened, where they may be. Called with mu held.
+func (h *Holder) seek(unfit error) {
+	switch {
+	case unfit != nil:
+		h.why, h.since = unfit, max(h.since, blindTicks)
+	case h.lost == h.term:
+		if h.since > strangeTicks && h.failure == nil {
+			h.failure = h.why
+		}
+	case h.opening == nil:
+		ctx, cancel := context.WithCancel(context.Background())
+		h.opening = &opening{cancel, h.given, make(chan struct{})}
+		h.given = nil
+		go h.open(ctx, h.opening, h.term, h.before)
+	}
+}
+
+// blind reports whether this node leads though it does not have the tables. Called with mu held.
+func (h *Holder) blind() bool {
+	return h.shared && h.tenure == nil && h.leader == h.opt.Node && h.lost != h.term && h.since >= blindTicks
+}
+
+// open gets the tables for a term.
+func (h *Holder) open(ctx context.Context, o *opening, term uint64, before *tenure) {
+	defer close(o.ended)
+	if o.before != nil {
+		<-o.before.ended
+	}
+	if before != nil {
+		select {
+		case <-before.left:
+		case <-ctx.Done():
+			return
+		}
+	}
+	for told := ""; ; {
+		tables, err := h.opt.Open(ctx)
+		if err == nil {
+			h.opened(ctx, tables, term)
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if text := err.Error(); text != told {
+			told = text
+			h.opt.Logf("the tables cannot be opened, and are tried again: %v", err)
+		}
+		h.mu.Lock()
+		h.why = err
+		h.mu.Unlock()
+		if !pause(ctx.Done()) {
+			return
+		}
+	}
+}
+
+// pause waits for a while; it is false where the end came first.
+func pause(end <-chan struct{}) bool {
+	t := time.NewTimer(again)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-end:
+		return false
+	}
+}
+
+// opened begins a tenure, unless this node does not lead any more.
+func (h *Holder) opened(ctx context.Context, tables Tables, term uint64) {
+	tables.Share()
+	h.mu.Lock()
+	late := ctx.Err() != nil || h.closed
+	if !late {
+		h.tenure, h.opening = newTenure(tables, term), nil
+	}
+	h.mu.Unlock()
+	if late {
+		if err := tables.Leave(); err != nil {
+			h.opt.Logf("the tables could not be given back: %v", err)
+		}
+		return
+	}
+	h.opt.Logf("this node has the tables")
+	h.opt.Told(tables)
+	h.wake()
+}
+
+// end ends a tenure. Called with mu held.
+func (h *Holder) end(t *tenure) {
+	h.tenure, h.before = nil, t
+	close(t.over)
+	go func() {
+		defer close(t.left)
+		if err := t.tables.Leave(); err != nil && !h.opt.Lost(err) {
+			h.opt.Logf("the tables could not be given back: %v", err)
+			return
+		}
+		h.opt.Logf("this node does not have the tables any more")
+	}()
+}
+
+// fenced ends a tenure that somebody else has ended. It is false where the tables were a server's that is alone: that is its end.
+func (h *Holder) fenced(t *tenure, why error) bool {
+	h.mu.Lock()
+	shared := h.shared
+	if shared && h.tenure == t {
+		h.opt.Logf("this node has the tables no more: %v", why)
+		h.end(t)
+		h.lost, h.why, h.since = h.term, why, 0
+		defer h.opt.Told(nil)
+	}
+	h.mu.Unlock()
+	return shared
+}
+
+// now is what holds at this moment.
+func (h *Holder) now() (t *tenure, role journal.Role, blind bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if t = h.tenure; !h.shared {
+		return t, journal.Role{Leading: true, Leader: h.opt.Node}, false
+	}
+	role = journal.Role{Leader: h.leader, Term: h.term}
+	if t != nil {
+		role.Leader, role.Term = h.opt.Node, t.term
+	}
+	return t, role, h.blind()
+}
+
+// reason is why this node does not have the tables.
+func (h *Holder) reason() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.why
+}
+
+func (h *Holder) failed() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failure
+}
+
+// Wants reports whether this node is to have the tables, and does not.
+func (h *Holder) Wants() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.shared && h.leader == h.opt.Node && h.tenure == nil
+}
+
+// wake has all shards look.
+func (h *Holder) wake() {
+	for _, s := range h.shards {
+		s.callWake()
+	}
+}
+
+// Close gives the tables back, where this node has them, and waits until that is done.
+func (h *Holder) Close() error {
+	h.mu.Lock()
+	h.closed = true
+	t, o, before := h.tenure, h.opening, h.before
+	if o == nil {
+		o = h.given
+	}
+	if o != nil {
+		o.cancel()
+	}
+	h.mu.Unlock()
+	if o != nil {
+		<-o.ended
+	}
+	if before != nil {
+		<-before.left
+	}
+	if t == nil || t.isOver() {
+		return nil
+	}
+	return t.tables.Close()
+}
