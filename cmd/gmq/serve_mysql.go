@@ -31,6 +31,7 @@ type tables struct {
 
 	mu     sync.Mutex            // guards the following; no other lock is taken under it
 	now    *mysqljournal.Journal // nil: they are not this node's
+	number uint64                // of the change by which now is what it is
 	listen bool                  // clients are let in, and rows moved
 	mover  *mover                // nil: nothing is moved
 }
@@ -119,9 +120,13 @@ func (in *instance) mate(name string) bool {
 }
 
 // told is called when the tables have become this node's, or have ceased to be.
-func (t *tables) told(now tenure.Tables) {
+func (t *tables) told(now tenure.Tables, number uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if number <= t.number { // of before what is known
+		return
+	}
+	t.number = number
 	t.now, _ = now.(*mysqljournal.Journal)
 	t.move()
 }
@@ -139,10 +144,11 @@ func (t *tables) up() *bool {
 		return nil
 	}
 	t.mu.Lock()
-	defer t.mu.Unlock()
+	now := t.now
+	t.mu.Unlock()
 	switch {
-	case t.now != nil:
-		return new(t.now.Outage() == nil)
+	case now != nil:
+		return new(now.Outage() == nil)
 	case t.holder.Wants():
 		return new(bool)
 	}

@@ -36,8 +36,9 @@ type Options struct {
 	Open func(ctx context.Context) (Tables, error)
 	// Lost reports whether an error of the tables says no more than that another process has them.
 	Lost func(error) bool
-	// Told is called with the tables when this node has got them, and with nil when it has them no more. It must not wait.
-	Told func(Tables)
+	// Told is called with the tables when this node has got them, and with nil when it has them no more. Each time has a greater number; the calls may come out of
+	// order. It must not wait.
+	Told func(now Tables, number uint64)
 	Logf func(format string, args ...any)
 }
 
@@ -65,6 +66,7 @@ type Holder struct {
 	given   *opening   // the latest that was given up
 	before  *tenure    // the one before, until it has been left
 	lost    uint64     // the term in which they were lost to somebody else
+	changes uint64     // of tenure, so far
 	since   int        // ticks since this node leads without them
 	why     error      // it does not have them
 	failure error      // nothing can be promised any more
@@ -99,11 +101,11 @@ type opening struct {
 func New(opt Options) *Holder {
 	h := &Holder{opt: opt, why: errNew}
 	if opt.Told == nil {
-		h.opt.Told = func(Tables) {}
+		h.opt.Told = func(Tables, uint64) {}
 	}
 	if opt.Alone != nil {
-		h.tenure = newTenure(opt.Alone, 0)
-		h.opt.Told(opt.Alone)
+		h.tenure, h.changes = newTenure(opt.Alone, 0), 1
+		h.opt.Told(opt.Alone, 1)
 	}
 	for i := range opt.Shards {
 		h.shards = append(h.shards, newShard(h, i))
@@ -147,15 +149,14 @@ func (h *Holder) Tick(leader, term uint64, unfit error) {
 	changed := h.leader != leader || h.term != term
 	h.leader, h.term = leader, term
 	here := leader == h.opt.Node
-	ended := false
+	ended, number := false, uint64(0)
 	if t := h.tenure; t != nil {
 		switch {
 		case t.term == 0 && here:
 			t.term, changed = term, true // the group of a server that was alone
 		case t.term == 0 && leader == 0: // it is being elected
 		case !here || t.term != term:
-			h.end(t)
-			ended = true
+			ended, number = true, h.end(t)
 		}
 	}
 	if o := h.opening; o != nil && (changed || unfit != nil) {
@@ -173,7 +174,7 @@ func (h *Holder) Tick(leader, term uint64, unfit error) {
 	changed = changed || ended || blind != h.blind() || failure != h.failure
 	h.mu.Unlock()
 	if ended {
-		h.opt.Told(nil)
+		h.opt.Told(nil, number)
 	}
 	if changed {
 		h.wake()
@@ -256,7 +257,9 @@ func (h *Holder) opened(ctx context.Context, tables Tables, term uint64) {
 	late := ctx.Err() != nil || h.closed
 	if !late {
 		h.tenure, h.opening = newTenure(tables, term), nil
+		h.changes++
 	}
+	number := h.changes
 	h.mu.Unlock()
 	if late {
 		if err := tables.Leave(); err != nil {
@@ -265,13 +268,14 @@ func (h *Holder) opened(ctx context.Context, tables Tables, term uint64) {
 		return
 	}
 	h.opt.Logf("this node has the tables")
-	h.opt.Told(tables)
+	h.opt.Told(tables, number)
 	h.wake()
 }
 
-// end ends a tenure. Called with mu held.
-func (h *Holder) end(t *tenure) {
+// end ends a tenure, and gives the number of that change. Called with mu held.
+func (h *Holder) end(t *tenure) uint64 {
 	h.tenure, h.before = nil, t
+	h.changes++
 	close(t.over)
 	go func() {
 		defer close(t.left)
@@ -281,6 +285,7 @@ func (h *Holder) end(t *tenure) {
 		}
 		h.opt.Logf("this node does not have the tables any more")
 	}()
+	return h.changes
 }
 
 // fenced ends a tenure that somebody else has ended. It is false where the tables were a server's that is alone: that is its end.
@@ -289,9 +294,8 @@ func (h *Holder) fenced(t *tenure, why error) bool {
 	shared := h.shared
 	if shared && h.tenure == t {
 		h.opt.Logf("this node has the tables no more: %v", why)
-		h.end(t)
+		defer h.opt.Told(nil, h.end(t))
 		h.lost, h.why, h.since = h.term, why, 0
-		defer h.opt.Told(nil)
 	}
 	h.mu.Unlock()
 	return shared
