@@ -14,7 +14,8 @@ import (
 
 // gathered reports whether all groups are led by one node.
 func (in *instance) gathered() bool {
-	return in.cfg.Storage.MySQL != nil && in.node.member.Tables() != ""
+	name, _ := in.node.member.Tables()
+	return in.tables.holder != nil && name != ""
 }
 
 // mayLead reports whether a node may lead a group, as far as the tables have a say in it. Who leads the first group, or is about to, is not known for a moment
@@ -27,10 +28,15 @@ func (in *instance) mayLead(group int, node uint64) bool {
 	return len(all) == 0 || all[0].Leader == 0 || all[0].Leader == node
 }
 
-// sameStorages says what is wrong where this node's cluster has queues in MySQL, and this node cannot reach them.
+// sameStorages says what is wrong where this node's cluster has queues in MySQL, and this node cannot reach them, or the other way round.
 func (in *instance) sameStorages() error {
-	if in.node.member.Tables() != "" && in.tables.holder == nil {
+	name, known := in.node.member.Tables()
+	switch {
+	case !known || len(in.node.others()) == 0:
+	case name != "" && in.tables.holder == nil:
 		return errors.New("this node's cluster has queues in MySQL, and every node must reach them: set storage.mysql as on the other nodes")
+	case name == "" && in.tables.holder != nil:
+		return errors.New("this node has storage.mysql, and its cluster was begun without queues in MySQL: leave it out")
 	}
 	return nil
 }
@@ -73,8 +79,8 @@ func (in *instance) turn() error {
 		}
 	}
 	var unfit error
-	if in.node.member.Tables() == "" {
-		unfit = errors.New("this cluster was begun by a server without storage.mysql")
+	if name, _ := in.node.member.Tables(); name == "" {
+		unfit = errors.New("it is not known yet whose tables the cluster has")
 	}
 	h.Tick(leader, term, unfit)
 	return nil
@@ -86,7 +92,7 @@ func (in *instance) openShared(ctx context.Context, opt mysqljournal.Options) (t
 	if err != nil {
 		return nil, err
 	}
-	if found != in.node.member.Tables() {
+	if name, _ := in.node.member.Tables(); found != name {
 		return nil, errors.New("storage.mysql.dsn leads to another database than that of the cluster's queues; set it as on the other nodes")
 	}
 	j, err := mysqljournal.Open(ctx, opt)

@@ -322,5 +322,11 @@ func TestOwnerInCluster(t *testing.T) {
 	if len(missing) > 0 {
 		t.Errorf("%d confirmed messages are lost, such as %s", len(missing), missing[0])
 	}
+	other := c.nodes[(owner+1)%len(c.nodes)]
+	other.Kill()
+	other.Configure("cluster: {listen: \"127.0.0.1:0\"}\n")
+	if err := other.Up(); err == nil || other.ExitCode() != 1 || !strings.Contains(err.Error(), "every node must reach them") {
+		t.Errorf("a node that cannot reach the tables starts: %v", err)
+	}
 	t.Logf("%d confirmed, %d lost, %d back after the ack, %d delivered again; the slowest confirm %v", b.confirmed, len(missing), b.back, b.again, b.slowest)
 }

@@ -185,7 +185,7 @@ func (m *Manager) change(name string, data []byte) error {
 		var d settingsDocument
 		err := decode(data, &d, &d.Version)
 		if err == nil {
-			m.replicas, m.changed = d.Replicas, true
+			m.replicas, m.changed, m.founded = d.Replicas, true, true
 		}
 		return err
 	case name == tablesName:

@@ -246,6 +246,9 @@ func (m *Manager) letIn(q *joinRequest) *answer {
 	if err != nil {
 		return failed(&wire.Error{Code: wire.CodeBadRequest, Message: err.Error()})
 	}
+	if err := m.nameTables(); err != nil {
+		return failure(err)
+	}
 	n, refusal := m.roomFor(id, q)
 	if refusal != nil {
 		return failed(refusal)
@@ -338,7 +341,7 @@ func (m *Manager) roomFor(id uint64, q *joinRequest) (n Node, _ *wire.Error) {
 
 // sameTables refuses a node that does not have the queues of all nodes: it could not lead where they are, or would have others.
 func (m *Manager) sameTables(tables string) *wire.Error {
-	switch ours := m.Tables(); {
+	switch ours, _ := m.Tables(); {
 	case ours == tables:
 		return nil
 	case ours == "":

@@ -124,6 +124,7 @@ type Manager struct {
 	ca       *authority // with its key once the document is there
 	replicas int
 	tables   string // the database in which all nodes have queues; "": none
+	founded  bool   // that is known: it is kept before the settings are, and those are here
 	placed   placing
 	nodes    map[uint64]*Node
 	heard    map[uint64]Node   // addresses that nodes have told us themselves, since this process began
@@ -216,14 +217,14 @@ func (m *Manager) Member() bool {
 	return m.self.member
 }
 
-// Tables names the database in which the cluster has queues, as Options.Tables does; "" where it has none, or where this node does not know yet.
-func (m *Manager) Tables() string {
+// Tables names the database in which the cluster has queues, as Options.Tables does, "" where it has none. It is false where this node does not know yet.
+func (m *Manager) Tables() (name string, known bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.self.member {
-		return "" // what there is of documents is of a cluster of long ago
+		return "", false // what there is of documents is of a cluster of long ago
 	}
-	return m.tables
+	return m.tables, m.founded
 }
 
 // SetClient says where clients reach this node, once that is known.
