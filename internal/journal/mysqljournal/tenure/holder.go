@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gmq/gmq/internal/journal"
@@ -56,6 +57,7 @@ var errNew = errors.New("this node has just come to lead")
 type Holder struct {
 	opt    Options
 	shards []*Shard
+	seen   atomic.Pointer[view] // what holds at this moment, for the shards: they look in every turn
 
 	mu      sync.Mutex // guards the following; no other lock is taken under it
 	shared  bool       // there is a cluster
@@ -73,22 +75,24 @@ type Holder struct {
 	closed  bool
 }
 
+// A view is what of a holder its shards go by. It does not change; another one takes its place.
+type view struct {
+	tenure  *tenure
+	role    journal.Role // but for whether this node leads, which depends on what the shard has
+	blind   bool
+	failure error
+}
+
 // A tenure is the time for which tables are this node's.
 type tenure struct {
 	tables Tables
-	term   uint64        // of the leadership; 0: of a server alone. Guarded by Holder.mu
-	over   chan struct{} // closed when it has ended
+	term   uint64 // of the leadership; 0: of a server alone. Guarded by Holder.mu
+	ended  atomic.Bool
+	over   chan struct{} // closed when ended is set
 	left   chan struct{} // closed when the tables have been given back
 }
 
-func (t *tenure) isOver() bool {
-	select {
-	case <-t.over:
-		return true
-	default:
-		return false
-	}
-}
+func (t *tenure) isOver() bool { return t.ended.Load() }
 
 // An opening is an attempt to get the tables in one term.
 type opening struct {
@@ -107,6 +111,7 @@ func New(opt Options) *Holder {
 		h.tenure, h.changes = newTenure(opt.Alone, 0), 1
 		h.opt.Told(opt.Alone, 1)
 	}
+	h.show()
 	for i := range opt.Shards {
 		h.shards = append(h.shards, newShard(h, i))
 	}
@@ -132,6 +137,7 @@ func (h *Holder) Share() {
 	first := !h.shared
 	h.shared = true
 	t := h.tenure
+	h.show()
 	h.mu.Unlock()
 	if first && t != nil {
 		t.tables.Share()
@@ -171,7 +177,9 @@ func (h *Holder) Tick(leader, term uint64, unfit error) {
 		h.since++
 		h.seek(unfit)
 	}
-	changed = changed || ended || blind != h.blind() || failure != h.failure
+	if changed = changed || ended || blind != h.blind() || failure != h.failure; changed {
+		h.show()
+	}
 	h.mu.Unlock()
 	if ended {
 		h.opt.Told(nil, number)
@@ -258,6 +266,7 @@ func (h *Holder) opened(ctx context.Context, tables Tables, term uint64) {
 	if !late {
 		h.tenure, h.opening = newTenure(tables, term), nil
 		h.changes++
+		h.show()
 	}
 	number := h.changes
 	h.mu.Unlock()
@@ -276,6 +285,7 @@ func (h *Holder) opened(ctx context.Context, tables Tables, term uint64) {
 func (h *Holder) end(t *tenure) uint64 {
 	h.tenure, h.before = nil, t
 	h.changes++
+	t.ended.Store(true)
 	close(t.over)
 	go func() {
 		defer close(t.left)
@@ -296,23 +306,24 @@ func (h *Holder) fenced(t *tenure, why error) bool {
 		h.opt.Logf("this node has the tables no more: %v", why)
 		defer h.opt.Told(nil, h.end(t))
 		h.lost, h.why, h.since = h.term, why, 0
+		h.show()
 	}
 	h.mu.Unlock()
 	return shared
 }
 
-// now is what holds at this moment.
-func (h *Holder) now() (t *tenure, role journal.Role, blind bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if t = h.tenure; !h.shared {
-		return t, journal.Role{Leading: true, Leader: h.opt.Node}, false
+// show has the shards see what holds now. Called with mu held.
+func (h *Holder) show() {
+	v := &view{tenure: h.tenure, blind: h.blind(), failure: h.failure}
+	switch {
+	case !h.shared:
+		v.role = journal.Role{Leader: h.opt.Node}
+	case v.tenure != nil:
+		v.role = journal.Role{Leader: h.opt.Node, Term: v.tenure.term}
+	default:
+		v.role = journal.Role{Leader: h.leader, Term: h.term}
 	}
-	role = journal.Role{Leader: h.leader, Term: h.term}
-	if t != nil {
-		role.Leader, role.Term = h.opt.Node, t.term
-	}
-	return t, role, h.blind()
+	h.seen.Store(v)
 }
 
 // reason is why this node does not have the tables.
@@ -320,12 +331,6 @@ func (h *Holder) reason() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.why
-}
-
-func (h *Holder) failed() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.failure
 }
 
 // Wants reports whether this node is to have the tables, and does not.

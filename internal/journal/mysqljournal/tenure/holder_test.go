@@ -24,6 +24,7 @@ type fake struct {
 	left    bool
 	closed  bool
 	failure error
+	broken  int // reads that fail
 }
 
 // A held shard gives back what it has kept when the test lets it.
@@ -32,7 +33,6 @@ type held struct {
 	f        *fake
 	holds    bool
 	replayed int
-	broken   bool // cannot be read
 }
 
 func (h *held) Committed(into []*journal.Batch) []*journal.Batch {
@@ -46,7 +46,8 @@ func (h *held) Failed() error { return h.f.failure }
 
 func (h *held) Replay(func([]byte) error, func(journal.Ref, []byte) error) error {
 	h.replayed++
-	if h.broken {
+	if h.f.broken > 0 {
+		h.f.broken--
 		return errDown
 	}
 	return nil
@@ -70,11 +71,11 @@ type rig struct {
 	t      *testing.T
 	h      *Holder
 	s      *Shard
-	down   error // of the next openings
 	opened []*fake
 
-	mu   sync.Mutex // guards told
+	mu   sync.Mutex // guards the following
 	told []Tables
+	down error // of the next openings
 }
 
 func newRig(t *testing.T, alone Tables) *rig {
@@ -88,6 +89,8 @@ func newRig(t *testing.T, alone Tables) *rig {
 			r.told = append(r.told, now)
 		},
 		Open: func(ctx context.Context) (Tables, error) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
 			if r.down != nil {
 				return nil, r.down
 			}
@@ -97,6 +100,12 @@ func newRig(t *testing.T, alone Tables) *rig {
 	})
 	r.s = r.h.Shard(0, func() {}).(*Shard)
 	return r
+}
+
+func (r *rig) set(down error) {
+	r.mu.Lock()
+	r.down = down
+	r.mu.Unlock()
 }
 
 // tick lets ticks pass under a leader.
@@ -263,7 +272,7 @@ func TestBlind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
 		r.h.Share()
-		r.down = errDown
+		r.set(errDown)
 		r.tick(blindTicks-1, self, 5)
 		r.role("it waits", false, self, 5)
 		if r.s.Lacking() != nil || !r.h.Wants() {
@@ -278,7 +287,7 @@ func TestBlind(t *testing.T) {
 		if r.s.Propose(b); !errors.Is(b.Err, journal.ErrUnavailable) {
 			t.Error(b.Err)
 		}
-		r.down = nil
+		r.set(nil)
 		<-r.after()
 		r.role("what they hold is on its way", true, self, 5)
 		if !errors.Is(r.s.Lacking(), errDown) || !r.inherit() {
@@ -295,6 +304,31 @@ func TestBlind(t *testing.T) {
 			t.Error("the state of before stays")
 		}
 		r.role("unfit", true, self, 7)
+	})
+}
+
+// Tables that cannot be read are read again, for as long as they are this node's.
+func TestUnreadable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.h.Share()
+		r.tick(1, self, 5)
+		r.opened[0].broken = 2
+		e := r.s.Estate()
+		for range 2 {
+			if err := e.Replay(nil, nil); err == nil || e.Over() {
+				t.Error(err, e.Over())
+			}
+			r.role("they cannot be read", false, self, 5)
+		}
+		if err := e.Replay(nil, nil); err != nil {
+			t.Error(err)
+		}
+		e.Taken()
+		r.role("read", true, self, 5)
+		if err := r.h.Close(); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

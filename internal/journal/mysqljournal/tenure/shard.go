@@ -16,6 +16,7 @@ type Shard struct {
 	held    *tenure         // of which the owner has the state; nil: its state holds nothing, or nothing that counts
 	inner   journal.Journal // held's
 	bare    bool            // the owner's state holds nothing
+	view    *view           // by which role is what it is; nil: it has to be found out
 	role    journal.Role
 	refused []*journal.Batch
 	blind   atomic.Bool // as role: it leads without the tables. Anybody's
@@ -35,9 +36,10 @@ func (s *Shard) begin(wake func()) {
 	s.mu.Lock()
 	s.wakeFunc = wake
 	s.mu.Unlock()
-	t, role, _ := s.h.now()
-	s.role = role
-	if t != nil {
+	v := s.h.seen.Load()
+	s.role = v.role
+	if t := v.tenure; t != nil {
+		s.role.Leading = true
 		s.held, s.inner, s.bare = t, t.tables.Shard(s.number, wake), false
 	}
 }
@@ -96,18 +98,25 @@ func (s *Shard) Committed(into []*journal.Batch) []*journal.Batch {
 			return into
 		}
 		if over {
-			s.held, s.inner = nil, nil
+			s.held, s.inner, s.view = nil, nil, nil
 		}
 	}
-	t, role, blind := s.h.now()
-	if t != nil && role.Term == s.role.Term { // what it holds is on its way
+	if v := s.h.seen.Load(); v != s.view {
+		s.look(v)
+	}
+	return into
+}
+
+// look goes by what holds now.
+func (s *Shard) look(v *view) {
+	blind := v.blind
+	if v.tenure != nil && v.role.Term == s.role.Term { // what it holds is on its way
 		blind = s.blind.Load()
 	}
 	blind = blind && s.bare && s.held == nil
-	role.Leading = s.held != nil && s.held == t || blind
-	s.role = role
+	s.view, s.role = v, v.role
+	s.role.Leading = s.held != nil && s.held == v.tenure || blind
 	s.blind.Store(blind)
-	return into
 }
 
 // Role implements journal.Replicated.
@@ -126,8 +135,7 @@ func (s *Shard) Lacking() error {
 
 // Estate implements journal.InTurn.
 func (s *Shard) Estate() journal.Estate {
-	t, _, _ := s.h.now()
-	switch {
+	switch t := s.h.seen.Load().tenure; {
 	case t != nil && t != s.held:
 		return &estate{s: s, t: t}
 	case t == nil && s.held == nil && !s.bare:
@@ -186,7 +194,7 @@ func (nowhere) Commit()      {}
 
 // Failed implements journal.Journal. That another node has the tables is no failure.
 func (s *Shard) Failed() error {
-	if err := s.h.failed(); err != nil {
+	if err := s.h.seen.Load().failure; err != nil {
 		return err
 	}
 	if s.inner == nil || s.held.isOver() {
@@ -244,7 +252,7 @@ func (e *estate) Replay(snapshot func([]byte) error, record func(journal.Ref, []
 
 // Taken implements journal.Estate.
 func (e *estate) Taken() {
-	e.s.held, e.s.inner, e.s.bare = e.t, e.j, e.t == nil
+	e.s.held, e.s.inner, e.s.bare, e.s.view = e.t, e.j, e.t == nil, nil
 }
 
 // Over implements journal.Estate.
