@@ -20,7 +20,7 @@ import (
 	"github.com/gmq/gmq/test/mariadb"
 )
 
-var faults = flag.String("faults", "pause,kill", "what is done to the owner of the tables in a cluster, one after the other: pause, stop, kill, database")
+var faults = flag.String("faults", "pause,kill", "what is done to the owner of the tables in a cluster, one after the other: pause, stop, kill, transfer, database")
 
 // The load on a cluster: lanes publish to queues, and a consumer for each queue acks all that comes.
 const (
@@ -166,6 +166,7 @@ type turns struct {
 	db    *mariadb.Server
 	nodes []*harness.Server
 	ask   *gmq.Client
+	owner string // by name, when it was looked for last
 }
 
 func newTurns(t *testing.T) *turns {
@@ -222,6 +223,7 @@ func (c *turns) settled() (owner int) {
 		}
 		return !slices.ContainsFunc(s.Groups, func(g gmq.ClusterGroup) bool { return g.Leader != s.MySQL })
 	})
+	c.owner = s.MySQL
 	at := slices.IndexFunc(s.Nodes, func(n gmq.ClusterNode) bool { return n.Name == s.MySQL })
 	return slices.IndexFunc(c.nodes, func(n *harness.Server) bool { return n.Addr == s.Nodes[at].Client })
 }
@@ -237,6 +239,15 @@ func (c *turns) strike(owner *harness.Server, fault string) (mend func() error) 
 			c.t.Errorf("the owner ends with %d", code)
 		}
 		return owner.Up
+	case "transfer":
+		if _, err := c.ask.TransferLeads(c.t.Context(), c.owner); err != nil {
+			c.t.Fatal(err)
+		}
+		harness.Eventually(c.t, "another node has the tables", func() bool {
+			s, err := c.ask.ClusterStatus(c.t.Context())
+			return err == nil && s.MySQL != "" && s.MySQL != c.owner
+		})
+		return func() error { return nil }
 	case "database": // and it is not there when the next one wants the tables
 		c.db.NeedPrivate(c.t)
 		c.db.Kill()
@@ -298,7 +309,7 @@ func TestOwnerInCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 		was := owner
-		mended, restarted = time.Now(), fault != "pause"
+		mended, restarted = time.Now(), fault != "pause" && fault != "transfer"
 		owner = c.settled()
 		harness.Eventually(t, "all queues go on after "+fault, func() bool { return b.recovered(mended, storages) })
 		t.Logf("all go on and are in step %v after it is there again; the owner was %d and is %d", time.Since(mended).Round(time.Millisecond), was, owner)
