@@ -29,8 +29,9 @@ type ClusterGroup struct {
 
 // A ClusterStatus is how a cluster is.
 type ClusterStatus struct {
-	Node     string         `json:"node"`     // who has answered
-	Replicas int            `json:"replicas"` // at how many nodes each queue is to be
+	Node     string         `json:"node"`            // who has answered
+	Replicas int            `json:"replicas"`        // at how many nodes each queue is to be
+	MySQL    string         `json:"mysql,omitempty"` // the node that has the queues in MySQL, where there are some
 	Nodes    []ClusterNode  `json:"nodes"`
 	Groups   []ClusterGroup `json:"groups"`
 }

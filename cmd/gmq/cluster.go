@@ -67,7 +67,7 @@ func newClusterStatus(g *globals) *cobra.Command {
 		Short: "List the nodes of the cluster, and how they are",
 		Long: `Status lists the nodes: whether they can be reached, what they are (joining: they are catching up and do
 not count yet; member; leaving), how many groups of queues they lead, and how many entries they
-lack. The last line says what the cluster survives as it is now.`,
+lack. Where there are queues in MySQL it says which node has them. The last line says what the cluster survives as it is now.`,
 		Example: `  gmq cluster status
   gmq cluster status -o json | jq -r '.nodes[] | select(.reachable | not).name'`,
 		Args:              cobra.NoArgs,
@@ -92,6 +92,11 @@ lack. The last line says what the cluster survives as it is now.`,
 				}
 				if err := table(cmd.OutOrStdout(), len(rows[0]), rows); err != nil {
 					return err
+				}
+				if s.MySQL != "" {
+					if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s has the queues in MySQL, and so leads all.\n", s.MySQL); err != nil {
+						return err
+					}
 				}
 				_, err = fmt.Fprintln(cmd.OutOrStdout(), survives(&s))
 				return err

@@ -24,7 +24,6 @@ import (
 	"github.com/gmq/gmq/internal/config"
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/journal/filejournal"
-	"github.com/gmq/gmq/internal/journal/mysqljournal"
 	"github.com/gmq/gmq/internal/outbox"
 	"github.com/gmq/gmq/internal/queue"
 	"github.com/gmq/gmq/internal/server"
@@ -90,7 +89,6 @@ type instance struct {
 	log    *slog.Logger
 	level  *slog.LevelVar
 	wal    *filejournal.Log
-	mysql  *mysqljournal.Journal // nil: not configured
 	budget *journal.Budget
 	broker *broker.Broker
 	server *server.Server
@@ -107,9 +105,8 @@ type instance struct {
 	audit     *audit.Log // nil where log.audit is off
 	auditFile *logFile   // nil where it is no file
 
-	stopOutbox func(context.Context) // nil: nothing is moved
-	moves      bool                  // the outbox, into queues; set before the first other goroutine
-	moved      outbox.Stats
+	tables tables // the queues in MySQL
+	moved  outbox.Stats
 
 	started  time.Time
 	dataDir  string // of cfg, as this never changes
@@ -200,7 +197,7 @@ func (in *instance) open(signals chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	if err := in.openMySQL(data, signals); err != nil {
+	if err := in.openTables(data, signals); err != nil {
 		return errors.Join(err, in.wal.Close())
 	}
 	in.budget = journal.NewBudget(queueMemory(&in.cfg))
@@ -299,7 +296,7 @@ func (in *instance) listen() error {
 			in.log.Error("client address", "err", err)
 		}
 	}()
-	in.startOutbox()
+	in.tables.startOutbox()
 	in.log.Info("ready", in.tls.describe([]any{"version", version, "listen", l.Addr().String(), "admin", adminAddr, "data", in.cfg.Data, "storage", in.cfg.QueueDefaults.Storage})...)
 	in.warnStart()
 	notify("READY=1")
@@ -310,9 +307,7 @@ func (in *instance) listen() error {
 func (in *instance) drain() error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(in.cfg.DrainTimeout))
 	defer cancel()
-	if in.stopOutbox != nil {
-		in.stopOutbox(ctx)
-	}
+	in.tables.stopOutbox(ctx)
 	in.handOver(ctx)
 	err := in.server.Drain(ctx)
 	if in.admin != nil {
@@ -377,11 +372,7 @@ func (in *instance) stats(queues []broker.QueueStats) admin.Stats {
 	s.DiskFree, s.DiskTotal = vfs.DiskSpace(in.dataDir)
 	now, total := in.server.Connections()
 	s.Connections, s.ConnectionsTotal = int(now), total
-	if in.mysql != nil {
-		up := in.mysql.Outage() == nil
-		s.MySQL = &up
-		s.Outbox = in.outboxStats()
-	}
+	s.MySQL, s.Outbox = in.tables.up(), in.outboxStats()
 	for _, u := range in.broker.Usage() {
 		if u.Storage == "file" {
 			s.JournalBytes, s.JournalLiveBytes = u.Total, u.Live

@@ -72,8 +72,11 @@ func (in *instance) openNode(data string) error {
 	n.host, err = cluster.New(cluster.Config{
 		ID: m.ID(), Groups: broker.Shards, ElectionTicks: electionTicks,
 		Send: n.raft.Send, SendImage: n.images.Send,
-		MayLead: func(group int, node uint64) bool { return n.memory.keeper.MayLead(group, node) },
-		Wake:    func() { poke(n.wake) }, WakeImages: func() { poke(n.pull) },
+		MayLead: func(group int, node uint64) bool {
+			return n.memory.keeper.MayLead(group, node) && in.mayLead(group, node)
+		},
+		Gathered: in.gathered,
+		Wake:     func() { poke(n.wake) }, WakeImages: func() { poke(n.pull) },
 		Logf:   func(format string, args ...any) { in.log.Info("cluster: " + fmt.Sprintf(format, args...)) },
 		Tracef: in.debugCluster,
 	})
@@ -184,6 +187,9 @@ func (in *instance) takePart(stored string) error {
 			return err
 		}
 	}
+	if h := in.tables.holder; h != nil && in.broker.Grouped() {
+		h.Share()
+	}
 	if in.broker.Grouped() && !n.member.Member() {
 		return errors.New("the data directory is a replica of a cluster, and its cluster.json is not there: to make it a cluster of one, run gmq cluster recover --data DIR")
 	}
@@ -197,6 +203,10 @@ func (in *instance) takePart(stored string) error {
 	})
 	in.broker.WatchDocuments(member.Prefix, n.member.Changed)
 	in.broker.WatchDocuments(memoryDocument, in.decided)
+	if err := in.sameStorages(); err != nil {
+		return err
+	}
+	in.takeTurns()
 	return nil
 }
 

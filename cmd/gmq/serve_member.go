@@ -15,6 +15,7 @@ import (
 	"github.com/gmq/gmq/internal/broker"
 	"github.com/gmq/gmq/internal/cluster/member"
 	"github.com/gmq/gmq/internal/config"
+	"github.com/gmq/gmq/internal/journal/mysqljournal"
 )
 
 // memberOptions are what the configuration says of a node's part in a cluster. What it is connected to is for the caller to add.
@@ -26,8 +27,9 @@ func (in *instance) memberOptions(data string) member.Options {
 		Logf:   func(format string, args ...any) { in.log.Info("cluster: " + fmt.Sprintf(format, args...)) },
 		Tracef: in.debugCluster,
 	}
-	if in.cfg.Storage.MySQL != nil {
-		opt.Unfit = "it has queues in MySQL (storage.mysql), which a cluster does not share yet"
+	if c := in.cfg.Storage.MySQL; c != nil {
+		opt.Tables = func(ctx context.Context) (string, error) { return mysqljournal.Identify(ctx, c.DSN) }
+		opt.Holds = in.tables.has
 	}
 	return opt
 }

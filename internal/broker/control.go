@@ -166,6 +166,10 @@ func (sh *shard) admitControl(w *work) bool {
 	t, ok := sh.find(c.name)
 	switch {
 	case c.op == wire.OpQueueCreate:
+		if err := sh.lacking(c.name); err != nil && !ok {
+			sh.fail(w.s, c.id, err)
+			return true
+		}
 		return sh.createQueue(w, c, t, ok)
 	case ok:
 	case c.op == wire.OpSubscribe || c.op == wire.OpReceive:
@@ -177,7 +181,7 @@ func (sh *shard) admitControl(w *work) bool {
 		m.parked = append(m.parked, w)
 		return false
 	default:
-		sh.fail(w.s, c.id, wire.Errorf(wire.CodeNotFound, "queue %q does not exist", c.name))
+		sh.fail(w.s, c.id, sh.notFound(c.name))
 		return true
 	}
 	return sh.control(w, c, t)

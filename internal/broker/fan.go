@@ -61,6 +61,10 @@ func (b *Broker) newFan(r *reader, by conductor) *fanout {
 // aim finds the queues of a unit that this node has: those of the shards that it leads, and its own sessions'.
 func (f *fanout) aim(b *Broker, k int, topic []byte) {
 	u := &f.units[k]
+	if err := b.unsure(); err != nil {
+		u.refuse(err)
+		return
+	}
 	first := len(f.goals)
 	for _, to := range b.topics.match(topic, nil) {
 		if to.ephemeral || f.leads&(1<<to.shard) != 0 {

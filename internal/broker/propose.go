@@ -338,6 +338,9 @@ func (sh *shard) resolve(name []byte, create bool) (target, *wire.Error) {
 	if m := sh.making[string(name)]; m != nil {
 		return target{store: m.store, id: m.id}, nil
 	}
+	if err := sh.lacking(name); err != nil {
+		return target{}, err
+	}
 	if !create || !sh.b.limits.Load().AutoCreate {
 		return target{}, wire.Errorf(wire.CodeNotFound, "queue %q does not exist", name)
 	}
@@ -423,7 +426,7 @@ func (sh *shard) admitAck(w *work, a *ack) {
 	}
 	t, ok := sh.find(w.str(a.name))
 	if !ok {
-		sh.fail(w.s, w.str(a.id), wire.Errorf(wire.CodeNotFound, "queue %q does not exist", w.str(a.name)))
+		sh.fail(w.s, w.str(a.id), sh.notFound(w.str(a.name)))
 		return
 	}
 	q, state := t.queue, t.store.state

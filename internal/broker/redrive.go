@@ -27,7 +27,7 @@ func (sh *shard) redrive(w *work, c *control, t target) bool {
 	if c.to != nil {
 		dest, ok := sh.find(c.to)
 		if !ok && shardOf(c.to) == sh.index {
-			sh.fail(w.s, c.id, noDestination(c.to))
+			sh.fail(w.s, c.id, sh.noDestination(c.to))
 			return true
 		}
 		if !ok || dest.store != t.store {
@@ -45,7 +45,10 @@ func (sh *shard) redrive(w *work, c *control, t target) bool {
 	return false
 }
 
-func noDestination(name []byte) *wire.Error {
+func (sh *shard) noDestination(name []byte) *wire.Error {
+	if err := sh.lacking(name); err != nil {
+		return err
+	}
 	return wire.Errorf(wire.CodeNotFound, "to: queue %q does not exist", name)
 }
 
@@ -169,7 +172,7 @@ func (sh *shard) pack(j *journey, seq uint64) error {
 func (sh *shard) immigrate(j *journey) {
 	t, ok := sh.find(j.control.to)
 	if !ok {
-		j.failure = noDestination(j.control.to)
+		j.failure = sh.noDestination(j.control.to)
 	} else if sh.b.draining.Load() {
 		j.failure = errShuttingDown
 	}

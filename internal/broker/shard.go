@@ -27,6 +27,8 @@ type store struct {
 	taking     *taking            // an image that is to take the state's place; nil: there is none
 	partial    *queue.State       // what came of one that came to nothing
 	replicas   journal.Replicated // the journal, where it may have replicas; nil: it has none
+	turns      journal.InTurn     // the same, where nodes have the storage in turn; nil: they do not
+	inheriting *inheriting        // what the storage holds, which is to be the state; nil: nothing is
 	role       journal.Role
 	leads      bool             // the shard does, and this storage is served
 	reigns     uint32           // in the role's term, so far
@@ -130,6 +132,7 @@ func newShard(b *Broker, index int) *shard {
 		if r, ok := st.journal.(journal.Replicated); ok {
 			st.replicas = r
 		}
+		st.turns, _ = st.journal.(journal.InTurn)
 		sh.stores = append(sh.stores, st)
 		switch {
 		case s.Ephemeral:
@@ -356,6 +359,7 @@ func (sh *shard) afterwards() {
 			behind = true
 		}
 		sh.takeImage(st)
+		sh.inherit(st)
 		sh.compact(st)
 		sh.rebase(st)
 		behind = behind || st.compaction != nil

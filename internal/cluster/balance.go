@@ -26,8 +26,8 @@ func (h *Host) balance() {
 		}
 	}
 	leaves := slices.Contains(w.Avoid, h.cfg.ID) || !slices.Contains(w.Members, h.cfg.ID)
-	if !leaves && unknown > 0 {
-		return // something is going on
+	if !leaves && (unknown > 0 || h.cfg.Gathered()) {
+		return // something is going on, or is to be as it is
 	}
 	for _, g := range h.groups {
 		if !g.leading || g.raw.BasicStatus().LeadTransferee != 0 || g.joint() {
@@ -51,9 +51,14 @@ func (h *Host) balance() {
 
 // heirs are those who can lead this group in this node's place and are in step, in order.
 func (g *group) heirs(before uint64) (may []uint64) {
+	return slices.DeleteFunc(g.able(before), func(id uint64) bool { return g.host.wish.avoids(g.number, id) })
+}
+
+// able are heirs and those who are to lead nothing.
+func (g *group) able(before uint64) (may []uint64) {
 	c := g.census()
 	for _, id := range c.voters {
-		if id != g.host.cfg.ID && !g.host.wish.avoids(g.number, id) && inStep(c.progress[id], before) {
+		if id != g.host.cfg.ID && inStep(c.progress[id], before) {
 			may = append(may, id)
 		}
 	}
@@ -76,13 +81,22 @@ func (g *group) heir(c census, before uint64) (best uint64) {
 	return best
 }
 
-// cede gives a lead to somebody who may have it, where this node may not.
+// cede gives a lead to somebody who may have it, where this node may not. Better to one who is to lead nothing than to nobody: as long as it is here nobody is served.
 func (g *group) cede() {
 	may := g.host.cfg.MayLead
 	if !g.leading || !g.looks() || may(g.number, g.host.cfg.ID) || g.raw.BasicStatus().LeadTransferee != 0 || g.joint() {
 		return
 	}
-	if to := g.heir(g.census(), g.looked); to != 0 && may(g.number, to) {
+	to := g.heir(g.census(), g.looked)
+	if to == 0 || !may(g.number, to) {
+		to = 0
+		for _, id := range g.able(g.looked) {
+			if may(g.number, id) {
+				to = id
+			}
+		}
+	}
+	if to != 0 {
 		g.host.cfg.Tracef("group %d: node %016x is to lead, as this one cannot lead all of the shard yet", g.number, to)
 		g.raw.TransferLeader(to)
 	}

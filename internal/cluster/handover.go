@@ -6,12 +6,15 @@ import (
 )
 
 // HandOver asks that other nodes lead the groups that this one leads: before it stops. Its owner asks again as time passes, until
-// Leads says that it is done or there is no more time.
+// Leads says that it is done or there is no more time. Where all groups are led by who leads the first one, that goes first: the others follow.
 func (h *Host) HandOver() {
 	h.post(func() {
 		for _, g := range h.groups {
 			if g.raw != nil && g.leading {
 				g.handOver()
+				if h.cfg.Gathered() && g.number == 0 {
+					return
+				}
 			}
 		}
 	})

@@ -57,6 +57,9 @@ type Config struct {
 	// MayLead reports whether a node may lead a group, so far as others than raft have a say in it: nil, and any may. Who may not, and was elected, gives
 	// the lead to one who may. It must not wait.
 	MayLead func(group int, node uint64) bool
+	// Gathered reports whether all groups are to be led by who leads the first one: then leads are not balanced, and are given away with that one. nil: they are
+	// not. MayLead has to say the same. It must not wait.
+	Gathered func() bool
 	// Memory says that the groups' logs are in memory: the id is that of one life of a node (MemberID).
 	Memory bool
 	// Logf is told what an operator should know; nil tells nobody.
@@ -88,6 +91,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MayLead == nil {
 		c.MayLead = func(int, uint64) bool { return true }
+	}
+	if c.Gathered == nil {
+		c.Gathered = func() bool { return false }
 	}
 	if c.Logf == nil {
 		c.Logf = func(string, ...any) {}

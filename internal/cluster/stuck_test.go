@@ -219,3 +219,28 @@ func TestSnapshotsDoNotGoBack(t *testing.T) {
 		}
 	}
 }
+
+// A leader that may not lead all of the shard gives the lead to the one that may: rather to a node that is to lead nothing than to nobody.
+func TestCede(t *testing.T) {
+	c := newTrio(t)
+	may := uint64(1)
+	for _, h := range c.hosts {
+		h.cfg.MayLead = func(_ int, node uint64) bool { return node == may }
+		h.Wish(Wish{Members: []uint64{1, 2, 3}})
+	}
+	c.tick(60)
+	if !c.journals[0].Role().Leading {
+		t.Fatal("who may lead has given the lead away")
+	}
+	for _, next := range []uint64{3, 2} {
+		if may = next; next == 2 {
+			for _, h := range c.hosts {
+				h.Wish(Wish{Members: []uint64{1, 2, 3}, Avoid: []uint64{1, 2}})
+			}
+		}
+		c.tick(60)
+		if !c.journals[next-1].Role().Leading {
+			t.Errorf("node %d may lead, and does not", next)
+		}
+	}
+}

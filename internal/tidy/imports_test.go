@@ -28,6 +28,7 @@ var rooms = []struct {
 	{dir: "internal/journal/filejournal", ours: []string{"internal/journal", "internal/wal", "internal/vfs"}, because: "a storage knows files, no queues and no other storage"},
 	{dir: "internal/journal/mysqljournal", ours: []string{"internal/journal"}, foreign: []string{"github.com/go-sql-driver/mysql"}, because: "a storage knows a database, no queues and no other storage"},
 	{dir: "internal/journal/mysqljournal/rows", ours: []string{"internal/journal", "internal/journal/mysqljournal", "internal/queue"}, because: "it says to a storage what records mean for its tables, so that neither the storage nor the core has to know"},
+	{dir: "internal/journal/mysqljournal/tenure", ours: []string{"internal/journal"}, because: "whose turn it is at some tables, whatever those are and whoever elects"},
 	{dir: "internal/journal/journaltest", ours: []string{"internal/journal"}, because: "the same suite is for every storage"},
 	{dir: "internal/cluster/placement", because: "who has what is arithmetic over numbers, whatever they stand for"},
 	{dir: "internal/cluster", ours: []string{"internal/cluster/placement", "internal/journal"}, foreign: []string{"go.etcd.io/raft/v3", "google.golang.org/protobuf/proto"}, because: "it makes a journal of Raft and of a node's log, whichever that is"},

@@ -31,6 +31,7 @@ type Server struct {
 	config string
 	join   string // with which it becomes a node of a cluster
 	admin  bool   // the configuration says where the admin address is
+	stays  bool   // it is always at the same address
 	cmd    *exec.Cmd
 	ready  chan address  // gives the addresses when the process serves
 	exited chan struct{} // closed when the process has ended
@@ -82,6 +83,9 @@ func (s *Server) Configure(config string) {
 	}
 }
 
+// Stay has the server at the address of now whenever it is started again: for clients that know no other.
+func (s *Server) Stay() { s.stays = true }
+
 // end kills the process, and shows what it logged where the test failed.
 func (s *Server) end() {
 	s.Kill()
@@ -109,7 +113,11 @@ func (s *Server) Up() error {
 
 // Spawn starts the process and does not wait for anything. Addr is not known.
 func (s *Server) Spawn() error {
-	args := []string{"serve", "--config", s.config, "--data", s.Data, "--listen", "127.0.0.1:0"}
+	listen := "127.0.0.1:0"
+	if s.stays {
+		listen = s.Addr
+	}
+	args := []string{"serve", "--config", s.config, "--data", s.Data, "--listen", listen}
 	if !s.admin {
 		args = append(args, "--admin", "off")
 	}

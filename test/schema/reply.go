@@ -147,7 +147,7 @@ func clusterStatus() success {
 			"name": words, "id": words, "state": oneOf("alone", "joining", "member", "leaving"), "reachable": boolean, "leads": count, "behind": count,
 		}, object{"address": words, "client": words, "version": words})),
 		"groups": array(fixed(object{"group": count, "term": count, "members": array(words)}, object{"leader": words, "learners": array(words)})),
-	}, nil}
+	}, object{"mysql": words}}
 }
 
 // reply is the schema of an operation's replies of success. Fields that it does not name may be there:

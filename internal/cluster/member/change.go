@@ -33,9 +33,6 @@ type tokenAnswer struct {
 // found makes a cluster of a node alone: an authority, a certificate, the listener, and the documents that say so. It is called with
 // changing held. What was made before an interruption stays.
 func (m *Manager) found() error {
-	if m.opt.Unfit != "" {
-		return &wire.Error{Code: wire.CodeBadRequest, Message: "this node can be part of no cluster: " + m.opt.Unfit}
-	}
 	if !m.Member() {
 		// The listener first: what is wrong with its address is found out before anything is made.
 		if err := m.bind(); err != nil {
@@ -62,6 +59,9 @@ func (m *Manager) found() error {
 			return err
 		}
 	}
+	if err := m.nameTables(); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	replicas, n := m.replicas, m.nodes[m.id]
 	m.mu.Unlock()
@@ -85,6 +85,24 @@ func (m *Manager) found() error {
 	return m.putNode(Node{ID: m.id, Name: m.Name(), Address: address, Client: m.clients(), Joined: m.opt.Now().UTC(), replicas: m.opt.Replicas}, func(*Node) {})
 }
 
+// nameTables keeps which database has queues of the cluster's, as long as it has one node: what that one has. It is called with changing held.
+func (m *Manager) nameTables() error {
+	m.mu.Lock()
+	alone, old := len(m.nodes) <= 1, m.tables
+	m.mu.Unlock()
+	if !alone {
+		return nil
+	}
+	tables, err := m.opt.Tables(m.ctx)
+	if err != nil {
+		return wire.Errorf(wire.CodeOverloaded, "the database of the queues in MySQL cannot be asked for its name: %v", err)
+	}
+	if tables == old {
+		return nil
+	}
+	return m.opt.Put(tablesName, encode(tablesDocument{documentVersion, tables}))
+}
+
 // forget takes back what is left of a cluster that this node was of once, or that was never finished.
 func (m *Manager) forget() error {
 	m.mu.Lock()
@@ -104,7 +122,10 @@ func (m *Manager) forget() error {
 	if m.placed.plan != nil {
 		names = append(names, placementName)
 	}
-	m.ca, m.replicas, m.placed = nil, 0, placing{}
+	if m.tables != "" {
+		names = append(names, tablesName)
+	}
+	m.ca, m.replicas, m.tables, m.founded, m.placed = nil, 0, "", false, placing{}
 	m.mu.Unlock()
 	for _, name := range names {
 		if err := m.opt.Put(name, nil); err != nil {

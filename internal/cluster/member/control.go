@@ -72,6 +72,7 @@ type answer struct {
 	Life   string                `json:"life,omitempty"`
 	Groups []cluster.GroupStatus `json:"groups,omitempty"`
 	Text   string                `json:"text,omitempty"`   // the version of the program
+	Holds  bool                  `json:"holds,omitempty"`  // it has the queues that are in a database
 	Others []nodeAddress         `json:"others,omitempty"` // where whoever answers finds the other nodes
 }
 
@@ -226,7 +227,7 @@ func (m *Manager) Put(name string, data []byte) error {
 func (m *Manager) carryOut(ctx context.Context, from uint64, q *message) (a *answer) {
 	switch q.Op {
 	case askStatus:
-		return &answer{Name: m.Name(), Life: m.life, Groups: m.opt.Status(), Text: m.opt.Version}
+		return &answer{Name: m.Name(), Life: m.life, Groups: m.opt.Status(), Text: m.opt.Version, Holds: m.opt.Holds()}
 	case askAnnounce:
 		defer func() {
 			if a.Code == "" {

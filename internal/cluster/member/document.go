@@ -18,6 +18,7 @@ const (
 	caName        = Prefix + "ca"
 	settingsName  = Prefix + "settings"
 	placementName = Prefix + "placement"
+	tablesName    = Prefix + "tables"
 	nodePrefix    = Prefix + "node/"
 	gonePrefix    = Prefix + "gone/"
 	tokenPrefix   = Prefix + "token/"
@@ -38,6 +39,12 @@ type settingsDocument struct {
 	Version  int `json:"version"`
 	Replicas int `json:"replicas"`
 	Groups   int `json:"groups"`
+}
+
+// A tablesDocument names the database in which all nodes have queues.
+type tablesDocument struct {
+	Version int    `json:"version"`
+	Tables  string `json:"tables"`
 }
 
 // A nodeDocument is a node as all know it. Of two of one node that with the greater revision is newer.
@@ -178,9 +185,18 @@ func (m *Manager) change(name string, data []byte) error {
 		var d settingsDocument
 		err := decode(data, &d, &d.Version)
 		if err == nil {
-			m.replicas, m.changed = d.Replicas, true
+			m.replicas, m.changed, m.founded = d.Replicas, true, true
 		}
 		return err
+	case name == tablesName:
+		d := tablesDocument{Version: documentVersion}
+		if len(data) > 0 {
+			if err := decode(data, &d, &d.Version); err != nil {
+				return err
+			}
+		}
+		m.tables = d.Tables
+		return nil
 	case name == placementName:
 		if len(data) == 0 {
 			m.placed = placing{}

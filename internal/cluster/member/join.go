@@ -27,6 +27,7 @@ type joinRequest struct {
 	CSR     []byte `json:"csr"`
 	Groups  int    `json:"groups"`
 	Version string `json:"version,omitempty"`
+	Tables  string `json:"tables,omitempty"` // the database in which it has queues
 }
 
 // A joinAnswer is what it needs to be one.
@@ -90,9 +91,6 @@ func (m *Manager) Join(ctx context.Context, token string) error {
 		m.opt.Logf("this is node %s of a cluster already; the join token counts for nothing", m.Name())
 		return nil
 	}
-	if m.opt.Unfit != "" {
-		return fmt.Errorf("this node can be part of no cluster: %s", m.opt.Unfit)
-	}
 	t, err := ParseToken(token)
 	if err != nil {
 		return err
@@ -112,8 +110,12 @@ func (m *Manager) Join(ctx context.Context, token string) error {
 	if err != nil {
 		return err
 	}
+	tables, err := m.opt.Tables(ctx)
+	if err != nil {
+		return fmt.Errorf("storage.mysql: %w", err)
+	}
 	q := &message{Op: askJoin, Join: &joinRequest{
-		Secret: t.Secret, ID: IDText(m.id), Name: m.opt.Name, Address: address, Client: m.clients(), CSR: csr, Groups: m.opt.Groups, Version: m.opt.Version,
+		Secret: t.Secret, ID: IDText(m.id), Name: m.opt.Name, Address: address, Client: m.clients(), CSR: csr, Groups: m.opt.Groups, Version: m.opt.Version, Tables: tables,
 	}}
 	var last error
 	for {
@@ -253,6 +255,9 @@ func (m *Manager) letIn(q *joinRequest) *answer {
 	if err != nil {
 		return failed(&wire.Error{Code: wire.CodeBadRequest, Message: err.Error()})
 	}
+	if err := m.nameTables(); err != nil {
+		return failure(err)
+	}
 	n, refusal := m.roomFor(id, q)
 	if refusal != nil {
 		return failed(refusal)
@@ -291,6 +296,9 @@ func (m *Manager) letIn(q *joinRequest) *answer {
 func (m *Manager) roomFor(id uint64, q *joinRequest) (n Node, _ *wire.Error) {
 	if q.Groups != m.opt.Groups {
 		return n, wire.Errorf(wire.CodeBadRequest, "its program has %d shards, and this cluster's %d: they are of different versions", q.Groups, m.opt.Groups)
+	}
+	if err := m.sameTables(q.Tables); err != nil {
+		return n, err
 	}
 	if err := checkAddresses(q.Address, q.Client); err != nil {
 		return n, err
@@ -338,6 +346,19 @@ func (m *Manager) roomFor(id uint64, q *joinRequest) (n Node, _ *wire.Error) {
 		}
 	}
 	return n, nil
+}
+
+// sameTables refuses a node that does not have the queues of all nodes: it could not lead where they are, or would have others.
+func (m *Manager) sameTables(tables string) *wire.Error {
+	switch ours, _ := m.Tables(); {
+	case ours == tables:
+		return nil
+	case ours == "":
+		return wire.Errorf(wire.CodeBadRequest, "it has storage.mysql, and this cluster was begun without; leave it out")
+	case tables == "":
+		return wire.Errorf(wire.CodeBadRequest, "this cluster has queues in MySQL, and every node must reach them: set storage.mysql as on the other nodes")
+	}
+	return wire.Errorf(wire.CodeBadRequest, "this cluster has queues in MySQL, and storage.mysql.dsn of this node leads to another database; set it as on the other nodes")
 }
 
 // MaxName is how long a node's name may be.

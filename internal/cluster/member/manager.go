@@ -31,9 +31,12 @@ type Options struct {
 	Client    string // where clients reach it; SetClient, where that is known later
 	Replicas  int    // at how many nodes each group is to be: 1, 3 or 5; 0: nothing was said, which is 3 for a new cluster
 	Groups    int    // how many groups each node has: the same on all
-	Unfit     string // why this node can be no member; "": it can
 	Version   string // the program's
 
+	// Tables names the database in which queues are that all nodes of a cluster reach, "" where there is none: all nodes must name the same. It may wait. nil: there is none.
+	Tables func(ctx context.Context) (string, error)
+	// Holds reports whether this node has those queues at the moment; nil: it never has.
+	Holds func() bool
 	// Put keeps a document. It is called only where this node leads the group that has them.
 	Put func(name string, data []byte) error
 	// Leader is the node that leads that group; 0: nobody known. A node alone leads.
@@ -69,6 +72,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Tracef == nil {
 		o.Tracef = o.Logf
+	}
+	if o.Tables == nil {
+		o.Tables = func(context.Context) (string, error) { return "", nil }
+	}
+	if o.Holds == nil {
+		o.Holds = func() bool { return false }
 	}
 	if o.Removed == nil {
 		o.Removed = func() {}
@@ -122,6 +131,8 @@ type Manager struct {
 	self     identity
 	ca       *authority // with its key once the document is there
 	replicas int
+	tables   string // the database in which all nodes have queues; "": none
+	founded  bool   // that is known: it is kept before the settings are, and those are here
 	placed   placing
 	nodes    map[uint64]*Node
 	heard    map[uint64]Node   // addresses that nodes have told us themselves, since this process began
@@ -212,6 +223,16 @@ func (m *Manager) Member() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.self.member
+}
+
+// Tables names the database in which the cluster has queues, as Options.Tables does, "" where it has none. It is false where this node does not know yet.
+func (m *Manager) Tables() (name string, known bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.self.member {
+		return "", false // what there is of documents is of a cluster of long ago
+	}
+	return m.tables, m.founded
 }
 
 // SetClient says where clients reach this node, once that is known.

@@ -108,7 +108,7 @@ func (m *Manager) arrange() {
 // all of them have all groups, whatever the plan is. It is called with mu held.
 func (m *Manager) place(w *cluster.Wish) bool {
 	switch {
-	case len(w.Members) <= max(m.replicas, 1):
+	case len(w.Members) <= max(m.replicas, 1), m.tables != "": // whoever has the tables has to lead all groups
 		return true
 	case len(m.placed.plan) != m.opt.Groups:
 		return false

@@ -75,6 +75,7 @@ type GroupReport struct {
 type Report struct {
 	Node     string        `json:"node"`
 	Replicas int           `json:"replicas"`
+	Tables   string        `json:"mysql,omitempty"` // the node that has the queues in MySQL
 	Nodes    []NodeStatus  `json:"nodes"`
 	Groups   []GroupReport `json:"groups"`
 }
@@ -113,6 +114,9 @@ func (m *Manager) Report(ctx context.Context) *Report {
 		s := NodeStatus{Name: n.Name, ID: IDText(n.ID), Address: n.Address, Client: n.Client, State: m.stateOf(n, groups)}
 		if a := there[n.ID]; a != nil {
 			s.Here, s.Version = true, a.Text
+			if a.Holds {
+				out.Tables = n.Name
+			}
 		}
 		for _, g := range groups {
 			if g.Leading && g.Leader == n.ID {

@@ -180,7 +180,7 @@ func (c *composer) take() (items []item, spans []journal.Span, writers []*snapWr
 	rest := copy(j.pending, j.pending[n:])
 	clear(j.pending[rest:])
 	j.pending = j.pending[:rest]
-	if j.hurried {
+	if j.hurried || j.leaves {
 		return items, nil, nil
 	}
 	c.chores = append(c.chores, j.garbage...)

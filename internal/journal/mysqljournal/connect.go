@@ -55,10 +55,11 @@ const (
 // for a lock may last. A connection that changes rows is ended by the server when nothing has come for idle seconds, and its locks go with it:
 // so nobody has to end another's connection whose process stands still, or cannot be reached any more.
 func (j *Journal) session(u use) []string {
+	hold := time.Duration(j.hold.Load())
 	set := fmt.Sprintf("SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', autocommit = %d, "+
-		"innodb_lock_wait_timeout = %[2]d, lock_wait_timeout = %[2]d", map[bool]int{true: 1}[u != carries], seconds(j.opt.Takeover/4, 1, 10))
+		"innodb_lock_wait_timeout = %[2]d, lock_wait_timeout = %[2]d", map[bool]int{true: 1}[u != carries], seconds(hold/4, 1, 10))
 	if u != reads {
-		set += fmt.Sprintf(", wait_timeout = %d", seconds(j.opt.Takeover, 2, 30))
+		set += fmt.Sprintf(", wait_timeout = %d", seconds(hold, 2, 30))
 	}
 	return []string{set, "SET NAMES utf8mb4", "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"}
 }
@@ -69,7 +70,9 @@ func seconds(d time.Duration, least, most int64) int64 {
 }
 
 // beatEvery is how often the owner says that it lives: often enough that its connection is not ended as an idle one.
-func (j *Journal) beatEvery() time.Duration { return min(j.opt.Takeover/5, 5*time.Second) }
+func (j *Journal) beatEvery() time.Duration {
+	return min(time.Duration(j.hold.Load())/5, 5*time.Second)
+}
 
 // connect makes a connection.
 func (j *Journal) connect(ctx context.Context, u use) (*sql.Conn, error) {

@@ -15,8 +15,12 @@ import (
 // owner believes: so of two who both believe to be the owner, one can commit. The other finds that out with its next
 // commit, and has promised nothing since.
 
-// ErrFenced is why a journal ends whose tables another process has taken over.
-var ErrFenced = errors.New("another process has taken over the tables")
+// ErrFenced is why a journal ends whose tables another process has taken over, ErrRestored why where nobody has: what was confirmed may not be
+// in them.
+var (
+	ErrFenced   = errors.New("another process has taken over the tables")
+	ErrRestored = errors.New("the tables are not as they were left")
+)
 
 // backoff is how long is waited before the n-th attempt.
 func backoff(n int) time.Duration {
@@ -83,19 +87,39 @@ func (r *epochRow) read(ctx context.Context, conn *sql.Conn, lock string) error 
 
 // mustWait says for whom one has to wait; "": for nobody.
 func (j *Journal) mustWait(r *epochRow) string {
-	if r.owner == "" || r.node == j.opt.Node || time.Duration(r.silent)*time.Microsecond >= j.opt.Takeover {
+	takeover := j.opt.Takeover
+	if j.opt.Mate != nil && j.opt.Mate(r.node) {
+		takeover = j.mateTakeover()
+	}
+	if r.owner == "" || r.node == j.opt.Node || time.Duration(r.silent)*time.Microsecond >= takeover {
 		return ""
 	}
-	return fmt.Sprintf("the tables belong to %s; they are taken over when it has ended, or been silent for %v", r.owner, j.opt.Takeover)
+	return fmt.Sprintf("the tables belong to %s; they are taken over when it has ended, or been silent for %v", r.owner, takeover)
+}
+
+// mateTakeover is after how long nodes of a cluster take over from each other: it has elected another leader meanwhile.
+func (j *Journal) mateTakeover() time.Duration { return min(j.opt.Takeover, mostMateTakeover) }
+
+// Share says that nodes of a cluster may take the tables over: from now on what is read is handed out for a shorter time behind the last commit.
+func (j *Journal) Share() {
+	j.hold.Store(int64(j.mateTakeover()))
+	j.tenure.Store(min(j.tenure.Load(), j.age()+j.handOut()))
+	signal(j.paced)
+}
+
+// handOut is for how long behind a commit what is read may be handed out, ns.
+func (j *Journal) handOut() int64 {
+	hold := j.hold.Load()
+	return hold - hold/10
 }
 
 // What an owner reads it may hand out only as long as nobody else can have taken over: for Takeover from when it was heard of
-// last, less a tenth for what happens on the way.
+// last, or less where nodes of a cluster have the tables in turn, less a tenth for what happens on the way.
 
 // renew notes that the owner was heard of, by a statement that was sent at that time, ns after born.
 func (j *Journal) renew(sent int64) {
 	over := !j.tenured()
-	j.tenure.Store(sent + int64(j.opt.Takeover-j.opt.Takeover/10))
+	j.tenure.Store(sent + j.handOut())
 	if over {
 		for _, s := range j.shards {
 			s.callWake()

@@ -48,6 +48,12 @@ func (j *Journal) executeLoop() {
 				j.give(err)
 				return
 			}
+		case <-j.paced:
+			beat.Reset(j.beatEvery())
+			if x.conn != nil && !x.unsure { // what the database knows of its waits is out of date
+				discard(x.conn)
+				x.conn = nil
+			}
 		case <-j.ctx.Done():
 			j.give(errors.New("the database did not answer in time"))
 			return
@@ -61,7 +67,7 @@ func (j *Journal) give(err error) {
 	owes := j.answered < j.proposed
 	j.mu.Unlock()
 	switch {
-	case j.ctx.Err() == nil || errors.Is(err, ErrFenced):
+	case j.ctx.Err() == nil || isEnd(err):
 		j.fail(err)
 	case owes:
 		j.fail(fmt.Errorf("what became of the last requests is unknown: %w", err))
@@ -146,7 +152,7 @@ func (j *Journal) beat() error {
 // stumble deals with an attempt that failed: nil where another is to be made, which it has waited for.
 func (j *Journal) stumble(err error) error {
 	x := &j.executor
-	if errors.Is(err, ErrFenced) {
+	if isEnd(err) {
 		return err
 	}
 	kind := faultOf(err)
@@ -252,9 +258,16 @@ func (x *executor) claim(ctx context.Context, epoch int64, set string) error {
 	return x.fenced(&r, epoch)
 }
 
+// isEnd reports whether an error says that the tables are this process's no more, or not as it knows them.
+func isEnd(err error) bool { return errors.Is(err, ErrFenced) || errors.Is(err, ErrRestored) }
+
 // fenced is the end of an owner that finds another row than it has left.
 func (x *executor) fenced(r *epochRow, epoch int64) error {
-	return fmt.Errorf("%w, or they were restored: gmq_epoch says epoch %d, %d commits, owner %q; it was left with epoch %d, %d commits", ErrFenced, r.epoch, r.commits, r.owner, epoch, x.number)
+	why := ErrFenced
+	if r.epoch <= epoch {
+		why = ErrRestored
+	}
+	return fmt.Errorf("%w: gmq_epoch says epoch %d, %d commits, owner %q; it was left with epoch %d, %d commits", why, r.epoch, r.commits, r.owner, epoch, x.number)
 }
 
 // answer tells the owners what is kept.

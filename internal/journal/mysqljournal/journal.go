@@ -78,9 +78,11 @@ type Options struct {
 	MaxMessageBytes int           // what a row must have room for
 	CompactBytes    int64         // of commands, per shard, that are worth a snapshot
 	Takeover        time.Duration // after which an owner that is not heard of is taken to be gone
-	Patience        time.Duration // how long Open waits for a server that cannot be reached
-	Slow            time.Duration // after which an answer that is not there counts as an outage
-	Logf            func(format string, args ...any)
+	// Mate reports whether an installation is another node of this one's cluster: it is taken to be gone after two seconds at the latest. nil: none is.
+	Mate     func(node string) bool
+	Patience time.Duration // how long Open waits for a server that cannot be reached
+	Slow     time.Duration // after which an answer that is not there counts as an outage
+	Logf     func(format string, args ...any)
 }
 
 const (
@@ -88,6 +90,8 @@ const (
 	defaultPatience = 30 * time.Second
 	defaultSlow     = 5 * time.Second
 	defaultCompact  = 8 << 20
+	// mostMateTakeover is Takeover among the nodes of a cluster.
+	mostMateTakeover = 2 * time.Second
 	// closePatience is how long Close waits for a server that cannot be reached.
 	closePatience = 5 * time.Second
 	// txnBytes is where a transaction is full, unless its first batch is larger.
@@ -140,12 +144,15 @@ type Journal struct {
 	ending       bool     // the owners close, one after another
 	waited       bool     // they have waited long enough for a database that is away
 	closing      bool
+	leaves       bool // and the next owner waits
 	hurried      bool // and nothing is done any more that nobody waits for
 	closedErr    error
 
 	born    time.Time
-	tenure  atomic.Int64 // until when nobody else can have taken over, ns after born
-	packet  atomic.Int64 // the server's max_allowed_packet
+	tenure  atomic.Int64  // until when nobody else can have taken over, ns after born
+	hold    atomic.Int64  // for how long nobody takes over an owner that is not heard of, ns
+	paced   chan struct{} // hold has changed; holds one
+	packet  atomic.Int64  // the server's max_allowed_packet
 	failure atomic.Pointer[error]
 	live    atomic.Int64
 	kept    atomic.Int64 // bytes of commands and snapshots
@@ -202,8 +209,9 @@ func Open(ctx context.Context, opt Options) (*Journal, error) {
 		return nil, fmt.Errorf("mysql: %w", err)
 	}
 	j := &Journal{opt: opt, cfg: cfg, db: sql.OpenDB(connector), composed: make(chan *txn), ended: make(chan struct{}),
-		work: make(chan struct{}, 1), ready: make(chan struct{}, 1), born: time.Now(),
+		work: make(chan struct{}, 1), ready: make(chan struct{}, 1), paced: make(chan struct{}, 1), born: time.Now(),
 		bodies: map[journal.Ref]*share{}, fetches: make(chan *Shard, opt.Shards)}
+	j.hold.Store(int64(opt.Takeover))
 	j.db.SetMaxIdleConns(maxReaders + 1)
 	j.idle = sync.NewCond(&j.mu)
 	j.ctx, j.cancel = context.WithCancel(context.Background())
@@ -419,7 +427,7 @@ func (j *Journal) isClosing() bool {
 func (j *Journal) hasWork() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(j.pending) > 0 || j.hurried {
+	if len(j.pending) > 0 || j.hurried || j.leaves {
 		return len(j.pending) > 0
 	}
 	return len(j.released) > j.releasedHead || len(j.writers) > 0 || len(j.garbage) > 0 && !j.closing
@@ -474,6 +482,14 @@ func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.stats
+}
+
+// Leave is Close where the next owner waits: what is garbage is left to it.
+func (j *Journal) Leave() error {
+	j.mu.Lock()
+	j.leaves = true
+	j.mu.Unlock()
+	return j.Close()
 }
 
 // Close waits for what was proposed, though not long where the database cannot be reached, gives the tables back, and ends. Rows

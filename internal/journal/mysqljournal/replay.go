@@ -23,6 +23,7 @@ func (s *Shard) replay(snapshot func([]byte) error, record func(journal.Ref, []b
 		return err
 	}
 	defer discard(conn)
+	s.begin()
 	follower := s.j.opt.Format.NewFollower()
 	from, err := s.replaySnapshot(ctx, conn, func(data []byte) error {
 		if err := snapshot(data); err != nil {
@@ -52,6 +53,15 @@ func (s *Shard) replay(snapshot func([]byte) error, record func(journal.Ref, []b
 	s.follower = follower
 	s.releaseAgain(ended)
 	return nil
+}
+
+// begin forgets what an attempt to replay has found that came to nothing.
+func (s *Shard) begin() {
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	s.j.kept.Add(-s.bytes - s.snapshot.bytes)
+	s.commands, s.bytes, s.snapshot = s.commands[:0], 0, snapInfo{}
+	s.wished, s.wish = false, false
 }
 
 // releaseAgain deletes rows of which nobody knows whether the last life has deleted them.
