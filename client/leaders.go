@@ -350,7 +350,7 @@ func (c *Client) leaveIdle(n *node) {
 		}
 	}
 	l := ln.link
-	l.draining = true // so that nothing is sent there any more
+	l.draining = true  // so that nothing is sent there any more
 	go l.fail(errIdle) // it may take a while to say goodbye
 }
 
