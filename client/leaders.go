@@ -349,7 +349,9 @@ func (c *Client) leaveIdle(n *node) {
 			return
 		}
 	}
-	ln.link.fail(errIdle)
+	l := ln.link
+	l.draining = true  // so that nothing is sent there any more
+	go l.fail(errIdle) // it may take a while to say goodbye
 }
 
 var (

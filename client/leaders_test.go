@@ -420,6 +420,23 @@ func TestOneLane(t *testing.T) {
 	})
 }
 
+// TestCutOffLeader: a node that finds no leader once may be about to get one; that finds none again is left, and what it refused goes on elsewhere.
+func TestCutOffLeader(t *testing.T) {
+	straight(t, func(t *testing.T, w *town, c *Client, a *fakeConn) {
+		b := settle(t, w, c, a, "q", "b:1")
+		sent := c.Queue("q").SendAsync(t.Context(), 1)
+		b.refuse(b.expect("publish"), "no_quorum", true)
+		b.refuse(b.expect("publish"), "no_quorum", true)
+		a.ok(a.expect("publish"), `"seq":1,"stored":"quorum"`)
+		if _, err := sent.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := b.read(); err == nil {
+			t.Error("it stays at a node that finds nobody")
+		}
+	})
+}
+
 // TestLeavesNodes: a node that closes down, or leads nothing any more, is left; there are never more connections than nodes.
 func TestLeavesNodes(t *testing.T) {
 	straight(t, func(t *testing.T, w *town, c *Client, a *fakeConn) {

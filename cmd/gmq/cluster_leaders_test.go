@@ -78,7 +78,7 @@ func (d *dialer) to(addrs ...string) bool {
 }
 
 // straightWindow is how many messages of a queue may be on their way besides two: one that is waited for, and one that waits.
-const straightWindow = 8
+const straightWindow = 3
 
 // A straightQueue is one queue of TestStraightToLeaders.
 type straightQueue struct {

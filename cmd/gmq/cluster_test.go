@@ -46,7 +46,11 @@ func TestClusterCommands(t *testing.T) {
 		}
 		return len(s.Nodes) == 2
 	}
-	for !joined() { // each look is a process of its own, so this does not spin
+	group := groupOf(t, one.addr, "grown")
+	for grown := false; !grown || !joined(); { // each look is a process of its own, so this does not spin
+		if grown = strings.Contains(one.run("x\n", "pub", "grown", "-o", "json").out, `"quorum"`); grown && len(status().Groups[group].Members) < 2 {
+			t.Fatal("what one node has is said to be at a majority of two")
+		}
 	}
 	two.await("cluster: this node, n2, has what it is to have, and counts from now on")
 	contains(t, "two", one.must("", "cluster", "status"), "n1    member", "n2    member", "The loss of one more node stops the cluster.")
@@ -133,11 +137,31 @@ func TestRefusedJoin(t *testing.T) {
 	startServerWith(t, dir, "127.0.0.1:0", nil, "--join", token)
 }
 
+// groupOf is the group of a queue.
+func groupOf(t *testing.T, addr, queue string) int {
+	t.Helper()
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	var reply struct{ Group *int }
+	if _, err = fmt.Fprintf(nc, "{\"op\":\"cluster.leaders\",\"queue\":%q}\n", queue); err == nil {
+		err = json.NewDecoder(nc).Decode(&reply)
+	}
+	if err != nil || reply.Group == nil {
+		t.Fatalf("the group of %s: %v", queue, err)
+	}
+	return *reply.Group
+}
+
 // TestPubGoesOn: pub goes on with another node when its own is lost, and nothing is there twice or missing.
 func TestPubGoesOn(t *testing.T) {
 	t.Parallel()
 	nodes := threeNodes(t)
 	one, rest := nodes[0], nodes[1:]
+	for !strings.Contains(one.run("", "pub", "q.dlq", "x", "-o", "json").out, `"quorum"`) { // which is of the same group
+	}
 	c := one.start("pub", "q", "-o", "json")
 	fmt.Fprintln(c.in, 0)
 	contains(t, "confirm", c.line(t), `"seq":1,"stored":"quorum"`)

@@ -34,6 +34,7 @@ type node struct {
 	raft, images *transport.Transport
 	relay        *relay.Relay
 	memory       *memory
+	stored       stored
 	wake, pull   chan struct{} // there is something for the host, and for who makes and takes images
 	stop         chan struct{}
 	over         sync.WaitGroup
@@ -174,6 +175,7 @@ func (in *instance) takePart(stored string) error {
 			return g.Receive, g.Close
 		},
 	})
+	n.stored.alone = stored
 	in.broker.OnRole(n.memory.keeper.Follow)
 	n.memory.run(in)
 	n.over.Go(func() { n.host.Run(n.wake, clusterTick, n.stop) })
@@ -195,12 +197,9 @@ func (in *instance) takePart(stored string) error {
 	}
 	n.member.OnNodes(func([]member.Node) {
 		n.relay.Look()
-		quorum := stored
-		if n.member.Copies() > 1 && stored == "disk" {
-			quorum = "quorum"
-		}
-		in.broker.SetStored("file", quorum)
+		n.stored.look(n, in.broker)
 	})
+	n.over.Go(func() { n.stored.run(n, in.broker) })
 	in.broker.WatchDocuments(member.Prefix, n.member.Changed)
 	in.broker.WatchDocuments(memoryDocument, in.decided)
 	if err := in.sameStorages(); err != nil {

@@ -471,15 +471,6 @@ func (b *Broker) SetStoredOf(index int, storage, stored string) {
 	b.shards[index].post(w)
 }
 
-// SetStored says what confirms of a storage stand for from now on.
-func (b *Broker) SetStored(storage, stored string) {
-	b.each(func(sh *shard) {
-		if st := sh.byName[storage]; st != nil {
-			st.Stored, st.gives = stored, given(stored)
-		}
-	})
-}
-
 // Digests are over what has been decided in each shard's part of a storage with replicas, and nothing of where it lies: replicas that have
 // applied the same have the same. Of when messages are due they have what is later than now.
 func (b *Broker) Digests(storage string, now int64) (sums [Shards]uint64) {
