@@ -246,7 +246,7 @@ func (rt *route) tell(w *work, id []byte, leaveOut, success bool, rest []byte, s
 	if c := w.control; c != nil {
 		switch sub := rt.subs[c.sub]; c.op {
 		case wire.OpSubscribe:
-			rt.answered(c, sub, w, success, say)
+			rt.answered(c, sub, w, success, rest, say)
 		case wire.OpUnsubscribe:
 			if !success && c.living && string(code(rest)) == string(wire.CodeNotFound) { // it has ended with its leader
 				success, leaveOut, rest = true, c.quiet, []byte(",\"ok\":true}\n")
@@ -276,7 +276,7 @@ func (rt *route) tell(w *work, id []byte, leaveOut, success bool, rest []byte, s
 }
 
 // answered notes what has become of a subscription.
-func (rt *route) answered(c *control, sub *subscribed, w *work, success bool, say *answers) {
+func (rt *route) answered(c *control, sub *subscribed, w *work, success bool, rest []byte, say *answers) {
 	switch {
 	case sub == nil:
 	case success:
@@ -290,7 +290,11 @@ func (rt *route) answered(c *control, sub *subscribed, w *work, success bool, sa
 		if c.silent { // it was there, and cannot be made again
 			out := say.out()
 			out.b = appendUint(append(out.b, endedHead...), c.sub)
-			out.b = append(out.b, ",\"reason\":\"the queue is not there any more, or may not be consumed\"}\n"...)
+			why := "the queue is not there any more, or may not be consumed"
+			if string(code(rest)) == string(wire.CodeOverloaded) {
+				why = "its storage cannot be reached, so that it is not known whether the queue is there"
+			}
+			out.b = append(append(append(out.b, ",\"reason\":\""...), why...), "\"}\n"...)
 		}
 	}
 }

@@ -207,8 +207,8 @@ func (g *Guest) forget(number uint64) {
 	}
 }
 
-// composeFor writes the copies that go to storage k of one shard, with what they refer to in front of them.
-func (f *fanout) composeFor(k, shard int, now int64) (data []byte) {
+// composeFor writes the copies that go to storage k of one shard, with what they refer to in front of them, up to bodies.
+func (f *fanout) composeFor(k, shard int, now int64) (data []byte, bodies int) {
 	at, copies := make([]int32, len(f.at)), make([]int32, len(f.units))
 	for _, i := range f.parts[shard] {
 		g := &f.goals[i]
@@ -227,11 +227,12 @@ func (f *fanout) composeFor(k, shard int, now int64) (data []byte) {
 			queue.Address(payload, 0, now)
 		}
 	}
+	bodies = len(data)
 	for _, i := range f.parts[shard] {
 		if g := &f.goals[i]; f.goes(g, k) {
 			g.at = int32(len(data))
 			data = f.appendCopies(data, at, g, int(copies[g.unit]), now)
 		}
 	}
-	return data
+	return data, bodies
 }

@@ -403,7 +403,11 @@ func (sh *shard) launch(k int, st *stage) {
 	for n, i := range shards {
 		b := &journal.Batch{Data: st.batch.Data, Sharers: len(shards), Essential: true, Owner: st} // it has been asked for room
 		if s.Replicated && !alone {                                                                // each shard has a log of its own, on nodes of its own
-			b.Data, b.Sharers = f.composeFor(k, i, sh.now), 0
+			end := 0
+			b.Data, end = f.composeFor(k, i, sh.now)
+			if b.Sharers = 0; sh.stores[k].turns != nil { // which keeps apart what several messages share
+				b.Parts = []journal.Part{{Shard: journal.Nobody, End: end}, {Shard: i, End: len(b.Data)}}
+			}
 		}
 		batches[n] = b
 	}

@@ -84,7 +84,7 @@ type Batch struct {
 
 	// Parts, of a batch that several shards' journals keep together, says which of its records are whose:
 	// it is kept whole in all of them or in none, and each of them returns it from Committed. nil: all are of the journal that it
-	// was proposed to.
+	// was proposed to. Of a batch that was proposed to one of them they may keep apart what is Nobody's.
 	Parts []Part
 
 	// Sharers is how many journals that forget were given batches with this Data: each

@@ -47,7 +47,11 @@ func (n *node) start(token string) error {
 		args = append(args, "--join", token)
 	}
 	cmd := exec.Command(harness.Exe(n.t), args...)
-	cmd.Env = append(os.Environ(), "GMQ_QUEUE_DEFAULTS_STORAGE=file", fmt.Sprintf("GMQ_CLUSTER_REPLICAS=%d", n.net.nodes))
+	storage := "file"
+	if os.Getenv("GMQ_STORAGE_MYSQL_DSN") != "" { // which every node gets
+		storage = "mysql"
+	}
+	cmd.Env = append(os.Environ(), "GMQ_QUEUE_DEFAULTS_STORAGE="+storage, fmt.Sprintf("GMQ_CLUSTER_REPLICAS=%d", n.net.nodes))
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err

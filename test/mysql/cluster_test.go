@@ -4,6 +4,7 @@ package mysql_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,7 +25,7 @@ var faults = flag.String("faults", "pause,kill", "what is done to the owner of t
 
 // The load on a cluster: lanes publish to queues, and a consumer for each queue acks all that comes.
 const (
-	lanes = 2 // for each queue
+	lanes = 2 // for each queue; one more is what an application inserts into the outbox
 	pace  = 10 * time.Millisecond
 	// memoryRest is how long a node that has been started again is left alone, as docs/cluster.md wants it.
 	memoryRest = 10 * time.Second
@@ -41,7 +42,7 @@ type book struct {
 	t *testing.T
 
 	mu        sync.Mutex // guards the following
-	of        map[string]*[lanes][]sent
+	of        map[string]*[lanes + 1][]sent
 	confirmed int
 	latest    map[string]time.Time // of the confirms, by queue: when what was confirmed had been sent
 	slowest   map[string]time.Duration
@@ -50,9 +51,9 @@ type book struct {
 }
 
 func newBook(t *testing.T) *book {
-	b := &book{t: t, of: map[string]*[lanes][]sent{}, latest: map[string]time.Time{}, slowest: map[string]time.Duration{}}
+	b := &book{t: t, of: map[string]*[lanes + 1][]sent{}, latest: map[string]time.Time{}, slowest: map[string]time.Duration{}}
 	for _, q := range storages {
-		b.of[q] = &[lanes][]sent{}
+		b.of[q] = &[lanes + 1][]sent{}
 	}
 	return b
 }
@@ -97,6 +98,26 @@ func (b *book) publish(ctx, stop context.Context, c *gmq.Client, queue string, l
 			}
 			b.slowest[queue] = max(b.slowest[queue], time.Since(at))
 		})
+	}
+}
+
+// insert inserts rows into the outbox: what is committed is as good as confirmed.
+func (b *book) insert(stop context.Context, db *sql.DB, queue string) {
+	tick := time.NewTicker(2 * pace)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-tick.C:
+		case <-stop.Done():
+			return
+		}
+		b.mu.Lock()
+		b.of[queue][lanes] = append(b.of[queue][lanes], sent{})
+		b.mu.Unlock()
+		_, err := db.Exec("INSERT INTO gmq_outbox (queue, body) VALUES (?, ?)", queue, fmt.Sprintf("[%d,%d]", lanes, n))
+		b.mu.Lock()
+		b.of[queue][lanes][n].confirmed = err == nil // else nobody knows
+		b.mu.Unlock()
 	}
 }
 
@@ -164,6 +185,7 @@ func (b *book) missing() (all []string) {
 type turns struct {
 	t     *testing.T
 	db    *mariadb.Server
+	dsn   string
 	nodes []*harness.Server
 	ask   *gmq.Client
 	owner string // by name, when it was looked for last
@@ -171,8 +193,9 @@ type turns struct {
 
 func newTurns(t *testing.T) *turns {
 	db := mariadb.Get(t)
-	config := fmt.Sprintf("storage: {mysql: {dsn: %q, outbox: true}}\ncluster: {listen: \"127.0.0.1:0\"}\n", db.Database(t))
-	c := &turns{t: t, db: db, nodes: []*harness.Server{harness.Start(t, config)}}
+	dsn := db.Database(t)
+	config := fmt.Sprintf("storage: {mysql: {dsn: %q, outbox: true}}\ncluster: {listen: \"127.0.0.1:0\"}\n", dsn)
+	c := &turns{t: t, db: db, dsn: dsn, nodes: []*harness.Server{harness.Start(t, config)}}
 	for range 2 {
 		one, err := gmq.Dial(t.Context(), c.nodes[0].Addr)
 		if err != nil {
@@ -290,6 +313,8 @@ func TestOwnerInCluster(t *testing.T) {
 		client := c.dial(i + 1)
 		consuming.Go(func() { b.consume(ctx, client, q) })
 	}
+	rows := mariadb.Connect(t, c.dsn)
+	publishing.Go(func() { b.insert(stop, rows, "mysql") })
 	harness.Eventually(t, "all queues confirm", func() bool { return b.recovered(time.Time{}, storages) })
 	var mended time.Time
 	restarted := false
@@ -319,7 +344,11 @@ func TestOwnerInCluster(t *testing.T) {
 	}
 	cease()
 	publishing.Wait()
-	harness.Eventually(t, "the queues are empty", func() bool {
+	harness.Eventually(t, "the outbox and the queues are empty", func() bool {
+		left := 1
+		if err := rows.QueryRow("SELECT COUNT(*) FROM gmq_outbox").Scan(&left); err != nil || left > 0 {
+			return false
+		}
 		for _, q := range storages {
 			if info, err := c.ask.QueueInfo(t.Context(), q); err != nil || info.Counts.Ready+info.Counts.Leased+info.Counts.Delayed > 0 {
 				return false

@@ -12,12 +12,22 @@ import (
 	"github.com/gmq/gmq/test/mariadb"
 )
 
+// bound is how many queues are bound to a topic: enough to be in several shards.
+const bound = 6
+
 // A server with queues in MySQL keeps them when it becomes the first node of a cluster, is started again as its only one, and is joined by another, which
 // comes to have them where it is asked to. R168.
 func TestJoined(t *testing.T) {
-	config := fmt.Sprintf("admin: 127.0.0.1:0\nstorage: {mysql: {dsn: %q}}\nqueue_defaults: {storage: mysql}\ncluster: {listen: \"127.0.0.1:0\"}\n", mariadb.Get(t).Database(t))
+	dsn := mariadb.Get(t).Database(t)
+	config := fmt.Sprintf("admin: 127.0.0.1:0\nstorage: {mysql: {dsn: %q}}\nqueue_defaults: {storage: mysql}\ncluster: {listen: \"127.0.0.1:0\"}\n", dsn)
 	one := harness.Start(t, config)
-	one.Dial(t).OK(`{"op":"publish","queue":"q","body":1}`)
+	c := one.Dial(t)
+	c.OK(`{"op":"publish","queue":"q","body":1}`)
+	for i := range bound {
+		c.OK(`{"op":"queue.create","queue":"bound%d"}`, i)
+		c.OK(`{"op":"queue.bind","queue":"bound%d","topic":"a.*"}`, i)
+	}
+	c.OK(`{"op":"publish","topic":"a.b","body":"alone"}`)
 	token := func() string {
 		c, err := gmq.Dial(t.Context(), one.Addr, gmq.OnlyGiven())
 		if err != nil {
@@ -32,7 +42,7 @@ func TestJoined(t *testing.T) {
 	}
 	token()
 	one.Restart() // a cluster of one without groups
-	c := one.Dial(t)
+	c = one.Dial(t)
 	c.OK(`{"op":"publish","queue":"q","body":2}`)
 	if m := c.OK(`{"op":"receive","queue":"q","ack":"auto"}`).Each("messages"); len(m) != 1 || m[0].Body() != "1" {
 		t.Errorf("after a restart there is %v", m)
@@ -43,6 +53,7 @@ func TestJoined(t *testing.T) {
 	harness.Eventually(t, "the second node serves the queue", func() bool {
 		return d.Do(`{"op":"publish","queue":"q","body":3}`).Text("stored") == "mysql"
 	})
+	harness.Eventually(t, "a publish to a topic succeeds", func() bool { return d.Do(`{"op":"publish","topic":"a.b","body":"together"}`).Bool("ok") })
 	if n := up(t, one); n != "1" {
 		t.Errorf("gmq_mysql_up of the node that has the tables is %q", n)
 	}
@@ -55,6 +66,17 @@ func TestJoined(t *testing.T) {
 	if m := c.OK(`{"op":"receive","queue":"q","max":1,"ack":"auto","wait":"10s"}`).Each("messages"); len(m) != 1 || m[0].Body() != "2" {
 		t.Errorf("from the node that had the tables: %v", m)
 	}
+	for i := range bound { // whose bytes the first node had in memory, and the second did not
+		m := c.OK(`{"op":"receive","queue":"bound%d","max":9,"ack":"auto"}`, i).Each("messages")
+		if len(m) != 2 || m[0].Body() != `"alone"` || m[1].Body() != `"together"` {
+			t.Errorf("bound%d holds %v", i, m)
+		}
+	}
+	db := mariadb.Connect(t, dsn)
+	harness.Eventually(t, "what was shared is gone", func() bool {
+		n := -1
+		return db.QueryRow("SELECT COUNT(*) FROM gmq_body").Scan(&n) == nil && n == 0
+	})
 	if n := up(t, one); n != "" {
 		t.Errorf("gmq_mysql_up is still %q where the tables were", n)
 	}

@@ -230,7 +230,7 @@ func (c *composer) seal() *txn {
 // follow lets the followers see the records of a batch, and notes what they mean for the rows.
 func (c *composer) follow(it item) error {
 	b := it.batch
-	if it.shard != nil {
+	if it.shard != nil && len(b.Parts) == 0 {
 		return c.records(it.shard, b, 0, len(b.Data))
 	}
 	from := 0

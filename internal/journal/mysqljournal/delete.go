@@ -82,6 +82,7 @@ func (c *composer) unshare(spans []journal.Span) (over []journal.Ref) {
 	if len(j.bodies) == 0 {
 		return nil
 	}
+	known := j.settled.Load() >= int64(len(j.shards)) // who refers to what was there before
 	for i := range spans {
 		ref := spans[i].Ref
 		s := j.bodies[ref]
@@ -89,7 +90,7 @@ func (c *composer) unshare(spans []journal.Span) (over []journal.Ref) {
 			continue
 		}
 		spans[i].Size = 0
-		if s.messages--; s.messages <= 0 {
+		if s.messages--; s.messages <= 0 && (known || !s.old) {
 			over = append(over, ref)
 			delete(j.bodies, ref)
 		}
@@ -191,7 +192,7 @@ func (j *Journal) settle() {
 	var spans []journal.Span
 	j.bodiesMu.Lock()
 	for ref, b := range j.bodies {
-		if b.old && b.messages == 0 {
+		if b.old && b.messages <= 0 {
 			b.messages = 1 // which unshare takes away
 			spans = append(spans, journal.Span{Ref: ref, Size: 1})
 		}

@@ -2,10 +2,12 @@ package mysqljournal
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/test/mariadb"
 )
 
@@ -92,4 +94,60 @@ func TestRestored(t *testing.T) {
 		t.Error(err)
 	}
 	_ = j.Close() // it has failed, as was seen
+}
+
+// What messages of several shards share stays until all shards have said what they refer to, and goes when none does; also where a shard has proposed it
+// for itself.
+func TestSharedBeforeAllAreRead(t *testing.T) {
+	dsn := mariadb.Get(t).Database(t)
+	opt := options(t, dsn)
+	opt.Format = scripted
+	first, err := Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := own(t, first)
+	o.replayAll()
+	const bytes = "the bytes of both"
+	place := first.composer.place
+	b := &journal.Batch{}
+	for _, r := range []string{bytes, fmt.Sprintf("insert q 1 %d", place)} {
+		start := len(b.Data)
+		b.Data = append(journal.BeginRecord(b.Data), r...)
+		journal.EndRecord(b.Data, start)
+	}
+	b.Parts = []journal.Part{{Shard: journal.Nobody, End: journal.HeaderBytes + len(bytes)}, {Shard: 0, End: len(b.Data)}}
+	o.s.Propose(b)
+	if err := o.wait(b); err != nil || b.Base != place {
+		t.Fatal(err, b.Base)
+	}
+	shut(t, first)
+	db := mariadb.Connect(t, dsn)
+	rows := func() int { return number(t, db, "SELECT COUNT(*) FROM gmq_body") }
+	if n := rows(); n != 1 {
+		t.Fatal(n, " rows of the bytes")
+	}
+
+	second, err := Open(t.Context(), opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o = own(t, second)
+	o.replayAll()
+	span := []journal.Span{{Ref: place, Size: uint32(journal.HeaderBytes + len(bytes))}}
+	o.s.Retain(span)
+	o.s.Release(span) // its message is settled, and nobody knows yet of others'
+	o.keep("insert q 2 0")
+	if n := rows(); n != 1 {
+		t.Error("the bytes are gone, and another shard may refer to them")
+	}
+	for _, s := range second.shards[1:] {
+		s.Committed(nil)
+	}
+	o.keep("insert q 3 0")
+	o.keep("insert q 4 0")
+	if n := rows(); n != 0 {
+		t.Error("nobody refers to the bytes, and they stay")
+	}
+	shut(t, second)
 }
