@@ -40,7 +40,7 @@ interface Call {
   sent: boolean; // over the connection of now, and not answered
   ends: boolean; // work, so it goes to a server that is closing, too
   refusals: number;
-  refused?: GmqError; // the last time: nothing of it was done, or it may be done again
+  refused?: GmqError; // the last time, or unknown_outcome: once it may have been done, it stays so
   resolve(r: Reply): void; reject(e: Error): void; timer?: NodeJS.Timeout | undefined;
 }
 
@@ -266,7 +266,7 @@ export class Client {
     const undone = e.code === "no_quorum" || e.code === "shutting_down";
     if (call.link !== undefined || !(undone || (e.code === "unknown_outcome" && call.again))) return this.#settle(call, e);
     call.sent = false;
-    call.refused = e;
+    if (call.refused?.code !== "unknown_outcome") call.refused = e;
     call.refusals++;
     if (e.code === "shutting_down") return this.#move(false); // over the next connection
     this.#rest ??= setTimeout(() => {
@@ -314,8 +314,12 @@ export class Client {
     this.#options.log?.(`connection lost: ${why.message}`);
     for (const call of [...this.#calls.values()]) {
       if (call.link !== undefined) this.#settle(call, gone());
-      else if (call.sent && !call.again) this.#settle(call, new GmqError("unknown_outcome", `no reply came: ${why.message}`, true));
-      else call.sent = false;
+      else if (call.sent) {
+        const unknown = new GmqError("unknown_outcome", `no reply came: ${why.message}`, true);
+        if (!call.again) { this.#settle(call, unknown); continue; }
+        call.sent = false;
+        call.refused = unknown;
+      }
     }
     for (const s of this.#subscriptions) s.lost();
     this.#again(this.#options.backoff?.[0] ?? 50);

@@ -28,6 +28,7 @@ export class Subscription implements AsyncIterableIterator<Message> {
   #over = false;
   #why: Error | undefined;
   #number: number | undefined; // on the connection of now
+  #again: NodeJS.Timeout | undefined; // until it is asked for once more over that
   #gone: Promise<unknown> = Promise.resolve(); // the server has heard of the end
 
   constructor(client: Client, request: Request, o: Consume) {
@@ -62,6 +63,7 @@ export class Subscription implements AsyncIterableIterator<Message> {
   end(why?: Error): void {
     if (this.#over) return;
     this.#over = true;
+    clearTimeout(this.#again);
     this.#why = why;
     this.#client.drop(this);
     this.#buffer = [];
@@ -73,9 +75,12 @@ export class Subscription implements AsyncIterableIterator<Message> {
 
   /** ask subscribes, over the connection of now. It is for the client. */
   ask(): void {
+    clearTimeout(this.#again);
+    const link = this.#client.link;
     this.#client.subscribe(this.#request, this).catch((e: unknown) => {
-      if (e instanceof GmqError && e.code === "lease_lost") return; // that connection is gone; the next one asks again
-      if (e instanceof GmqError && e.retryable) setTimeout(() => { if (!this.#over && this.#number === undefined) this.ask(); }, 1_000).unref();
+      if (this.#over || link !== this.#client.link) return; // that connection is gone; the next one has asked again, or will
+      if (e instanceof GmqError && e.code === "lease_lost") return;
+      if (e instanceof GmqError && e.retryable) this.#again = setTimeout(() => this.ask(), 1_000).unref();
       else this.end(e as Error);
     });
   }
@@ -102,6 +107,7 @@ export class Subscription implements AsyncIterableIterator<Message> {
   /** lost forgets what came over the connection that is gone, for it comes again. It is for the client. */
   lost(): void {
     this.#number = undefined;
+    clearTimeout(this.#again);
     if (!this.#auto && !this.#ephemeral) this.#buffer = [];
   }
 }

@@ -158,6 +158,9 @@ test("what nobody leads is asked again, for as long as the caller waits", async 
   const refused = short.queue("q").publish(1);
   a.refuse(await a.next("publish"), "no_quorum");
   await assert.rejects(refused, code("no_quorum"));
+  const maybe = short.queue("q").publish(1, { dedupId: "y" });
+  a.refuse(await a.next("publish"), "unknown_outcome");
+  await assert.rejects(maybe, code("unknown_outcome"));
 });
 
 test("a server that closes gets no new work, and acks", async (t) => {
@@ -200,10 +203,10 @@ test("a real node that stands still is left for the others, and nothing that was
   for (let i = 0; i < 2; i++) {
     const { token } = await manager.request({ op: "cluster.token" });
     await Server.start(t, "", ["--join", token as string]);
-  }
-  for (let members = 0; members < 3;) {
-    const s = await manager.request({ op: "cluster.status" });
-    members = (s["nodes"] as { state: string }[]).filter((n) => n.state === "member").length;
+    for (let members = 0; members < i + 2;) {
+      const s = await manager.request({ op: "cluster.status" });
+      members = (s["nodes"] as { state: string; client: string }[]).filter((n) => n.state === "member" && n.client).length; // where clients find it comes last
+    }
   }
   await manager.close();
   const c = await client(t, one, { timeout: 15_000 });

@@ -307,7 +307,7 @@ func (m *Manager) arrive() {
 }
 
 // announce tells the others what this node is: once it has begun, and where they do not know that, or where nobody leads here, or it is to go: then it may have
-// been taken out, which nobody may have told it.
+// been taken out, which nobody may have told it. Their answers tell it of nodes of which it has not heard, so it asks where one of those was at its door.
 func (m *Manager) announce(ctx context.Context) {
 	address, err := m.address()
 	if err != nil {
@@ -318,7 +318,9 @@ func (m *Manager) announce(ctx context.Context) {
 	m.mu.Lock()
 	n := m.nodes[m.id]
 	begins := !m.begun
-	right := !begins && n != nil && !n.Leaving && n.Address == address && n.Client == m.client && n.replicas == m.opt.Replicas
+	asks := m.stranger
+	m.stranger = false
+	right := !begins && !asks && n != nil && !n.Leaving && n.Address == address && n.Client == m.client && n.replicas == m.opt.Replicas
 	m.mu.Unlock()
 	if right && m.opt.Leader() != 0 {
 		return

@@ -263,6 +263,7 @@ func (m *Manager) changeGone(text string, data []byte) error {
 		return err
 	}
 	m.gone[id] = d
+	delete(m.told, id) // whoever told of it had not heard
 	return nil
 }
 

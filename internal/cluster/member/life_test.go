@@ -173,3 +173,21 @@ func TestTwoMove(t *testing.T) {
 	})
 	last.settled(t, 3)
 }
+
+// A node that has not heard of another one asks the rest, and lets it in where they know it: that one may be who leads the group of documents, and so the only
+// one who could tell. One that they do not know stays outside.
+func TestAsksAboutStrangers(t *testing.T) {
+	all := newCluster(t, 3)
+	two, three := all[1], all[2]
+	two.m.mu.Lock()
+	delete(two.m.nodes, three.m.ID()) // as if the document had not come
+	delete(two.m.told, three.m.ID())
+	two.m.mu.Unlock()
+	until(t, "n2 has asked, and lets n3 in", func() bool {
+		_, err := three.m.ask(three.m.ctx, two.m.ID(), &message{Op: askStatus})
+		return err == nil
+	})
+	if err := two.m.admit(77); !errors.Is(err, errEarly) {
+		t.Errorf("one of whom nobody knows: %v", err)
+	}
+}

@@ -235,7 +235,9 @@ func (m *Manager) admit(node uint64) error {
 		return errGone
 	case node == m.id:
 		return errors.New("it says that it is this node")
-	case m.nodes[node] == nil:
+	case m.nodes[node] == nil && m.told[node] == "":
+		// Who leads the group of documents may be the one of whom they tell: so nobody else can say that it belongs here but the others.
+		m.stranger = true
 		return fmt.Errorf("node %s %w", IDText(node), errEarly)
 	}
 	return nil

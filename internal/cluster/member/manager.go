@@ -136,7 +136,8 @@ type Manager struct {
 	placed   placing
 	nodes    map[uint64]*Node
 	heard    map[uint64]Node   // addresses that nodes have told us themselves, since this process began
-	told     map[uint64]string // addresses of nodes that others have told us
+	told     map[uint64]string // addresses of nodes that others have told us: they are members where those have heard of it
+	stranger bool              // one was at the door of which we have not heard: maybe others have
 	gone     map[uint64]goneDocument
 	tokens   map[string]*joinToken
 	changed  bool // the roster has, since the loop looked
