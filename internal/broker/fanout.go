@@ -221,7 +221,7 @@ func (sh *shard) claim(f *fanout, g *goal, u *unit) *wire.Error {
 	case full:
 		return st.full(journal.ErrMemoryFull)
 	case !g.to.ephemeral:
-		if err := st.unmet(u.demands, q.Name); err != nil {
+		if err := st.unmet(u.demands, []byte(q.Name)); err != nil {
 			return f.about(u, q, err)
 		}
 	}

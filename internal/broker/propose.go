@@ -121,6 +121,7 @@ func (sh *shard) admitAll(works []*work) {
 		for n < len(works) && works[n].control == nil && works[n].call == nil && works[n].fan == nil {
 			n++
 		}
+		sh.warm(works[:n])
 		for _, w := range works[:n] {
 			for i := range w.acks {
 				sh.admitAck(w, &w.acks[i])
@@ -176,7 +177,7 @@ func (sh *shard) admitPubs(w *work) {
 		for ; i < end; i++ {
 			p, refusal := &w.pubs[i], err
 			if err == nil {
-				refusal = to.store.unmet(p.demands, string(name))
+				refusal = to.store.unmet(p.demands, name)
 			}
 			if refusal == nil && to.queue != nil {
 				refusal = promisedAway(to.queue, w, p, n, bytes)

@@ -57,6 +57,7 @@ type making struct {
 // A member is what a shard knows of a session.
 type member struct {
 	subs  map[uint64]*queue.Consumer
+	crews []queue.Crew                     // those of subs, by store; nil: there were none yet
 	holds map[*queue.Queue]*queue.Consumer // for the receives of a queue, all together
 	waits map[*queue.Consumer]struct{}     // receives that wait
 
@@ -84,6 +85,7 @@ type shard struct {
 	byName    map[string]*store
 	passing   *store // has the ephemeral queues; nil: there can be none
 	near      near
+	warmth    warmth
 	making    map[string]*making
 	updates   map[*queue.Queue]*update // proposed and not all kept yet
 	members   map[*Session]*member
@@ -237,7 +239,7 @@ func (sh *shard) reuse(w *work) {
 	if cap(w.batch.Data) > spareBytes || cap(w.text) > spareBytes || cap(w.seqs) > spareBytes/8 {
 		return
 	}
-	*w = work{pubs: w.pubs[:0], acks: w.acks[:0], seqs: w.seqs[:0], receipts: w.receipts[:0], text: w.text[:0], batch: journal.Batch{Data: w.batch.Data[:0]}}
+	*w = work{pubs: w.pubs[:0], acks: w.acks[:0], seqs: w.seqs[:0], receipts: w.receipts[:0], text: w.text[:0], room: w.room[:0], batch: journal.Batch{Data: w.batch.Data[:0]}}
 	sh.mu.Lock()
 	if len(sh.free) < spareWorks {
 		sh.free = append(sh.free, w)
