@@ -112,8 +112,9 @@ type Intake struct {
 	topic        []byte   // the topic last seen, what is bound to it, and when that was so
 	matched      []*bound
 	topicVersion uint64
-	shard        int         // of lastName
+	shard        int         // of last
 	last         []byte      // the queue name last seen
+	marks        marks       // of its hash
 	seen         [ops]uint32 // requests by op since the last Flush
 	permits      [2]permit   // what the guard has allowed
 }
@@ -129,8 +130,8 @@ const workBytes = 256 << 10
 
 func (in *Intake) shardOf(name []byte) int {
 	if !bytes.Equal(in.last, name) || in.last == nil {
+		in.shard = in.marks.shardOf(name, in.last)
 		in.last = append(in.last[:0], name...)
-		in.shard = shardOf(name)
 	}
 	return in.shard
 }

@@ -14,6 +14,7 @@ type warmth struct {
 	n      int
 	sets   [warmMost]*[4]nearby
 	tags   [warmMost]uint32
+	seqs   [warmMost]uint64 // of acks, their first; 0 of publishes
 	queues [warmMost]*queue.Queue
 	sum    uint64 // of no meaning: so that what was read was read for something
 }
@@ -26,25 +27,27 @@ func (sh *shard) warm(works []*work) {
 	for _, w := range works {
 		var last []byte
 		for i := range w.acks {
-			if name := w.str(w.acks[i].name); !bytes.Equal(name, last) {
+			a := &w.acks[i]
+			if name := w.str(a.name); !bytes.Equal(name, last) && a.from < a.to {
 				last = name
-				sh.toWarm(name)
+				sh.toWarm(name, w.seqs[a.from])
 			}
 		}
 		before := span{}
 		for i := range w.pubs {
 			if s := w.pubs[i].name; s != before {
 				before = s
-				sh.toWarm(w.str(s))
+				sh.toWarm(w.str(s), 0)
 			}
 		}
 	}
 	sh.warmUp()
 }
 
-func (sh *shard) toWarm(name []byte) {
+func (sh *shard) toWarm(name []byte, seq uint64) {
 	k := &sh.warmth
 	k.sets[k.n], k.tags[k.n] = sh.near.set(name)
+	k.seqs[k.n] = seq
 	if k.n++; k.n == warmMost {
 		sh.warmUp()
 	}
@@ -65,6 +68,7 @@ func (sh *shard) warmUp() {
 	for i, set := range k.sets[:n] {
 		for j := range set {
 			if e := &set[j]; e.tag == k.tags[i] && e.queue != nil {
+				k.seqs[len(qs)] = k.seqs[i] // not behind it
 				qs = append(qs, e.queue)
 				break
 			}
@@ -73,6 +77,6 @@ func (sh *shard) warmUp() {
 	for _, q := range qs {
 		sum += uint64(q.ID)
 	}
-	k.sum = sum + queue.Warm(qs)
+	k.sum = sum + queue.Warm(qs, k.seqs[:])
 	clear(qs)
 }
