@@ -176,17 +176,21 @@ func (sh *shard) post(w *work) {
 
 func (sh *shard) newWork() *work {
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
 	if n := len(sh.free); n > 0 {
 		w := sh.free[n-1]
 		sh.free = sh.free[:n-1]
+		sh.mu.Unlock()
 		return w
 	}
-	return &work{}
+	sh.mu.Unlock()
+	return workPool.Get().(*work)
 }
 
-// spareWorks and spareBytes bound what is kept to be used again.
+// spareWorks and spareBytes bound what is kept to be used again for good. Where many connections are busy there are more works on their way:
+// those workPool keeps until the garbage collector wants them.
 const spareWorks, spareBytes = 64, 128 << 10
+
+var workPool = sync.Pool{New: func() any { return new(work) }}
 
 // finish ends a work, at the end of the turn: what it was accounted for is given back when
 // its replies have been handed over.
@@ -241,10 +245,14 @@ func (sh *shard) reuse(w *work) {
 	}
 	*w = work{pubs: w.pubs[:0], acks: w.acks[:0], seqs: w.seqs[:0], receipts: w.receipts[:0], text: w.text[:0], room: w.room[:0], batch: journal.Batch{Data: w.batch.Data[:0]}}
 	sh.mu.Lock()
-	if len(sh.free) < spareWorks {
+	kept := len(sh.free) < spareWorks
+	if kept {
 		sh.free = append(sh.free, w)
 	}
 	sh.mu.Unlock()
+	if !kept {
+		workPool.Put(w)
+	}
 }
 
 // unblock is called by a session that has room again.
