@@ -179,6 +179,9 @@ func (sh *shard) admitPubs(w *work) {
 			if err == nil {
 				refusal = to.store.unmet(p.demands, name)
 			}
+			if refusal == nil && p.only != 0 && p.only != to.id {
+				refusal = wire.Errorf(wire.CodeNotFound, "queue %q is another one now", name)
+			}
 			if refusal == nil && to.queue != nil {
 				refusal = promisedAway(to.queue, w, p, n, bytes)
 			}
@@ -247,7 +250,7 @@ func (sh *shard) refuse(w *work, p *pub, err *wire.Error) {
 		queue.Void(payload)
 		off = next
 	}
-	sh.fail(w.s, w.str(p.id), err)
+	sh.failPub(w, p, err)
 }
 
 // promisedAway refuses a publish to a queue whose last room is promised to messages from topics, which cannot be
