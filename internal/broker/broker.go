@@ -40,6 +40,8 @@ type Storage struct {
 	Spread func(b *journal.Batch)
 	// Room reports whether there is room for a message of so many bytes; nil: there may be, the journal tells.
 	Room func(bytes int64) bool
+	// Lends reports whether the goroutine that calls wake has nothing else to do and may take the shard's turn; nil: it never may.
+	Lends func() bool
 }
 
 // Limits are what the configuration allows; they may change while the broker runs.

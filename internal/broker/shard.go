@@ -124,7 +124,7 @@ func newShard(b *Broker, index int) *shard {
 		chance:    b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
 	}
 	for _, s := range b.opt.Storages {
-		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.baton.journal)}
+		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.wakeOf(&s))}
 		if r, ok := st.journal.(journal.Replicated); ok {
 			st.replicas = r
 		}
