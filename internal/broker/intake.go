@@ -214,6 +214,12 @@ func (in *Intake) publishInto(r *wire.Request, shard int, queue []byte, only uin
 		w = in.enlarge(shard, n)
 	}
 	data := w.batch.Data
+	if data == nil { // it would grow in many small steps
+		data = make([]byte, 0, firstBytes)
+	}
+	if w.pubs == nil {
+		w.pubs = make([]pub, 0, firstPubs)
+	}
 	p := pub{id: w.put(r.ID), at: int32(len(data)), n: int32(len(r.Messages)), quiet: r.Quiet, create: r.Create && only == 0, array: r.Batch, only: only}
 	if n := len(w.pubs); n > 0 && bytes.Equal(w.str(w.pubs[n-1].name), queue) {
 		p.name = w.pubs[n-1].name
@@ -232,6 +238,9 @@ func (in *Intake) publishInto(r *wire.Request, shard int, queue []byte, only uin
 		in.post(shard)
 	}
 }
+
+// firstBytes and firstPubs are what a work has room for at first.
+const firstBytes, firstPubs = 1 << 10, 8
 
 // roomFor is about how many bytes the records of messages take, rather more.
 func roomFor(ms []wire.Message) (n int) {

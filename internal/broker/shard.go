@@ -373,7 +373,11 @@ func (sh *shard) reply(s *Session) *chunk {
 	c := s.open[sh.index]
 	switch {
 	case c == nil:
-		c = chunkPool.Get().(*chunk)
+		if s.much[sh.index] > 0 {
+			c = chunkPool.Get().(*chunk)
+		} else {
+			c = littlePool.Get().(*chunk)
+		}
 		s.open[sh.index] = c
 		sh.touched = append(sh.touched, s)
 	case len(c.b) >= fullChunk:
@@ -412,6 +416,11 @@ func (sh *shard) flush() {
 	for i, s := range sh.touched {
 		c := s.open[sh.index]
 		s.open[sh.index] = nil
+		if c.ahead+len(c.b) > littleChunk/2 {
+			s.much[sh.index] = muchLasts
+		} else if s.much[sh.index] > 0 {
+			s.much[sh.index]--
+		}
 		sh.touched[i] = nil
 		s.sendRow(c, sh.direct)
 	}
