@@ -1,6 +1,10 @@
 package wire
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+)
 
 // A last is what a Decoder keeps of a publish or an ack that it has read. The next line of its kind is likely to differ from it in a few
 // values only; then nothing else need be read again.
@@ -196,9 +200,11 @@ func (d *Decoder) values(p *last, s *shape) bool {
 	return i == len(line)
 }
 
-// nameAgain reads the name of a queue or topic at i; it is negative where there is none, or it has escapes.
+// nameAgain reads the name of a queue or topic at i; it is negative where there is none, or it has escapes. What it begins
+// with as the last one did need not be looked at: names of many queues differ at their ends, as a rule.
 func (d *Decoder) nameAgain(p *last, i int, kind Field) int {
-	line, end := d.line, i+1
+	line := d.line
+	end := i + 1 + common(line[i+1:], p.name)
 	for end < len(line) && class[line[end]]&inName != 0 {
 		end++
 	}
@@ -206,8 +212,10 @@ func (d *Decoder) nameAgain(p *last, i int, kind Field) int {
 	switch {
 	case line[i] != '"' || end == len(line) || line[end] != '"':
 		return -1
-	case kind == FieldTopic && !ValidTopic(name), kind == FieldQueue && !ValidQueueName(name) && (p.op == OpPublish || !ValidEphemeralName(name)):
+	case kind == FieldTopic && !ValidTopic(name):
 		return -1
+	case kind == FieldQueue && (len(name) == 0 || len(name) > MaxName || name[0] == '.' && (p.op == OpPublish || len(name) == 1)):
+		return -1 // neither ValidQueueName nor, where that is enough, ValidEphemeralName
 	}
 	if bytes.Equal(name, p.name) { // twice in a row: there may be more
 		p.same.fold(&p.any, name)
@@ -226,4 +234,15 @@ func (r *Request) setName(fields Field, name []byte) {
 	} else {
 		r.Topic = name
 	}
+}
+
+// common is how many bytes a and b have in common at their beginnings; of those behind the last eight it may leave some out.
+func common(a, b []byte) int {
+	n, i := min(len(a), len(b)), 0
+	for ; i+8 <= n; i += 8 {
+		if x := binary.LittleEndian.Uint64(a[i:]) ^ binary.LittleEndian.Uint64(b[i:]); x != 0 {
+			return i + bits.TrailingZeros64(x)/8
+		}
+	}
+	return i
 }

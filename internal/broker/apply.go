@@ -103,8 +103,10 @@ func (sh *shard) applyPubs(st *store, w *work) error {
 		case out.Refusal == queue.NoQueue && p.create && !p.again:
 			sh.publishAgain(w, p, start, off)
 		case out.Refusal != queue.Done:
-			sh.fail(w.s, w.str(p.id), refusal(out, w.str(p.name), int(p.n)))
+			sh.failPub(w, p, refusal(out, w.str(p.name), int(p.n)))
 		case p.quiet:
+		case p.only != 0:
+			c.b = st.appendTaken(c.b, w.str(p.id), out)
 		case p.array:
 			c.b = appendSeqs(c.b, w.str(p.id), out, st.Stored)
 		default:
@@ -183,7 +185,7 @@ func noMessage(c *control) *wire.Error {
 func (sh *shard) lost(st *store, w *work, cause error) {
 	for i := range w.pubs {
 		if !w.pubs[i].refused {
-			sh.fail(w.s, w.str(w.pubs[i].id), st.full(cause))
+			sh.failPub(w, &w.pubs[i], st.full(cause))
 		}
 	}
 }

@@ -41,6 +41,8 @@ type Storage struct {
 	Spread func(b *journal.Batch)
 	// Room reports whether there is room for a message of so many bytes; nil: there may be, the journal tells.
 	Room func(bytes int64) bool
+	// Lends reports whether the goroutine that calls wake has nothing else to do and may take the shard's turn; nil: it never may.
+	Lends func() bool
 }
 
 // Limits are what the configuration allows; they may change while the broker runs.
@@ -214,24 +216,6 @@ func (b *Broker) Wake() {
 
 // Limits are the limits in force.
 func (b *Broker) Limits() Limits { return *b.limits.Load() }
-
-const (
-	fnvOffset = 14695981039346656037
-	fnvPrime  = 1099511628211
-)
-
-// shardOf is the shard of the queue of that name. A dead-letter queue lives with its
-// source. The hash (FNV-1a) is part of the format: it must never change.
-func shardOf(name []byte) int {
-	if n := len(name) - len(queue.DeadSuffix); n > 0 && string(name[n:]) == queue.DeadSuffix {
-		name = name[:n]
-	}
-	h := uint64(fnvOffset)
-	for _, c := range name {
-		h = (h ^ uint64(c)) * fnvPrime
-	}
-	return int((h ^ h>>32) % Shards)
-}
 
 // each runs f in every shard's own goroutine, one after another, and waits. It is false where the
 // broker has ended.

@@ -83,7 +83,7 @@ func (in *Intake) publishAll(r *wire.Request) {
 	u.topic = span{uint32(len(c.text)), uint32(len(c.text) + len(r.Topic))}
 	c.text = append(c.text, r.Topic...)
 	for i := range r.Messages {
-		c.bodies = appendMessage(c.bodies, &r.Messages[i], r.Topic, false)
+		c.bodies = appendMessage(c.bodies, &r.Messages[i], r.Topic, false, false)
 		u.demands |= demand(r.Messages[i].Stored)
 		if len(r.Messages[i].DedupID) > 0 {
 			u.ids++

@@ -434,7 +434,9 @@ func (sh *shard) subscribe(w *work, c *control, t target) {
 		sh.storeOf(old.Queue).state.Unsubscribe(old)
 	}
 	cons := &queue.Consumer{Queue: t.queue, Tag: &tag{s: w.s, sub: c.sub}, Limit: c.max, Lease: c.leaseOf(t.queue), Auto: c.auto}
-	sh.member(w.s).subs[c.sub] = cons
+	m := sh.member(w.s)
+	m.subs[c.sub] = cons
+	cons.Crew = sh.crew(m, t.store)
 	if w.s.route != nil {
 		w.s.route.made(c.sub, sh.b.term(sh.index))
 	}
@@ -443,9 +445,6 @@ func (sh *shard) subscribe(w *work, c *control, t target) {
 		r.b = append(appendUint(append(wire.AppendOK(r.b, c.id), `,"sub":`...), c.sub), "}\n"...)
 	}
 	t.store.state.Subscribe(cons)
-	if sh.members[w.s].blocked {
-		t.store.state.Block(cons)
-	}
 }
 
 func (sh *shard) unsubscribe(w *work, c *control) bool {
@@ -568,25 +567,5 @@ func (sh *shard) detach(s *Session) {
 	slices.SortFunc(holds, func(a, b *queue.Consumer) int { return cmp.Compare(a.Queue.ID, b.Queue.ID) })
 	for _, c := range holds {
 		sh.release(c, "the consumer's connection was lost")
-	}
-}
-
-// resume lets a session whose reader was slow have deliveries again.
-func (sh *shard) resume(s *Session) {
-	m := sh.members[s]
-	if m == nil || m.hushed {
-		return
-	}
-	m.blocked = false
-	for _, sub := range slices.Sorted(maps.Keys(m.subs)) {
-		c := m.subs[sub]
-		sh.storeOf(c.Queue).state.Unblock(c)
-	}
-	later := m.later
-	m.later = nil
-	for _, w := range later {
-		if sh.admitControl(w) {
-			sh.finish(w)
-		}
 	}
 }

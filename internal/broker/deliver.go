@@ -99,10 +99,7 @@ func (sh *shard) promise(s *Session, size int) {
 	}
 	m := sh.member(s)
 	if !m.blocked {
-		m.blocked = true
-		for _, c := range m.subs {
-			sh.storeOf(c.Queue).state.Block(c)
-		}
+		sh.block(m)
 	}
 	sh.awaitRoom(s)
 }

@@ -62,12 +62,33 @@ func (in *Intake) drive(i int) {
 		return
 	}
 	in.post(i)
+	sh.takeTurn()
+}
+
+// takeTurn takes a turn in the place of the shard's goroutine, and sends at once what comes of it. The caller has the baton, which it gives away.
+func (sh *shard) takeTurn() {
 	sh.direct = true
 	sh.turn()
 	sh.direct = false
 	next, armed, stopped := sh.next(), sh.baton.armed.Load(), sh.stopped
 	if sh.baton.give() || stopped || next != 0 && (armed == 0 || next < armed) {
 		signal(sh.baton.wake)
+	}
+}
+
+// wakeOf is what the shard's journal of a storage calls when it has something. Where the caller has nothing else to do, it answers itself those whom it
+// has let wait: after an fsync for a single request nobody else need be woken.
+func (sh *shard) wakeOf(s *Storage) func() {
+	lends := s.Lends
+	if lends == nil {
+		return sh.baton.journal
+	}
+	return func() {
+		if sh.b.grouped.Load() || !lends() || !sh.baton.take() {
+			sh.baton.journal()
+			return
+		}
+		sh.takeTurn()
 	}
 }
 

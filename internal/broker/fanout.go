@@ -88,6 +88,11 @@ func (in *Intake) publishTopic(r *wire.Request) {
 		in.s.Refuse(r.ID, wire.Errorf(wire.CodeBadRequest, "%d messages to %d queues would be %d copies; one request makes %d at most", len(r.Messages), len(goals), n, maxCopies))
 		return
 	}
+	if to := goals[0]; len(goals) == 1 && !to.ephemeral {
+		in.single = append(in.single[:0], to.queue.Name...)
+		in.publishInto(r, to.shard, in.single, to.queue.ID)
+		return
+	}
 	if in.fan == nil {
 		for i := range in.open {
 			in.post(i) // what was sent before goes before
@@ -102,7 +107,7 @@ func (in *Intake) publishTopic(r *wire.Request) {
 	for i := range r.Messages {
 		m := &r.Messages[i]
 		start := len(f.bodies)
-		f.bodies = appendMessage(f.bodies, m, r.Topic, false)
+		f.bodies = appendMessage(f.bodies, m, r.Topic, false, false)
 		f.at = append(f.at, int32(start))
 		u.bytes += int64(len(m.Body))
 		if len(m.DedupID) > 0 {
@@ -139,7 +144,7 @@ func (s *Session) refuseOrDone(r *wire.Request) {
 	if s.b.draining.Load() {
 		s.Refuse(r.ID, errShuttingDown)
 	} else if !r.Quiet {
-		s.Reply(func(dst []byte) []byte { return append(wire.AppendOK(dst, r.ID), ",\"queues\":0}\n"...) })
+		s.Reply(func(dst []byte) []byte { return appendNoQueues(dst, r.ID) })
 	}
 }
 
@@ -221,7 +226,7 @@ func (sh *shard) claim(f *fanout, g *goal, u *unit) *wire.Error {
 	case full:
 		return st.full(journal.ErrMemoryFull)
 	case !g.to.ephemeral:
-		if err := st.unmet(u.demands, q.Name); err != nil {
+		if err := st.unmet(u.demands, []byte(q.Name)); err != nil {
 			return f.about(u, q, err)
 		}
 	}

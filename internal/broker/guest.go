@@ -218,10 +218,8 @@ func (s *Session) hush() {
 				s.proxy.idle()
 				return
 			}
-			m.hushed, m.blocked = true, true
-			for _, c := range m.subs {
-				sh.storeOf(c.Queue).state.Block(c)
-			}
+			m.hushed = true
+			sh.block(m)
 			sh.endWaitsOf(m)
 			sh.hushed = append(sh.hushed, s)
 		}

@@ -22,9 +22,10 @@ type pub struct {
 	create   bool
 	array    bool
 	refused  bool
-	again    bool  // proposed for the second time
-	done     bool  // answered by another node
-	demands  uint8 // bits of what the confirm must stand for at least
+	again    bool   // proposed for the second time
+	done     bool   // answered by another node
+	demands  uint8  // bits of what the confirm must stand for at least
+	only     uint32 // the id of the queue that alone is bound to the topic that it was to; 0: it was to the queue
 }
 
 // An ack is one ack, nack or extend.
@@ -112,8 +113,10 @@ type Intake struct {
 	topic        []byte   // the topic last seen, what is bound to it, and when that was so
 	matched      []*bound
 	topicVersion uint64
-	shard        int         // of lastName
+	single       []byte      // the name of the queue that alone is bound to it
+	shard        int         // of last
 	last         []byte      // the queue name last seen
+	marks        marks       // of its hash
 	seen         [ops]uint32 // requests by op since the last Flush
 	permits      [2]permit   // what the guard has allowed
 }
@@ -129,8 +132,8 @@ const workBytes = 256 << 10
 
 func (in *Intake) shardOf(name []byte) int {
 	if !bytes.Equal(in.last, name) || in.last == nil {
+		in.shard = in.marks.shardOf(name, in.last)
 		in.last = append(in.last[:0], name...)
-		in.shard = shardOf(name)
 	}
 	return in.shard
 }
@@ -202,22 +205,32 @@ func (in *Intake) Handle(r *wire.Request) {
 }
 
 func (in *Intake) publish(r *wire.Request) {
+	in.publishInto(r, in.shardOf(r.Queue), r.Queue, 0)
+}
+
+// publishInto takes in a publish that goes to one queue; only is as in pub.
+func (in *Intake) publishInto(r *wire.Request, shard int, queue []byte, only uint32) {
 	in.postFan()
-	shard := in.shardOf(r.Queue)
 	w := in.work(shard)
 	if n := roomFor(r.Messages); n > spare.Least {
 		w = in.enlarge(shard, n)
 	}
 	data := w.batch.Data
-	p := pub{id: w.put(r.ID), at: int32(len(data)), n: int32(len(r.Messages)), quiet: r.Quiet, create: r.Create, array: r.Batch}
-	if n := len(w.pubs); n > 0 && bytes.Equal(w.str(w.pubs[n-1].name), r.Queue) {
+	if data == nil { // it would grow in many small steps
+		data = make([]byte, 0, firstBytes)
+	}
+	if w.pubs == nil {
+		w.pubs = make([]pub, 0, firstPubs)
+	}
+	p := pub{id: w.put(r.ID), at: int32(len(data)), n: int32(len(r.Messages)), quiet: r.Quiet, create: r.Create && only == 0, array: r.Batch, only: only}
+	if n := len(w.pubs); n > 0 && bytes.Equal(w.str(w.pubs[n-1].name), queue) {
 		p.name = w.pubs[n-1].name
 	} else {
-		p.name = w.put(r.Queue)
+		p.name = w.put(queue)
 	}
 	for i := range r.Messages {
 		m := &r.Messages[i]
-		data = appendMessage(data, m, nil, i+1 < len(r.Messages))
+		data = appendMessage(data, m, r.Topic, only != 0, i+1 < len(r.Messages))
 		p.demands |= demand(m.Stored)
 	}
 	w.batch.Data = data
@@ -227,6 +240,9 @@ func (in *Intake) publish(r *wire.Request) {
 		in.post(shard)
 	}
 }
+
+// firstBytes and firstPubs are what a work has room for at first.
+const firstBytes, firstPubs = 1 << 10, 8
 
 // roomFor is about how many bytes the records of messages take, rather more.
 func roomFor(ms []wire.Message) (n int) {
@@ -247,13 +263,13 @@ func (in *Intake) enlarge(shard, n int) *work {
 	return w
 }
 
-// appendMessage appends the record of a message to be published, to a topic where one is given.
-func appendMessage(dst []byte, m *wire.Message, topic []byte, more bool) []byte {
+// appendMessage appends the record of a message to be published, to a topic where one is given; whole says that it goes to one queue only.
+func appendMessage(dst []byte, m *wire.Message, topic []byte, whole, more bool) []byte {
 	start := len(dst)
 	dst = journal.BeginRecord(dst)
 	p := queue.Publish{
 		Headers: m.Headers, Body: m.Body, Base64: m.Base64, Priority: m.Priority,
-		Delay: m.Delay, TTL: m.TTL, DedupID: m.DedupID, Key: m.Key, Topic: topic, More: more,
+		Delay: m.Delay, TTL: m.TTL, DedupID: m.DedupID, Key: m.Key, Topic: topic, Whole: whole, More: more,
 	}
 	if m.Set.Has(wire.FieldAt) {
 		p.At = m.At.UnixNano()

@@ -28,8 +28,9 @@ func (n near) set(name []byte) (*[4]nearby, uint32) {
 			h = h<<8 | uint64(c)
 		}
 	}
+	h ^= h >> 32 // what differs at the end of a name is in the highest bits, and a product takes nothing down
 	h *= 0x9e3779b97f4a7c15
-	return &n[h>>32&uint64(len(n)-1)], uint32(h >> 20)
+	return &n[h>>32&uint64(len(n)-1)], uint32(h)
 }
 
 // forget empties it and makes it fit for that many queues.

@@ -121,6 +121,7 @@ func (sh *shard) admitAll(works []*work) {
 		for n < len(works) && works[n].control == nil && works[n].call == nil && works[n].fan == nil {
 			n++
 		}
+		sh.warm(works[:n])
 		for _, w := range works[:n] {
 			for i := range w.acks {
 				sh.admitAck(w, &w.acks[i])
@@ -176,7 +177,10 @@ func (sh *shard) admitPubs(w *work) {
 		for ; i < end; i++ {
 			p, refusal := &w.pubs[i], err
 			if err == nil {
-				refusal = to.store.unmet(p.demands, string(name))
+				refusal = to.store.unmet(p.demands, name)
+			}
+			if refusal == nil && p.only != 0 && p.only != to.id {
+				refusal = wire.Errorf(wire.CodeNotFound, "queue %q is another one now", name)
 			}
 			if refusal == nil && to.queue != nil {
 				refusal = promisedAway(to.queue, w, p, n, bytes)
@@ -246,7 +250,7 @@ func (sh *shard) refuse(w *work, p *pub, err *wire.Error) {
 		queue.Void(payload)
 		off = next
 	}
-	sh.fail(w.s, w.str(p.id), err)
+	sh.failPub(w, p, err)
 }
 
 // promisedAway refuses a publish to a queue whose last room is promised to messages from topics, which cannot be

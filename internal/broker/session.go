@@ -36,7 +36,14 @@ type chunk struct {
 	sent   int // bytes of b that have been sent already
 }
 
-var chunkPool = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, 8<<10)} }}
+// chunkBytes is the room that a chunk has from the beginning, littleChunk that of one for a session that got little of its shard for a
+// while (muchLasts): many sessions that wait for their writers hold one each.
+const chunkBytes, littleChunk, muchLasts = 8 << 10, 1 << 10, 32
+
+var (
+	chunkPool  = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, chunkBytes)} }}
+	littlePool = sync.Pool{New: func() any { return &chunk{b: make([]byte, 0, littleChunk)} }}
+)
 
 func (c *chunk) free() {
 	if c.small != nil {
@@ -45,7 +52,11 @@ func (c *chunk) free() {
 	}
 	if cap(c.b) <= 128<<10 {
 		c.b, c.promised, c.before, c.ahead, c.sent = c.b[:0], 0, nil, 0, 0
-		chunkPool.Put(c)
+		if cap(c.b) < chunkBytes {
+			littlePool.Put(c)
+		} else {
+			chunkPool.Put(c)
+		}
 	}
 }
 
@@ -85,6 +96,7 @@ type Session struct {
 
 	fences [Shards]uint64 // [i] is owned by shard i: the latest volley of another node of which something was refused
 	open   [Shards]*chunk // [i] is owned by shard i, between two flushes
+	much   [Shards]uint8  // likewise: for how many chunks more it is to be expected that a little one is too small
 }
 
 // NewSession starts a session with the client at that address.
@@ -150,10 +162,19 @@ func (s *Session) send(c *chunk) {
 	}
 	first := len(s.out) == 0
 	if !first && len(c.b) <= smallChunk {
-		if last := s.out[len(s.out)-1]; cap(last.b)-len(last.b) >= len(c.b) {
+		last, little := s.out[len(s.out)-1], (*chunk)(nil)
+		if both := len(last.b) + len(c.b); both > cap(last.b) && both <= chunkBytes && last.sent == 0 {
+			little, last = last, chunkPool.Get().(*chunk)
+			last.b = append(last.b, little.b...)
+			s.out[len(s.out)-1] = last
+		}
+		if cap(last.b)-len(last.b) >= len(c.b) {
 			last.b = append(last.b, c.b...)
 			s.mu.Unlock()
 			c.free()
+			if little != nil {
+				little.free()
+			}
 			return
 		}
 	}
@@ -166,7 +187,7 @@ func (s *Session) send(c *chunk) {
 
 // Reply sends a line that f appends.
 func (s *Session) Reply(f func(dst []byte) []byte) {
-	c := chunkPool.Get().(*chunk)
+	c := littlePool.Get().(*chunk)
 	c.b = f(c.b)
 	s.send(c)
 }

@@ -59,6 +59,7 @@ type making struct {
 // A member is what a shard knows of a session.
 type member struct {
 	subs  map[uint64]*queue.Consumer
+	crews []queue.Crew                     // those of subs, by store; nil: there were none yet
 	holds map[*queue.Queue]*queue.Consumer // for the receives of a queue, all together
 	waits map[*queue.Consumer]struct{}     // receives that wait
 
@@ -86,6 +87,7 @@ type shard struct {
 	byName    map[string]*store
 	passing   *store // has the ephemeral queues; nil: there can be none
 	near      near
+	warmth    warmth
 	making    map[string]*making
 	updates   map[*queue.Queue]*update // proposed and not all kept yet
 	members   map[*Session]*member
@@ -128,7 +130,7 @@ func newShard(b *Broker, index int) *shard {
 		chance:    b.opt.Seed + uint64(index)*0x9e3779b97f4a7c15,
 	}
 	for _, s := range b.opt.Storages {
-		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.baton.journal)}
+		st := &store{Storage: s, gives: given(s.Stored), state: queue.New(b.opt.Boot), journal: s.Open(index, sh.wakeOf(&s))}
 		if r, ok := st.journal.(journal.Replicated); ok {
 			st.replicas = r
 		}
@@ -181,17 +183,21 @@ func (sh *shard) post(w *work) {
 
 func (sh *shard) newWork() *work {
 	sh.mu.Lock()
-	defer sh.mu.Unlock()
 	if n := len(sh.free); n > 0 {
 		w := sh.free[n-1]
 		sh.free = sh.free[:n-1]
+		sh.mu.Unlock()
 		return w
 	}
-	return &work{}
+	sh.mu.Unlock()
+	return workPool.Get().(*work)
 }
 
-// spareWorks and spareBytes bound what is kept to be used again.
+// spareWorks and spareBytes bound what is kept to be used again for good. Where many connections are busy there are more works on their way:
+// those workPool keeps until the garbage collector wants them.
 const spareWorks, spareBytes = 64, 128 << 10
+
+var workPool = sync.Pool{New: func() any { return new(work) }}
 
 // finish ends a work, at the end of the turn: what it was accounted for is given back when
 // its replies have been handed over.
@@ -244,12 +250,16 @@ func (sh *shard) reuse(w *work) {
 	if cap(w.batch.Data) > spareBytes || cap(w.text) > spareBytes || cap(w.seqs) > spareBytes/8 {
 		return
 	}
-	*w = work{pubs: w.pubs[:0], acks: w.acks[:0], seqs: w.seqs[:0], receipts: w.receipts[:0], text: w.text[:0], batch: journal.Batch{Data: w.batch.Data[:0]}}
+	*w = work{pubs: w.pubs[:0], acks: w.acks[:0], seqs: w.seqs[:0], receipts: w.receipts[:0], text: w.text[:0], room: w.room[:0], batch: journal.Batch{Data: w.batch.Data[:0]}}
 	sh.mu.Lock()
-	if len(sh.free) < spareWorks {
+	kept := len(sh.free) < spareWorks
+	if kept {
 		sh.free = append(sh.free, w)
 	}
 	sh.mu.Unlock()
+	if !kept {
+		workPool.Put(w)
+	}
 }
 
 // unblock is called by a session that has room again.
@@ -374,7 +384,11 @@ func (sh *shard) reply(s *Session) *chunk {
 	c := s.open[sh.index]
 	switch {
 	case c == nil:
-		c = chunkPool.Get().(*chunk)
+		if s.much[sh.index] > 0 {
+			c = chunkPool.Get().(*chunk)
+		} else {
+			c = littlePool.Get().(*chunk)
+		}
 		s.open[sh.index] = c
 		sh.touched = append(sh.touched, s)
 	case len(c.b) >= fullChunk:
@@ -413,6 +427,11 @@ func (sh *shard) flush() {
 	for i, s := range sh.touched {
 		c := s.open[sh.index]
 		s.open[sh.index] = nil
+		if c.ahead+len(c.b) > littleChunk/2 {
+			s.much[sh.index] = muchLasts
+		} else if s.much[sh.index] > 0 {
+			s.much[sh.index]--
+		}
 		sh.touched[i] = nil
 		s.sendRow(c, sh.direct)
 	}

@@ -38,7 +38,7 @@ func given(stored string) (bits uint8) {
 }
 
 // unmet is the error for a publish with demands of which its queue does not meet all; nil where it does.
-func (st *store) unmet(demands uint8, name string) *wire.Error {
+func (st *store) unmet(demands uint8, name []byte) *wire.Error {
 	missing := demands &^ st.gives
 	if missing == 0 {
 		return nil

@@ -30,6 +30,7 @@ const (
 	pubCreate = 1 << iota
 	pubArray
 	sameName // as the one before
+	pubTopic
 )
 
 const (
@@ -56,10 +57,16 @@ func appendWork(dst []byte, w *work) []byte {
 		if p.array {
 			flags |= pubArray
 		}
+		if p.only != 0 {
+			flags |= pubTopic
+		}
 		if i > 0 && string(name) == string(last) {
 			flags |= sameName
 		}
 		dst = appendUvarint(append(dst, flags, p.demands), uint64(p.n))
+		if p.only != 0 {
+			dst = appendUvarint(dst, uint64(p.only))
+		}
 		if flags&sameName == 0 {
 			dst = appendTextOf(dst, name)
 		}
@@ -118,6 +125,9 @@ func readWork(r *reader, w *work, number uint64) bool {
 	for i := range r.count(tagIndex) {
 		flags, demands, n := r.byte(), r.byte(), r.count(wire.MaxBatch)
 		p := pub{n: int32(n), create: flags&pubCreate != 0, array: flags&pubArray != 0, demands: demands}
+		if flags&pubTopic != 0 {
+			p.only = uint32(r.uvarint())
+		}
 		if flags&sameName != 0 && i > 0 {
 			p.name = w.pubs[i-1].name
 		} else {

@@ -162,7 +162,10 @@ func checkConsumers(st *State, q *Queue) string {
 	}
 	subs := 0
 	for i, c := range q.subs {
-		able := c.listed && !c.blocked && c.leased < c.Limit
+		able := c.listed && !c.aside && c.leased < c.Limit
+		if c.aside && (!c.held() || !slices.Contains(c.Crew.aside, c)) {
+			return fmt.Sprintf("consumer %d is put aside, and nobody knows for whom", i)
+		}
 		if c.index != i || !c.listed || c.Queue != q || ring[c] != able {
 			return fmt.Sprintf("consumer %d: index %d, listed %v, in the ring %v, should be %v", i, c.index, c.listed, ring[c], able)
 		}

@@ -77,6 +77,7 @@ type Publish struct {
 	DedupID       []byte        // nil: none
 	Key           []byte        // nil: none
 	Topic         []byte        // what the message was published to; nil: its queue
+	Whole         bool          // though to a topic, it goes to one queue only
 	More          bool          // the next record belongs to the same batch, which is stored all or none
 }
 
@@ -110,7 +111,7 @@ func AppendPublish(dst []byte, p *Publish) []byte {
 		flags |= flagHeaders
 	}
 	kind := byte(kindPublish)
-	if p.Topic != nil {
+	if p.Topic != nil && !p.Whole {
 		kind = kindBody
 	}
 	start := len(dst)

@@ -17,14 +17,26 @@ type Consumer struct {
 	// it, unix ns. It is in the ring once.
 	Until int64
 
+	Crew *Crew // whom Block keeps from getting more, with others; nil: nobody does
+
 	id         uint64
 	leased     int
 	leases     uint64 // seq of the newest
-	blocked    bool
+	aside      bool   // in Crew.aside, and in no ring
 	listed     bool
 	index      int       // in Queue.subs while listed
 	prev, next *Consumer // the ring
 }
+
+// A Crew is consumers of one connection, and of one state: what their connection does not take, none of them gets. Where there are many of
+// them it must cost nothing to stop them: each stays where it is until its turn comes.
+type Crew struct {
+	blocked bool
+	aside   []*Consumer // whose turn came meanwhile, in that order
+}
+
+// held reports whether c gets nothing for now.
+func (c *Consumer) held() bool { return c.Crew != nil && c.Crew.blocked }
 
 // Leased is how many messages the consumer has.
 func (c *Consumer) Leased() int { return c.leased }
@@ -74,16 +86,27 @@ func (st *State) Unsubscribe(c *Consumer) (seqs []uint64) {
 // Drain ends c's part in the deliveries and leaves it what it has: each message returns by itself, or with Unsubscribe.
 func (st *State) Drain(c *Consumer) { st.unlist(c) }
 
-// Block keeps c from getting more until Unblock: its connection takes no more.
-func (st *State) Block(c *Consumer) {
-	c.blocked = true
-	st.leaveRing(c)
+// Block keeps a crew from getting more until Unblock: its connection takes no more.
+func (st *State) Block(g *Crew) { g.blocked = true }
+
+// Unblock ends Block. Whose turn came meanwhile is behind everybody else now.
+func (st *State) Unblock(g *Crew) {
+	g.blocked = false
+	for i, c := range g.aside {
+		g.aside[i] = nil
+		if c.aside {
+			c.aside = false
+			st.enterRing(c)
+		}
+	}
+	g.aside = shrink(g.aside[:0])
 }
 
-// Unblock ends Block.
-func (st *State) Unblock(c *Consumer) {
-	c.blocked = false
-	st.enterRing(c)
+// putAside takes a held consumer out of the ring whose turn has come.
+func (st *State) putAside(c *Consumer) {
+	st.leaveRing(c)
+	c.aside = true
+	c.Crew.aside = append(c.Crew.aside, c)
 }
 
 // Removed hands over the consumers whose queue has been deleted.
@@ -99,7 +122,7 @@ func (st *State) unlist(c *Consumer) {
 		return
 	}
 	q := c.Queue
-	c.listed = false
+	c.listed, c.aside = false, false
 	last := len(q.subs) - 1
 	q.subs[c.index] = q.subs[last]
 	q.subs[c.index].index = c.index
@@ -113,7 +136,7 @@ func (st *State) unlist(c *Consumer) {
 }
 
 func (st *State) enterRing(c *Consumer) {
-	if c.next != nil || !c.listed || c.blocked || c.leased >= c.Limit || c.Queue.gone {
+	if c.next != nil || !c.listed || c.aside || c.leased >= c.Limit || c.Queue.gone {
 		return
 	}
 	q := c.Queue
@@ -176,6 +199,10 @@ func (st *State) Take(now int64) (d Delivery, ok bool) {
 		q := st.dirty[st.turn]
 		if q.ring != nil && !q.idle() {
 			c := q.ring
+			if c.held() && st.Deliverable(q) {
+				st.putAside(c)
+				continue
+			}
 			if c.Until != 0 {
 				if st.Deliverable(q) { // not only what is kept from consumers
 					st.unlist(c)
@@ -183,7 +210,7 @@ func (st *State) Take(now int64) (d Delivery, ok bool) {
 					return Delivery{C: c}, true
 				}
 			}
-			if d, ok = st.TakeFor(c, now); ok {
+			if d, ok = st.TakeFor(c, now); ok { // never for one that is held: there is nothing
 				if q.ring == c { // still has credit: the next one first
 					q.ring = c.next
 				}

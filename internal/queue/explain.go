@@ -220,9 +220,10 @@ func (q *Queue) whyReady(seq uint64, m *msg) (Reason, uint64) {
 	switch {
 	case f != nil && f.priority() > m.priority():
 		return BehindPriority, first
-	case q.ring == nil && slices.ContainsFunc(q.subs, func(c *Consumer) bool { return c.blocked && c.leased < c.Limit }):
-		return NotRead, 0
-	case q.ring == nil:
+	case !slices.ContainsFunc(q.subs, func(c *Consumer) bool { return !c.held() && c.leased < c.Limit }):
+		if slices.ContainsFunc(q.subs, func(c *Consumer) bool { return c.leased < c.Limit }) {
+			return NotRead, 0
+		}
 		return NoCredit, 0
 	case f != nil && first != seq:
 		return BehindOlder, first

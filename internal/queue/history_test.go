@@ -176,6 +176,12 @@ func (h *history) receive(q *mQueue) {
 
 func (h *history) join(c *mConsumer, auto bool) {
 	c.real = &Consumer{Queue: h.st.ids[c.q.id], Tag: c, Limit: c.limit, Lease: c.q.s.Lease, Auto: auto, Until: c.until}
+	if c.until == 0 { // a connection of its own, or that of another
+		c.real.Crew = &Crew{}
+		if other := h.someone(); other != nil && other.until == 0 && h.chance(2) {
+			c.real.Crew, c.blocked = other.real.Crew, other.blocked
+		}
+	}
 	h.st.Subscribe(c.real)
 	h.consumers = append(h.consumers, c)
 	c.turn()
@@ -242,12 +248,25 @@ func (h *history) giveBack(q *mQueue, seqs []uint64, reason string, delay int64,
 }
 
 func (h *history) block(*mQueue) {
-	if c := h.someone(); c != nil && !c.q.gone {
-		if c.blocked = !c.blocked; c.blocked {
-			h.st.Block(c.real)
-		} else {
-			h.st.Unblock(c.real)
+	one := h.someone()
+	if one == nil || one.until != 0 {
+		return
+	}
+	crew := one.real.Crew
+	for _, c := range h.consumers {
+		if c.real.Crew == crew {
+			c.blocked = !c.blocked
 		}
+	}
+	if one.blocked {
+		h.st.Block(crew)
+		return
+	}
+	back := slices.Clone(crew.aside)
+	h.st.Unblock(crew)
+	for _, real := range back { // in the order in which their turns came
+		c := real.Tag.(*mConsumer)
+		c.aside = false
 		c.turn()
 	}
 }
@@ -260,12 +279,13 @@ func (h *history) take(*mQueue) {
 	}
 	for ; n > 0; n-- {
 		d, ok := h.st.Take(h.now)
-		if !ok {
-			for _, q := range h.queues {
-				if len(q.ring) > 0 && q.firstReady() != nil {
-					h.Fatalf("%q has something for somebody, and Take gives nothing", q.name)
-				}
+		for _, q := range h.queues {
+			h.passedOver(q, ok && d.C.Tag.(*mConsumer).q == q)
+			if !ok && len(q.ring) > 0 && q.firstReady() != nil {
+				h.Fatalf("%q has something for somebody, and Take gives nothing", q.name)
 			}
+		}
+		if !ok {
 			return
 		}
 		c := d.C.Tag.(*mConsumer)
@@ -290,6 +310,19 @@ func (h *history) take(*mQueue) {
 				h.delivered(c, d)
 			}
 		}
+	}
+}
+
+// passedOver puts aside those whose turn it was while they were blocked: all in front of who gets something now, and where
+// nobody does, those that the state has looked at.
+func (h *history) passedOver(q *mQueue, delivers bool) {
+	for len(q.ring) > 0 && (q.ring[0].real.aside || delivers && q.ring[0].blocked) {
+		c := q.ring[0]
+		if !c.blocked || !c.real.aside || q.firstReady() == nil {
+			h.Fatalf("%q: a consumer is aside: %v; it is blocked: %v", q.name, c.real.aside, c.blocked)
+		}
+		c.aside = true
+		c.turn()
 	}
 }
 

@@ -49,6 +49,7 @@ type mConsumer struct {
 	until   int64
 	listed  bool
 	blocked bool
+	aside   bool // its turn came while it was blocked
 }
 
 type mQueue struct {
@@ -145,7 +146,7 @@ func (q *mQueue) turns() map[string]*mMessage {
 
 // turn puts c into the ring, at its end, or takes it out, as it may have something now.
 func (c *mConsumer) turn() {
-	able := c.listed && !c.blocked && c.leased < c.limit && !c.q.gone
+	able := c.listed && !c.aside && c.leased < c.limit && !c.q.gone
 	i := slices.Index(c.q.ring, c)
 	if able && i < 0 {
 		c.q.ring = append(c.q.ring, c)

@@ -37,10 +37,7 @@ func AppendAgain(dst, record []byte) ([]byte, error) {
 	if err != nil {
 		return dst, err
 	}
-	n := len(dst)
-	dst = AppendPublish(dst, &Publish{Headers: e.Headers, Body: e.Body, Base64: e.Base64, Priority: o.priority, Key: o.key, Topic: o.topic})
-	dst[n] = kindPublish // it goes to one queue, whatever topic it came from
-	return dst, nil
+	return AppendPublish(dst, &Publish{Headers: e.Headers, Body: e.Body, Base64: e.Base64, Priority: o.priority, Key: o.key, Topic: o.topic, Whole: true}), nil
 }
 
 // redrive moves messages out of a dead-letter queue: to the queue that is named, or each to where it

@@ -406,7 +406,7 @@ func (s *scenario) event(l line) {
 	switch l.words[0] {
 	case "subscribe", "receive":
 		q := s.queue(l.words[2])
-		c = &Consumer{Queue: q, Tag: l.words[1], Limit: 1, Lease: l.duration("lease", q.Settings.Lease)}
+		c = &Consumer{Queue: q, Tag: l.words[1], Limit: 1, Lease: l.duration("lease", q.Settings.Lease), Crew: &Crew{}}
 		if n, err := strconv.Atoi(l.set["credit"]); err == nil {
 			c.Limit = n
 		}
@@ -421,9 +421,9 @@ func (s *scenario) event(l line) {
 			s.giveBack(c.Queue, seqs, "connection lost", 0, true, false)
 		}
 	case "block":
-		s.st.Block(c)
+		s.st.Block(c.Crew)
 	case "unblock":
-		s.st.Unblock(c)
+		s.st.Unblock(c.Crew)
 	case "extend":
 		for _, seq := range l.seqs() {
 			if !s.st.Extend(s.queue(l.words[1]), seq, s.now+int64(l.duration("by", 0))) {

@@ -15,8 +15,9 @@ import (
 	"github.com/gmq/gmq/wire"
 )
 
-// deskBytes is the size of the buffer a reader works with while there is something to read.
-const deskBytes = 64 << 10
+// deskBytes is the size of the buffer a reader works with while there is something to read; where that is little, a little one does. Many
+// connections that are about to read or have just read hold one each, and large ones are hard on the memory for a few lines.
+const deskBytes, littleDesk = 64 << 10, 8 << 10
 
 // lastWords bounds the sending of what is left for a client that sends no more.
 const lastWords = 30 * time.Second
@@ -34,10 +35,23 @@ type desk struct {
 	max   int // of the decoder
 }
 
-var desks = sync.Pool{New: func() any {
-	small := make([]byte, deskBytes)
-	return &desk{buf: small, small: small}
-}}
+var desks, littleDesks = deskPool(deskBytes), deskPool(littleDesk)
+
+func deskPool(bytes int) *sync.Pool {
+	return &sync.Pool{New: func() any {
+		small := make([]byte, bytes)
+		return &desk{buf: small, small: small}
+	}}
+}
+
+// putBack gives back a desk.
+func (d *desk) putBack() {
+	if len(d.small) == deskBytes {
+		desks.Put(d)
+	} else {
+		littleDesks.Put(d)
+	}
+}
 
 // A conn is one connection. Its reader owns everything but nc and session, which reader and writer share, and what sendNow uses.
 type conn struct {
@@ -56,6 +70,7 @@ type conn struct {
 	modern  bool        // a line was not for the first protocol, so none will be
 	glance  glance      // of the first line, while it has no end
 	got     int         // what fill read
+	much    int         // for how many reads more it is to be expected that a little desk is too small
 	err     error
 	pending func(fd uintptr) bool
 	ready   func(fd uintptr) bool
@@ -174,6 +189,7 @@ func (c *conn) fill() error {
 	}
 	if c.got > 0 {
 		c.n += c.got
+		c.expect()
 		return nil
 	}
 	if c.err == nil {
@@ -219,19 +235,50 @@ func (c *conn) tryWrite(fd uintptr) bool {
 // takeDesk makes sure of a desk with room behind the c.n bytes.
 func (c *conn) takeDesk() {
 	if c.desk != nil {
+		if c.much > 0 && len(c.desk.buf) == littleDesk {
+			c.moveDesk()
+		}
 		return
 	}
-	d := desks.Get().(*desk)
-	if limit := c.server.opt.Broker.Limits().MaxMessageBytes; d.dec == nil || d.max != limit {
-		d.dec, d.max = wire.NewDecoder(limit), limit
+	pool := littleDesks
+	if c.much > 0 || len(c.part) > littleDesk/2 {
+		pool = desks
 	}
-	c.desk = d
+	d := c.newDesk(pool)
 	if cap(c.part) > deskBytes {
 		c.n, d.buf = len(c.part), c.part[:cap(c.part)]
 	} else {
 		c.n = copy(d.buf, c.part)
 	}
 	c.part = nil
+}
+
+func (c *conn) newDesk(pool *sync.Pool) *desk {
+	d := pool.Get().(*desk)
+	if limit := c.server.opt.Broker.Limits().MaxMessageBytes; d.dec == nil || d.max != limit {
+		d.dec, d.max = wire.NewDecoder(limit), limit
+	}
+	c.desk = d
+	return d
+}
+
+// muchLasts is for how many reads a connection that has sent much is given a large desk.
+const muchLasts = 32
+
+// expect notes how much has been read.
+func (c *conn) expect() {
+	if c.got > littleDesk/2 {
+		c.much = muchLasts
+	} else if c.much > 0 {
+		c.much--
+	}
+}
+
+// moveDesk moves from a little desk to a large one.
+func (c *conn) moveDesk() {
+	little := c.desk
+	copy(c.newDesk(desks).buf, little.buf[:c.n])
+	little.putBack()
 }
 
 // roomFor is the size of a buffer that holds n bytes of a line and has room for more of it. Who has sent a long
@@ -243,6 +290,10 @@ func (c *conn) roomFor(n int) int {
 // enlarge makes room behind a desk that is full.
 func (c *conn) enlarge() {
 	d := c.desk
+	if len(d.buf) == littleDesk {
+		c.moveDesk()
+		return
+	}
 	buf := spare.Get(c.roomFor(c.n))
 	buf = buf[:cap(buf)]
 	copy(buf, d.buf[:c.n])
@@ -284,7 +335,7 @@ func (c *conn) leaveDesk() {
 		c.part, d.buf = d.buf[:c.n], d.small
 	}
 	c.desk = nil
-	desks.Put(d)
+	d.putBack()
 }
 
 // lines deals with the whole lines that have been read. It is false where

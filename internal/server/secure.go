@@ -96,6 +96,7 @@ func (c *conn) fillSecure(s *secure) error {
 			c.takeDesk()
 			if c.got = s.decrypt(c.room()); c.got > 0 {
 				c.n += c.got
+				c.expect()
 				return nil
 			}
 			continue

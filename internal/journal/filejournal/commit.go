@@ -296,13 +296,28 @@ func (l *Log) deliver() {
 	l.answered += uint64(len(c.frame))
 	l.noteSynced()
 	l.mu.Unlock()
+	l.lends.Store(len(c.frame) <= fewBatches && c.head == len(c.queue))
 	clear(c.frame)
 	for _, s := range c.touched {
 		s.touched = false
 		s.callKept()
 	}
 	c.touched = c.touched[:0]
+	l.lends.Store(false)
 	l.wishIfDue()
+}
+
+// fewBatches is up to how many batches in a frame the committer has time for those who wait for it.
+const fewBatches = 4
+
+// Lends reports whether the committer, when it says that something is kept, has nothing to write meanwhile: what is called then may take its time.
+func (l *Log) Lends() bool {
+	if !l.lends.Load() {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.pending) == 0 && !l.syncWanted && !l.closing
 }
 
 func (c *committer) handBack(s *Shard, b *journal.Batch) {

@@ -99,6 +99,7 @@ type Log struct {
 	scarce    atomic.Bool   // no spare segment, and no room to make one
 	spareless atomic.Bool   // no spare segment
 	halfFull  atomic.Bool   // the committer's segment is
+	lends     atomic.Bool   // the committer tells few that something is kept
 	failure   atomic.Pointer[error]
 
 	committer committer // the committer's alone
