@@ -238,7 +238,9 @@ func TestNamesAreNotTold(t *testing.T) {
 			continue
 		}
 		is := c.Do("%s", strings.ReplaceAll(cell.line, "b.x", "there"))
-		is.WantCode(t, "forbidden")
+		if cell.op != "cluster.leaders" { // which says where a queue of that name would be, for any name
+			is.WantCode(t, "forbidden")
+		}
 		not := c.Do("%s", strings.ReplaceAll(cell.line, "b.x", "nothere"))
 		if strings.ReplaceAll(is.Raw, "there", "N") != strings.ReplaceAll(not.Raw, "nothere", "N") {
 			t.Errorf("a queue that is there: %s\none that is not: %s", is.Raw, not.Raw)

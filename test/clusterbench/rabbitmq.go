@@ -41,7 +41,8 @@ func (c *rabbitCluster) start(dir string) error {
 		return err
 	}
 	conf := filepath.Join(dir, "rabbitmq.conf")
-	text := "log.file.level = error\ncluster_formation.peer_discovery_backend = classic_config\nqueue_leader_locator = client-local\n"
+	text := "log.file.level = error\ncluster_formation.peer_discovery_backend = classic_config\nqueue_leader_locator = client-local\n" +
+		"cluster_formation.randomized_startup_delay_range.min = 0\ncluster_formation.randomized_startup_delay_range.max = 1\n" // else up to a minute
 	for i := range 3 {
 		text += fmt.Sprintf("cluster_formation.classic_config.nodes.%d = n%d@localhost\n", i+1, i+1)
 	}
@@ -62,14 +63,22 @@ func (c *rabbitCluster) start(dir string) error {
 			return err
 		}
 		c.nodes, c.env, c.addrs = append(c.nodes, p), append(c.env, env), append(c.addrs, fmt.Sprintf("amqp://guest:guest@127.0.0.1:%d/", ports[i]))
+		if err := c.await(i + 1); err != nil { // one after the other, or each begins a cluster of its own
+			return err
+		}
 	}
+	return nil
+}
+
+// await waits until so many nodes are a cluster.
+func (c *rabbitCluster) await(nodes int) error {
 	said := ""
-	err = until("three nodes are a cluster", func() bool {
+	err := until(fmt.Sprintf("%d nodes are a cluster", nodes), func() bool {
 		cmd := exec.Command(filepath.Join(filepath.Dir(*rabbit), "rabbitmqctl"), "-n", "n1@localhost", "eval", "length(rabbit_nodes:list_running()).")
 		cmd.Env = append(os.Environ(), c.env[0]...)
 		out, err := cmd.CombinedOutput()
 		said = string(out)
-		return err == nil && strings.TrimSpace(said) == "3"
+		return err == nil && strings.TrimSpace(said) == fmt.Sprint(nodes)
 	})
 	if err != nil {
 		return fmt.Errorf("%w; the last word was %q", err, said)
