@@ -133,8 +133,9 @@ type inputs struct {
 }
 
 type received struct {
-	from uint64
-	data []byte
+	epoch uint64 // in which it was said; 0: nobody knows, and it counts in any
+	from  uint64
+	data  []byte
 }
 
 // New makes a host without groups.
@@ -178,8 +179,11 @@ func (h *Host) Journal(i int, wake func(), open func(wake func()) Log) *Journal 
 }
 
 // Deliver takes a packet that another node has sent. The bytes are the host's from here on.
-func (h *Host) Deliver(from uint64, packet []byte) {
-	h.input(func(in *inputs) { in.packets = append(in.packets, received{from, packet}) })
+func (h *Host) Deliver(from uint64, packet []byte) { h.deliver(0, from, packet) }
+
+// deliver takes what was said in that epoch. The host may be in another one when it comes to it.
+func (h *Host) deliver(epoch, from uint64, packet []byte) {
+	h.input(func(in *inputs) { in.packets = append(in.packets, received{epoch, from, packet}) })
 }
 
 // Tick says that a tick's time has passed.
@@ -314,6 +318,9 @@ func (h *Host) tick() {
 
 // receive takes the messages of a packet. One that is not whole is as good as lost.
 func (h *Host) receive(p received) {
+	if p.epoch != 0 && p.epoch != h.Epoch() {
+		return
+	}
 	err := EachMessage(p.data, func(group uint64, m *raftpb.Message, needed uint64) error {
 		if group >= uint64(len(h.groups)) || m.GetFrom() != p.from || m.GetTo() != h.cfg.ID {
 			return fmt.Errorf("a message for group %d from node %d to node %d", group, m.GetFrom(), m.GetTo())

@@ -56,7 +56,7 @@ func (h *Host) Images() *Images { return h.images }
 
 // Deliver takes a frame that another node has sent. The bytes are its own from here on.
 func (i *Images) Deliver(from uint64, frame []byte) {
-	i.input(func(in *imageInputs) { in.frames = append(in.frames, received{from, frame}) })
+	i.input(func(in *imageInputs) { in.frames = append(in.frames, received{from: from, data: frame}) })
 }
 
 // Tick says that a tick's time has passed.

@@ -151,7 +151,7 @@ func (k *Keeper) Deliver(node uint64, b []byte) {
 	}
 	switch kind {
 	case keeperRaft:
-		k.cfg.Host.Deliver(from, r.b)
+		k.cfg.Host.deliver(epoch, from, r.b)
 	case keeperImage:
 		k.cfg.Host.Images().Deliver(from, r.b)
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
@@ -231,14 +232,20 @@ func TestRenewalBehindPackets(t *testing.T) {
 	c.hosts[0].Tick()
 	c.hosts[0].Turn()
 	heartbeats := 0
+	var late [][3]any
 	for _, p := range c.post {
 		if p[0].(uint64) == 2 { // it says how far is committed, of what this group has no more in a moment
-			c.hosts[1].Deliver(p[1].(uint64), p[2].([]byte))
+			c.hosts[1].deliver(1, p[1].(uint64), bytes.Clone(p[2].([]byte)))
+			late = append(late, p)
 			heartbeats++
 		}
 	}
 	c.post = nil
 	c.hosts[1].Renew(2, []uint64{1})
+	c.hosts[1].Turn()
+	for _, p := range late { // it was looked at in the epoch before, and comes in this one
+		c.hosts[1].deliver(1, p[1].(uint64), p[2].([]byte))
+	}
 	c.hosts[1].Turn()
 	if err := c.hosts[1].Failed(); err != nil || heartbeats == 0 {
 		t.Fatalf("%d heartbeats, then: %v", heartbeats, err)
