@@ -33,7 +33,7 @@ type tables struct {
 	now    *mysqljournal.Journal // nil: they are not this node's
 	number uint64                // of the change by which now is what it is
 	listen bool                  // clients are let in, and rows moved
-	mover  *mover                // nil: nothing is moved
+	mover  *mover                // the latest, maybe stopped; nil: there was none
 }
 
 // openTables makes the tables ours, if some are configured and the server is alone, be it as the one node of a cluster. That may have to wait for another server's end: a signal ends the wait. A node
@@ -230,8 +230,7 @@ func (t *tables) move() {
 		last.stop()
 	}
 	if !t.moves || !t.listen || t.now == nil {
-		t.mover = nil
-		return
+		return // the next one waits for its end
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &mover{cancel, make(chan struct{})}

@@ -55,5 +55,8 @@ func (g *group) relieve() {
 	if !g.leading || len(g.writes) == 0 || g.host.now-g.writes[0].since < uint64(g.host.cfg.ElectionTicks) {
 		return
 	}
+	if first := g.host.groups[0]; g.host.cfg.Gathered() && first.raw != nil && first.leading {
+		g = first // the others follow, and none could stay where that one is not
+	}
 	g.handOver()
 }

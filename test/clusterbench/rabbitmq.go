@@ -74,7 +74,7 @@ func (c *rabbitCluster) start(dir string) error {
 func (c *rabbitCluster) await(nodes int) error {
 	said := ""
 	err := until(fmt.Sprintf("%d nodes are a cluster", nodes), func() bool {
-		cmd := exec.Command(filepath.Join(filepath.Dir(*rabbit), "rabbitmqctl"), "-n", "n1@localhost", "eval", "length(rabbit_nodes:list_running()).")
+		cmd := exec.Command(filepath.Join(filepath.Dir(*rabbit), "rabbitmqctl"), "-n", "n1@localhost", "eval", "length(rabbit_mnesia:cluster_nodes(running)).")
 		cmd.Env = append(os.Environ(), c.env[0]...)
 		out, err := cmd.CombinedOutput()
 		said = string(out)
