@@ -10,6 +10,7 @@ FAULTS   ?= 13
 NODES    ?= 3
 HOURS    ?= 1
 SEED     ?=
+SLACK    ?=
 DIR      ?=
 PLATFORMS ?=
 
@@ -52,7 +53,7 @@ test: fmt vet unit schema race fuzz waiting ## everything that must hold before 
 waiting: ## those parts of the tests that wait for processes and disks most of the time, two beside each other
 	@[ "$$(id -u)" != 0 ] || { command -v ip && command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \
 		{ apt-get update -q && apt-get install -yq iproute2 e2fsprogs xfsprogs; } || true
-	@log=$$(mktemp); $(MAKE) --no-print-directory $(CUTTING) >$$log 2>&1 & other=$$!; \
+	@log=$$(mktemp); $(MAKE) --no-print-directory SLACK=2 $(CUTTING) >$$log 2>&1 & other=$$!; \
 		$(MAKE) --no-print-directory $(INSTALLING); bad=$$?; wait $$other || bad=1; cat $$log; rm -f $$log; exit $$bad
 
 fmt: ## is every file as gofmt would have it?
@@ -137,7 +138,7 @@ cluster: ## the whole cluster in simulation: 60 worlds of three and five nodes, 
 chaos: ## a cluster of real processes in networks of their own, with their power, cables and files taken away: FAULTS (13) of them, or for HOURS, with NODES (3), from SEED (needs root, or user namespaces)
 	@[ "$$(id -u)" != 0 ] || { command -v ip && command -v mkfs.ext4; } >/dev/null || \
 		{ apt-get update -q && apt-get install -yq iproute2 e2fsprogs; } || true
-	go test -count=1 -timeout 0 -v ./test/chaos -nodes $(NODES) $(if $(filter command environment,$(origin HOURS)),-faults 0 -hours $(HOURS),-faults $(FAULTS)) $(if $(SEED),-seed $(SEED))
+	go test -count=1 -timeout 0 -v ./test/chaos -nodes $(NODES) $(if $(SLACK),-slack $(SLACK)) $(if $(filter command environment,$(origin HOURS)),-faults 0 -hours $(HOURS),-faults $(FAULTS)) $(if $(SEED),-seed $(SEED))
 
 history: ## what a few clients did to a queue of a cluster, checked for an order in which a queue could have done it (a module of its own, with Porcupine)
 	cd test/history && go vet ./... && go test -count=1 -timeout 5m ./...
