@@ -133,10 +133,13 @@ type inputs struct {
 }
 
 type received struct {
-	epoch uint64 // in which it was said; 0: nobody knows, and it counts in any
+	epoch uint64 // in which it was said; 0: the groups have none, and it counts
 	from  uint64
 	data  []byte
 }
+
+// late reports whether it was said in another epoch than that of now.
+func (p *received) late(h *Host) bool { return p.epoch != 0 && p.epoch != h.Epoch() }
 
 // New makes a host without groups.
 func New(cfg Config) (*Host, error) {
@@ -318,7 +321,7 @@ func (h *Host) tick() {
 
 // receive takes the messages of a packet. One that is not whole is as good as lost.
 func (h *Host) receive(p received) {
-	if p.epoch != 0 && p.epoch != h.Epoch() {
+	if p.late(h) {
 		return
 	}
 	err := EachMessage(p.data, func(group uint64, m *raftpb.Message, needed uint64) error {

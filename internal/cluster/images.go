@@ -56,7 +56,12 @@ func (h *Host) Images() *Images { return h.images }
 
 // Deliver takes a frame that another node has sent. The bytes are its own from here on.
 func (i *Images) Deliver(from uint64, frame []byte) {
-	i.input(func(in *imageInputs) { in.frames = append(in.frames, received{from: from, data: frame}) })
+	i.deliver(0, from, frame)
+}
+
+// deliver takes what was said in that epoch of the host's.
+func (i *Images) deliver(epoch, from uint64, frame []byte) {
+	i.input(func(in *imageInputs) { in.frames = append(in.frames, received{epoch, from, frame}) })
 }
 
 // Tick says that a tick's time has passed.
@@ -112,6 +117,9 @@ func (i *Images) Turn() {
 		f()
 	}
 	for _, p := range in.frames {
+		if p.late(i.h) {
+			continue
+		}
 		f, err := parseFrame(p.data)
 		if err != nil || f.group >= uint64(len(i.h.groups)) {
 			i.h.cfg.Logf("a frame of an image from node %d is left out: %v", p.from, err)

@@ -146,14 +146,14 @@ func (k *Keeper) Deliver(node uint64, b []byte) {
 		return
 	}
 	epoch, from, to := r.number(), r.number(), r.number()
-	if r.bad || epoch != k.cfg.Host.Epoch() || to != k.id {
-		return // of another epoch, or to a life that is over
+	if r.bad || epoch == 0 || to != k.id {
+		return // to a life that is over
 	}
-	switch kind {
+	switch kind { // who takes it looks whether the epoch is that of then
 	case keeperRaft:
 		k.cfg.Host.deliver(epoch, from, r.b)
 	case keeperImage:
-		k.cfg.Host.Images().Deliver(from, r.b)
+		k.cfg.Host.Images().deliver(epoch, from, r.b)
 	}
 }
 

@@ -72,7 +72,7 @@ const memberGo = "internal/cluster/keeper.go"
 // memoryMutants are faults in how members are told apart that forget.
 var memoryMutants = []mutant{
 	{name: "in memory: a forgetful node votes", file: memberGo, old: "binary.LittleEndian.AppendUint64(nil, node), boot)", new: "binary.LittleEndian.AppendUint64(nil, node), boot*0)"},
-	{name: "in memory: packets of an epoch that is over count", file: memberGo, old: "r.bad || epoch != k.cfg.Host.Epoch() || to != k.id", new: "r.bad || epoch == 1<<62 || to != k.id"},
+	{name: "in memory: packets of an epoch that is over count", file: "internal/cluster/host.go", old: "p.epoch != h.Epoch() }", new: "p.epoch == 1<<62 }"},
 }
 
 // TestMemoryProbe is TestGroupProbe for them.
