@@ -1,12 +1,7 @@
 package sim
 
 import (
-	"fmt"
-	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
-	"time"
 )
 
 const (
@@ -41,19 +36,7 @@ var clusterMutants = []mutant{
 
 // TestClusterProbe is run in a binary that has a fault: it lets worlds happen until one of them shows it.
 func TestClusterProbe(t *testing.T) {
-	if !*probe {
-		t.Skip("it is TestClusterMutants that runs this, with a fault put in")
-	}
-	begin := time.Now()
-	for seed := uint64(1); seed <= mutantSeeds; seed++ {
-		var r Report
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { r = clusterWorld(t, seed) })
-		if r.Failure != "" {
-			fmt.Printf("caught by seed %d after %s: %.200s\n", seed, time.Since(begin).Round(10*time.Millisecond), r.Failure)
-			return
-		}
-	}
-	t.Fatal("not caught")
+	letProbe(t, func(t *testing.T, seed uint64) string { return clusterWorld(t, seed).Failure })
 }
 
 // TestClusterMutants builds the brokers of a cluster with one fault at a time, as TestMutants does.
@@ -61,22 +44,5 @@ func TestClusterMutants(t *testing.T) {
 	if *groupSeedsFlag < 100 {
 		t.Skip("it builds a binary for each of the faults; make cluster does")
 	}
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, slots := t.TempDir(), make(chan struct{}, 2)
-	var wg sync.WaitGroup
-	for i, m := range clusterMutants {
-		if !strings.Contains(m.name, *onlyFlag) {
-			continue
-		}
-		m.probe = "TestClusterProbe"
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			t.Logf("%-70s %s", m.name, try(t, root, filepath.Join(dir, fmt.Sprint(i)), m))
-		})
-	}
-	wg.Wait()
+	catchAll(t, clusterMutants, "TestClusterProbe")
 }

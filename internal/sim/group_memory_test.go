@@ -4,9 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"reflect"
-	"strings"
 	"testing"
 	"testing/cryptotest"
 	"time"
@@ -77,19 +75,7 @@ var memoryMutants = []mutant{
 
 // TestMemoryProbe is TestGroupProbe for them.
 func TestMemoryProbe(t *testing.T) {
-	if !*probe {
-		t.Skip("it is TestMemoryMutants that runs this, with a fault put in")
-	}
-	begin := time.Now()
-	for seed := uint64(1); seed <= mutantSeeds; seed++ {
-		var r GroupReport
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { r = memoryWorld(t, seed) })
-		if r.Failure != "" {
-			fmt.Printf("caught by seed %d after %s: %s\n", seed, time.Since(begin).Round(10*time.Millisecond), r.Failure)
-			return
-		}
-	}
-	t.Fatal("not caught")
+	letProbe(t, func(t *testing.T, seed uint64) string { return memoryWorld(t, seed).Failure })
 }
 
 // TestMemoryMutants builds groups in memory with one fault at a time.
@@ -97,14 +83,5 @@ func TestMemoryMutants(t *testing.T) {
 	if *groupSeedsFlag < 100 {
 		t.Skip("it builds a binary for each of the faults; make groups does")
 	}
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i, m := range memoryMutants {
-		if strings.Contains(m.name, *onlyFlag) {
-			m.probe = "TestMemoryProbe"
-			t.Logf("%-60s %s", m.name, try(t, root, filepath.Join(t.TempDir(), fmt.Sprint(i)), m))
-		}
-	}
+	catchAll(t, memoryMutants, "TestMemoryProbe")
 }

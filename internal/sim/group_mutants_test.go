@@ -1,12 +1,7 @@
 package sim
 
 import (
-	"fmt"
-	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
-	"time"
 )
 
 const (
@@ -75,19 +70,7 @@ var groupMutants = []mutant{
 
 // TestGroupProbe is run in a binary that has a fault: it lets worlds happen until one of them shows it.
 func TestGroupProbe(t *testing.T) {
-	if !*probe {
-		t.Skip("it is TestGroupMutants that runs this, with a fault put in")
-	}
-	begin := time.Now()
-	for seed := uint64(1); seed <= mutantSeeds; seed++ {
-		var r GroupReport
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { r = groupWorld(t, seed) })
-		if r.Failure != "" {
-			fmt.Printf("caught by seed %d after %s: %s\n", seed, time.Since(begin).Round(10*time.Millisecond), r.Failure)
-			return
-		}
-	}
-	t.Fatal("not caught")
+	letProbe(t, func(t *testing.T, seed uint64) string { return groupWorld(t, seed).Failure })
 }
 
 // TestGroupMutants builds the groups with one fault at a time, as TestMutants does.
@@ -95,22 +78,5 @@ func TestGroupMutants(t *testing.T) {
 	if *groupSeedsFlag < 100 {
 		t.Skip("it builds a binary for each of the faults; make groups does")
 	}
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, slots := t.TempDir(), make(chan struct{}, 2)
-	var wg sync.WaitGroup
-	for i, m := range groupMutants {
-		if !strings.Contains(m.name, *onlyFlag) {
-			continue
-		}
-		m.probe = "TestGroupProbe"
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			t.Logf("%-60s %s", m.name, try(t, root, filepath.Join(dir, fmt.Sprint(i)), m))
-		})
-	}
-	wg.Wait()
+	catchAll(t, groupMutants, "TestGroupProbe")
 }

@@ -4,10 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"reflect"
-	"strings"
-	"sync"
 	"testing"
 	"testing/cryptotest"
 	"time"
@@ -92,19 +89,7 @@ var placedMutants = []mutant{
 
 // TestPlacedProbe is TestGroupProbe for them.
 func TestPlacedProbe(t *testing.T) {
-	if !*probe {
-		t.Skip("it is TestPlacedMutants that runs this, with a fault put in")
-	}
-	begin := time.Now()
-	for seed := uint64(1); seed <= mutantSeeds; seed++ {
-		var r GroupReport
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { r = placedWorld(t, seed) })
-		if r.Failure != "" {
-			fmt.Printf("caught by seed %d after %s: %.200s\n", seed, time.Since(begin).Round(10*time.Millisecond), r.Failure)
-			return
-		}
-	}
-	t.Fatal("not caught")
+	letProbe(t, func(t *testing.T, seed uint64) string { return placedWorld(t, seed).Failure })
 }
 
 // TestPlacedMutants builds the groups with one fault at a time, as TestMutants does.
@@ -112,22 +97,5 @@ func TestPlacedMutants(t *testing.T) {
 	if *groupSeedsFlag < 100 {
 		t.Skip("it builds a binary for each of the faults; make groups does")
 	}
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, slots := t.TempDir(), make(chan struct{}, 2)
-	var wg sync.WaitGroup
-	for i, m := range placedMutants {
-		if !strings.Contains(m.name, *onlyFlag) {
-			continue
-		}
-		m.probe = "TestPlacedProbe"
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			t.Logf("%-70s %s", m.name, try(t, root, filepath.Join(dir, fmt.Sprint(i)), m))
-		})
-	}
-	wg.Wait()
+	catchAll(t, placedMutants, "TestPlacedProbe")
 }

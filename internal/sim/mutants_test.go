@@ -21,7 +21,7 @@ type mutant struct {
 	file     string // below the module's root
 	old, new string
 	more     [][3]string // file, old and new of further changes
-	probe    string      // the test that looks for it; "" is TestProbe
+	probe    string      // the test that looks for it; catchAll says which
 }
 
 var probe = flag.Bool("sim-probe", false, "TestProbe: look for a fault that was put in")
@@ -34,22 +34,13 @@ const mutantSeeds = 60
 
 // TestProbe is run in a binary that has a fault: it lets worlds happen until one of them shows it.
 func TestProbe(t *testing.T) {
-	if !*probe {
-		t.Skip("it is TestMutants that runs this, with a fault put in")
-	}
-	begin := time.Now()
-	for seed := uint64(1); seed <= mutantSeeds; seed++ {
+	letProbe(t, func(_ *testing.T, seed uint64) string {
 		cfg := world
 		if seed%4 != 3 {
 			cfg.For = 20 * time.Second // the end of a world shows much
 		}
-		r := Run(seed, cfg)
-		if r.Failure != "" {
-			fmt.Printf("caught by seed %d after %s (%s simulated): %s\n", seed, time.Since(begin).Round(10*time.Millisecond), r.Time.Round(time.Millisecond), r.Failure)
-			return
-		}
-	}
-	t.Fatal("not caught")
+		return Run(seed, cfg).Failure
+	})
 }
 
 // TestMutants builds the broker with one fault at a time, and lets the simulator find it. Production code holds no
@@ -58,18 +49,40 @@ func TestMutants(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds a binary for each of the faults")
 	}
+	catchAll(t, mutants, "TestProbe")
+}
+
+// letProbe lets worlds happen in a binary that has a fault, until one of them shows it.
+func letProbe(t *testing.T, world func(t *testing.T, seed uint64) (failure string)) {
+	if !*probe {
+		t.Skip("a test that puts faults in runs this")
+	}
+	begin := time.Now()
+	for seed := uint64(1); seed <= mutantSeeds; seed++ {
+		failure := ""
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { failure = world(t, seed) })
+		if failure != "" {
+			fmt.Printf("caught by seed %d after %s: %.200s\n", seed, time.Since(begin).Round(10*time.Millisecond), failure)
+			return
+		}
+	}
+	t.Fatal("not caught")
+}
+
+// catchAll builds a binary with each fault and has that test find it, two at a time.
+func catchAll(t *testing.T, all []mutant, probe string) {
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	slots := make(chan struct{}, 2)
+	dir, slots := t.TempDir(), make(chan struct{}, 2)
+	caught := make([]string, len(all))
 	var wg sync.WaitGroup
-	var caught [64]string
-	for i, m := range mutants {
+	for i, m := range all {
 		if !strings.Contains(m.name, *onlyFlag) {
 			continue
 		}
+		m.probe = probe
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
@@ -77,8 +90,8 @@ func TestMutants(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for i, m := range mutants {
-		t.Logf("%-60s %s", m.name, caught[i])
+	for i, m := range all {
+		t.Logf("%-70s %s", m.name, caught[i])
 	}
 }
 
@@ -128,11 +141,7 @@ func try(t *testing.T, root, work string, m mutant) string {
 		return ""
 	}
 	defer os.Remove(binary)
-	probe := m.probe
-	if probe == "" {
-		probe = "TestProbe"
-	}
-	run := exec.Command(binary, "-test.run", "^"+probe+"$", "-sim-probe", "-test.timeout", "180s")
+	run := exec.Command(binary, "-test.run", "^"+m.probe+"$", "-sim-probe", "-test.timeout", "180s")
 	var out bytes.Buffer
 	run.Stdout, run.Stderr = &out, &out
 	err = run.Run()
