@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -216,8 +217,9 @@ func TestClient(t *testing.T) {
 	if c.Hello().User != "ann" {
 		t.Errorf("logged in as %q", c.Hello().User)
 	}
-	for range 3 {
-		if _, err := c.Queue("a").Send(ctx, "x"); err != nil {
+	for i := range 3 {
+		// Published again where it was on its way already as the connection before was cut.
+		if _, err := c.Queue("a").Send(ctx, "x", gmq.DedupID(strconv.Itoa(i))); err != nil {
 			t.Fatal(err)
 		}
 		sent.cut()
