@@ -28,6 +28,13 @@ func withGroups(t *testing.T, f func(ns *nodes, stubs [2][]*groupStub, p *peer))
 			n++
 		})
 		defer ns.close()
+		for _, b := range ns.brokers {
+			b.OnRole(func(shard int) {
+				if ns.changed != nil {
+					ns.changed(shard)
+				}
+			})
+		}
 		setRoles(stubs[1], journal.Role{Leader: 1, Term: 1})
 		p := ns.peer(0)
 		f(ns, stubs, p)
@@ -35,10 +42,11 @@ func withGroups(t *testing.T, f func(ns *nodes, stubs [2][]*groupStub, p *peer))
 	})
 }
 
-// wants takes replies, which must be these, by id, in whatever order the shards give them; of publishes into one queue the seqs must rise.
+// wants takes replies, which must be these, by id, in whatever order the shards give them; publishes are into one queue and keep
+// their order.
 func (p *peer) wants(ids ...float64) {
 	p.t.Helper()
-	lines, last := p.take(), 0.0
+	lines, last, before := p.take(), 0.0, 0.0
 	got := map[float64]bool{}
 	for _, line := range lines {
 		m := parse(p.t, line)
@@ -48,10 +56,10 @@ func (p *peer) wants(ids ...float64) {
 		id := m["id"].(float64)
 		got[id] = true
 		if seq, is := m["seq"].(float64); is {
-			if seq <= last {
-				p.t.Errorf("seq %v comes behind %v: %q", seq, last, lines)
+			if seq <= last || id <= before {
+				p.t.Errorf("message %v with seq %v comes behind %v with %v: %q", id, seq, before, last, lines)
 			}
-			last = seq
+			last, before = seq, id
 		}
 	}
 	for _, id := range ids {
@@ -101,14 +109,22 @@ func TestRefusedHereGoesOn(t *testing.T) {
 func TestOrderOverATermHere(t *testing.T) {
 	withGroups(t, func(ns *nodes, stubs [2][]*groupStub, p *peer) {
 		p.want(`{"op":"publish","id":1,"queue":"q","body":1}`, "seq", 1.0)
-		sh, free := ns.brokers[0].shards[shardOf([]byte("q"))], make(chan struct{})
+		at := shardOf([]byte("q"))
+		sh, free := ns.brokers[0].shards[at], make(chan struct{})
 		go sh.call(func(*shard) { <-free })
 		synctest.Wait()
 		p.send(`{"op":"publish","id":2,"queue":"q","body":2}`)
 		p.send(`{"op":"publish","id":3,"queue":"q","body":3}`)
-		setRoles(stubs[0], journal.Role{Leading: true, Leader: 1, Term: 3})
+		ns.changed = func(shard int) {
+			if _, term, here := ns.brokers[0].leadership(at); shard == at && here && term == 3 { // the shard has not come to its inbox yet
+				ns.changed = nil
+				p.send(`{"op":"publish","id":4,"queue":"q","body":4}`)
+			}
+		}
+		setRoles(stubs[0][at:at+1], journal.Role{Leading: true, Leader: 1, Term: 3})
 		close(free)
-		for id := 4; id < 8; id++ {
+		synctest.Wait()
+		for id := 5; id < 8; id++ {
 			p.send(fmt.Sprintf(`{"op":"publish","id":%d,"queue":"q","body":%d}`, id, id))
 		}
 		pass(100 * time.Millisecond)

@@ -486,10 +486,8 @@ func (sh *shard) admitAck(w *work, number int) {
 		ts.write(func(dst []byte) []byte { return queue.AppendSettle(dst, q.ID, sh.now, seqs) })
 		return
 	}
-	if len(seqs) > 1 {
-		seqs = slices.Clone(seqs)
-		slices.Sort(seqs) // named twice, it is still one attempt
-		seqs = slices.Compact(seqs)
+	if len(seqs) > 1 { // named twice, it is still one attempt
+		seqs = slices.Compact(slices.Sorted(slices.Values(seqs)))
 	}
 	reason := "nack"
 	if r := w.str(a.reason); len(r) > 0 {
