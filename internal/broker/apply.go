@@ -183,6 +183,9 @@ func noMessage(c *control) *wire.Error {
 
 // lost answers the publishes of a batch that the journal did not take.
 func (sh *shard) lost(st *store, w *work, cause error) {
+	if sh.pubsBack(w, cause) {
+		return
+	}
 	for i := range w.pubs {
 		if !w.pubs[i].refused {
 			sh.failPub(w, &w.pubs[i], st.full(cause))
@@ -247,20 +250,20 @@ func (sh *shard) dropTask(st *store, ts *tasks, t *task, cause error) {
 	}
 	if m := t.made; m != nil {
 		for _, w := range m.parked {
-			sh.fail(w.s, w.control.id, st.full(cause))
-			sh.finish(w)
+			sh.notLed(w, st.full(cause))
 		}
 		m.parked = nil
 		sh.made(m)
 	}
-	if t.op != wire.OpNone {
-		sh.fail(t.s, ts.idOf(t), st.full(cause))
-	}
 	if t.document != nil {
 		t.document.done(st.full(cause))
 	}
-	if t.control != nil {
-		sh.finish(t.control.work)
+	switch {
+	case t.op == wire.OpNone || t.ackBack(cause):
+	case t.control != nil:
+		sh.notLed(t.control.work, st.full(cause))
+	default:
+		sh.fail(t.s, ts.idOf(t), st.full(cause))
 	}
 	sh.acked(t.work)
 }

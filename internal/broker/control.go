@@ -150,6 +150,9 @@ func (sh *shard) admitControl(w *work) bool {
 	if c.op == wire.OpSubscribe && c.topic != nil {
 		return sh.subscribeTopic(w, c)
 	}
+	if sh.past(w) && sh.sendBack(w) {
+		return false
+	}
 	if err := sh.strange(w, c.name); err != nil {
 		sh.fail(w.s, c.id, err)
 		return true

@@ -22,11 +22,18 @@ type groupStub struct {
 	told journal.Role // when something was given back last
 	held bool
 	no   []*journal.Batch
+
+	shelved bool // what is proposed waits, and is refused then
+	shelf   []*journal.Batch
 }
 
 func (g *groupStub) Propose(b *journal.Batch) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.shelved {
+		g.shelf = append(g.shelf, b)
+		return
+	}
 	if g.role.Leading {
 		g.Memory.Propose(b)
 		return

@@ -64,11 +64,14 @@ type work struct {
 	binding  bool // a control that may change what is bound to topics
 	call     func(*shard)
 
-	term    uint64 // of the leadership that it is for; 0: any
-	doubt   bool   // its acks may have been carried out by a leader that was lost
-	lapsed  bool   // answered, though the journal may still keep the batch
-	own     bool   // of queues that this node alone has, whoever leads their shard
-	counted bool   // in route.local
+	term    uint64  // of the leadership that it is for; 0: any
+	doubt   bool    // its acks may have been carried out by a leader that was lost
+	lapsed  bool    // answered, though the journal may still keep the batch
+	own     bool    // of queues that this node alone has, whoever leads their shard
+	counted bool    // in route.local
+	turn    uint64  // of a session with a route: the how-manieth work
+	visit   uint64  // in which it was posted to a shard of this node (back.go)
+	again   []int32 // which of acks are to be asked again, when it ends
 
 	// Of one that is at another node, or may have to go there (route.go).
 	number   uint64

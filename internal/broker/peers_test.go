@@ -79,6 +79,7 @@ type nodes struct {
 	brokers []*Broker // of node i+1
 	cables  map[[2]int]*cable
 	failed  error
+	changed func(shard int) // told in the shard's goroutine that somebody else leads; nil: nobody is
 }
 
 type others struct{ of []uint64 }

@@ -19,7 +19,8 @@ type task struct {
 	settled uint64       // the message that a delivery with ack auto settles
 	work    *work        // of an ack or nack
 	control *control
-	*aside  // in a list never nil
+	ack     int32 // the number in work.acks, from 1 on; 0: it cannot be asked again
+	*aside        // in a list never nil
 }
 
 // An aside is what few tasks have. Nothing is written to it once its task is in a list.
@@ -116,6 +117,7 @@ func (st *store) propose() {
 // admitAll turns works into proposals: in their order, but for acks, which go before
 // the publishes that arrived with them, so that they make room.
 func (sh *shard) admitAll(works []*work) {
+	works = sh.sendPast(works)
 	for len(works) > 0 {
 		n := 0
 		for n < len(works) && works[n].control == nil && works[n].call == nil && works[n].fan == nil {
@@ -124,7 +126,7 @@ func (sh *shard) admitAll(works []*work) {
 		sh.warm(works[:n])
 		for _, w := range works[:n] {
 			for i := range w.acks {
-				sh.admitAck(w, &w.acks[i])
+				sh.admitAck(w, i)
 			}
 		}
 		for _, st := range sh.stores {
@@ -422,8 +424,9 @@ func (sh *shard) create(name string, settings queue.Settings, t task) (*making, 
 
 var errShuttingDown = wire.Errorf(wire.CodeShuttingDown, "the server is shutting down and takes no new work")
 
-// admitAck deals with an ack, nack or extend.
-func (sh *shard) admitAck(w *work, a *ack) {
+// admitAck deals with an ack, nack or extend of a work.
+func (sh *shard) admitAck(w *work, number int) {
+	a := &w.acks[number]
 	if err := sh.strange(w, w.str(a.name)); err != nil {
 		sh.fail(w.s, w.str(a.id), err)
 		return
@@ -470,6 +473,9 @@ func (sh *shard) admitAck(w *work, a *ack) {
 		return
 	}
 	tk := task{op: a.op, s: w.s, quiet: a.quiet, queue: q, work: w}
+	if len(seqs) == int(a.to-a.from) { // else its own are no longer what was asked for
+		tk.ack = int32(number) + 1
+	}
 	if stale != nil || held != nil {
 		tk.aside = &aside{stale: stale, held: held}
 	}
@@ -480,8 +486,9 @@ func (sh *shard) admitAck(w *work, a *ack) {
 		ts.write(func(dst []byte) []byte { return queue.AppendSettle(dst, q.ID, sh.now, seqs) })
 		return
 	}
-	slices.Sort(seqs) // named twice, it is still one attempt
-	seqs = slices.Compact(seqs)
+	if len(seqs) > 1 { // named twice, it is still one attempt
+		seqs = slices.Compact(slices.Sorted(slices.Values(seqs)))
+	}
 	reason := "nack"
 	if r := w.str(a.reason); len(r) > 0 {
 		reason = "nack: " + string(r)

@@ -289,11 +289,10 @@ func (sh *shard) resign(lost *store) {
 	}
 }
 
-// turnAway refuses controls that have waited for something that this node does not lead any more.
+// turnAway ends controls that have waited for something that this node does not lead any more.
 func (sh *shard) turnAway(works []*work) {
 	for _, w := range works {
-		sh.fail(w.s, w.control.id, errNotLeading)
-		sh.finish(w)
+		sh.notLed(w, errNotLeading)
 	}
 }
 
@@ -343,8 +342,8 @@ func (sh *shard) dismiss() {
 		for _, wt := range m.waiters() {
 			if q := wt.c.Queue; !queue.Ephemeral(q.Name) {
 				sh.storeOf(q).state.Unsubscribe(wt.c)
-				sh.fail(s, wt.id, errNotLeading)
-				sh.drop(wt)
+				delete(m.waits, wt.c)
+				sh.notLed(wt.work, errNotLeading)
 			}
 		}
 		later := m.later

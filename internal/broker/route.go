@@ -21,9 +21,11 @@ type route struct {
 	f *forwarder
 	s *Session
 
-	laned atomic.Uint32        // bits of the shards in whose lanes something is
-	local [Shards]atomic.Int32 // works that this node's own shards have
-	owing atomic.Bool          // a link has output that its node has not been told of
+	laned  atomic.Uint32         // bits of the shards in whose lanes something is
+	local  [Shards]atomic.Int32  // works that this node's own shards have
+	visits [Shards]atomic.Uint64 // how often a lane came home; changed with mu held
+	turns  uint64                // of works; the session's reader's
+	owing  atomic.Bool           // a link has output that its node has not been told of
 
 	mu      sync.Mutex // guards the following. A line's lock, or one of forwarder's or Caller's, may be taken while it is held, and no other
 	lanes   [Shards]*lane
@@ -75,6 +77,11 @@ func newRoute(f *forwarder, s *Session) *route {
 // post takes a work to where its shard is led. It is called by the session's reader.
 func (rt *route) post(shard int, w *work) {
 	b := rt.f.b
+	rt.turns++
+	w.turn, w.visit = rt.turns, rt.visit(shard) // before it is known that nothing is in the lane: what comes from there goes before
+	if c := w.control; c != nil && c.op == wire.OpReceive && c.wait > 0 {
+		w.until = b.opt.Now() + int64(c.wait)
+	}
 	if _, term, here := b.leadership(shard); here && rt.laned.Load()&(1<<shard) == 0 {
 		w.term = term
 		rt.local[shard].Add(1)
@@ -83,12 +90,7 @@ func (rt *route) post(shard int, w *work) {
 		return
 	}
 	now := b.opt.Now()
-	w.since, w.left = now, len(w.pubs)+len(w.acks)
-	if c := w.control; c != nil {
-		if w.left = 1; c.op == wire.OpReceive && c.wait > 0 {
-			w.until = now + int64(c.wait)
-		}
-	}
+	w.since, w.left = now, w.undone()
 	say := newAnswers()
 	rt.mu.Lock()
 	ln := rt.lane(shard)
@@ -171,7 +173,7 @@ func (rt *route) advance(ln *lane, now int64, say *answers) (again bool) {
 		return node == 0 && len(ln.back)+len(ln.wait)+len(homeless) > 0
 	}
 	if here {
-		rt.cameHome(ln, homeless, term, say)
+		rt.cameHome(ln, homeless, term, now, say)
 		return false
 	}
 	if rt.local[ln.shard].Load() > 0 {
@@ -328,9 +330,10 @@ func (w *work) begins() bool {
 }
 
 // cameHome posts to this node's own shard what it leads now.
-func (rt *route) cameHome(ln *lane, homeless []uint64, term uint64, say *answers) {
+func (rt *route) cameHome(ln *lane, homeless []uint64, term uint64, now int64, say *answers) {
 	sh := rt.f.b.shards[ln.shard]
 	rt.arrive(ln, rt.f.b.opt.ID, term)
+	rt.visits[ln.shard].Add(1)
 	for _, n := range homeless {
 		sub := rt.subs[n]
 		sub.node, sub.term = ln.node, term
@@ -354,7 +357,10 @@ func (rt *route) cameHome(ln *lane, homeless []uint64, term uint64, say *answers
 			if w.answered > 0 {
 				w.trim()
 			}
-			w.term, w.lk, w.number = term, nil, 0
+			if w.until != 0 {
+				w.control.wait = time.Duration(max(w.until-now, 0))
+			}
+			w.term, w.lk, w.number, w.back = term, nil, 0, false
 			rt.count(ln.shard, w)
 			sh.post(w)
 		}
@@ -364,7 +370,7 @@ func (rt *route) cameHome(ln *lane, homeless []uint64, term uint64, say *answers
 
 func (rt *route) count(shard int, w *work) {
 	rt.local[shard].Add(1)
-	w.counted = true
+	w.counted, w.visit = true, rt.visit(shard)
 	rt.s.Intake.touched.Or(1 << shard)
 }
 
@@ -577,9 +583,9 @@ func (rt *route) over() {
 	rt.f.forget(rt)
 }
 
-// sortWorks brings works into the order in which they were sent.
+// sortWorks brings works into the order in which they were asked for.
 func sortWorks(works []*work) {
-	slices.SortFunc(works, func(a, b *work) int { return cmp.Compare(a.number, b.number) })
+	slices.SortFunc(works, func(a, b *work) int { return cmp.Compare(a.turn, b.turn) })
 }
 
 // rename tells other nodes what the client calls itself now.

@@ -95,6 +95,7 @@ type Session struct {
 	route   *route // what the session has at other nodes; nil where there can be none
 
 	fences [Shards]uint64 // [i] is owned by shard i: the latest volley of another node of which something was refused
+	barred [Shards]uint64 // likewise: the latest visit of this session of which something has gone back (back.go)
 	open   [Shards]*chunk // [i] is owned by shard i, between two flushes
 	much   [Shards]uint8  // likewise: for how many chunks more it is to be expected that a little one is too small
 }

@@ -226,6 +226,9 @@ func (sh *shard) giveBack() {
 		if w.binding && w.s.binding.Add(-1) == 0 {
 			signal(w.s.writable)
 		}
+		if len(w.again) > 0 {
+			sh.acksBack(w)
+		}
 		if w.counted {
 			w.s.route.settled(sh.index)
 		}

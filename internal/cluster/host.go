@@ -200,7 +200,7 @@ func (h *Host) Campaign(group int) {
 // Transfer asks that another node leads a group that this one leads.
 func (h *Host) Transfer(group int, to uint64) {
 	h.post(func() {
-		if raw := h.groups[group].raw; raw != nil {
+		if raw := h.groups[group].raw; raw != nil && raw.BasicStatus().Lead != to { // it may do already, since this was asked for
 			raw.TransferLeader(to)
 		}
 	})

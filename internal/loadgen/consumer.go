@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -192,7 +193,7 @@ func (c *consumer) other(line []byte, f *wire.Frame) (d delivery, ok bool, err e
 	}
 	switch {
 	case f.IsReply && !f.OK:
-		return d, false, fmt.Errorf("an ack was refused: %w", f.Err)
+		return d, false, c.refused(f)
 	case f.IsReply:
 		c.unacked.Add(-int64(f.Settled))
 		return d, false, nil
@@ -206,6 +207,22 @@ func (c *consumer) other(line []byte, f *wire.Frame) (d delivery, ok bool, err e
 		return d, false, fmt.Errorf("consumer %d: the subscription is over: %s", c.n, f.Reason)
 	}
 	return d, false, nil // closing: what follows tells more
+}
+
+// refused takes the refusal of acks. Where another consumer has had the messages since, as the lead of a queue has moved, or where nobody leads it at the moment,
+// the run goes on: they come, or have come, again.
+func (c *consumer) refused(f *wire.Frame) error {
+	acked, _, ok := number(f.ID)
+	if !ok || f.Err.Code != wire.CodeLeaseLost && !f.Retryable {
+		return fmt.Errorf("an ack was refused: %w", f.Err)
+	}
+	n := int64(acked)
+	c.unacked.Add(-n)
+	if seqs := len(f.Err.Seqs); seqs > 0 {
+		n = int64(seqs)
+	}
+	c.run.refused(f.Err.Code, n)
+	return nil
 }
 
 // take accounts for a delivery and notes that it is to be acked. first is true where the message had not come before.
@@ -274,7 +291,8 @@ func (c *consumer) ackFeed(f *feed) {
 	if f.unacked == 0 {
 		return
 	}
-	c.acks = append(append(append(c.acks, `{"op":"ack","queue":"`...), f.name...), `","seq":[`...)
+	c.acks = strconv.AppendInt(append(c.acks, `{"op":"ack","id":`...), int64(f.unacked), 10) // the id says how many they are
+	c.acks = append(append(append(c.acks, `,"queue":"`...), f.name...), `","seq":[`...)
 	c.acks = append(append(c.acks, f.seqs...), ']')
 	if len(f.receipts) > 0 {
 		c.acks = append(append(append(c.acks, `,"receipt":[`...), f.receipts...), ']')

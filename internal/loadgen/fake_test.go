@@ -15,6 +15,7 @@ type fakeServer struct {
 	publish func(n int) (refusal string, copies []int) // what becomes of the publish n, from 0: a code, or how far each copy is put behind others; nil: confirmed and delivered once
 	stall   func(n int) time.Duration                  // how long the publish n holds up all that come after it
 	deaf    bool                                       // acks are answered and settle nothing
+	acks    []string                                   // the codes with which the first acks are refused
 
 	// A mutex would keep the time of a bubble from going on.
 	turn      chan struct{} // holds a token while one connection uses the following
@@ -83,6 +84,12 @@ func (s *fakeServer) line(c *fakeConn, line []byte) {
 			settled = 0
 		}
 		s.leased -= settled
+		if len(s.acks) > 0 { // somebody else has had the first message since; or all of them, later
+			code := s.acks[0]
+			s.acks = s.acks[1:]
+			c.say(`{"id":%s,"ok":false,"error":{"code":"%s","message":"no","retryable":%t,"seqs":[%d]}}`, r.ID, code, code == "no_quorum", r.Seq[0])
+			return
+		}
 		c.say(`{"ok":true,"settled":%d}`, settled)
 	case "hello":
 		c.say(`{"id":%s,"ok":true,"version":"v2","node":"n1","max_message_bytes":1048576}`, r.ID)

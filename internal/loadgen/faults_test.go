@@ -97,6 +97,21 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
+// So are acks that are refused as the lead of a queue has moved; others end the run.
+func TestRefusedAcks(t *testing.T) {
+	t.Parallel()
+	inBubble(t, &fakeServer{acks: []string{"lease_lost", "no_quorum"}}, fakeSettings(), func(r *Report) {
+		if !r.OK || r.Accounting.Unsettled != 0 || r.Accounting.Delivered != 1000 || r.Errors["lease_lost"] != 1 || r.Errors["no_quorum"] != 1 {
+			t.Errorf("%+v", r)
+		}
+	})
+	inBubble(t, &fakeServer{acks: []string{"not_found"}}, fakeSettings(), func(r *Report) {
+		if r.OK || !strings.Contains(strings.Join(r.Problems, "\n"), "an ack was refused: not_found") {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
 // A refusal that every message would meet ends the run.
 func TestRefusedForGood(t *testing.T) {
 	t.Parallel()
