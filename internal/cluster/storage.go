@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/gmq/gmq/internal/journal"
@@ -143,15 +144,13 @@ func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 		s.mu.Unlock()
 		return nil, raft.ErrUnavailable
 	}
-	size := uint64(0)
-	slots := make([]slot, 0, hi-lo)
-	for i := lo; i < hi; i++ {
-		at := *s.at(i)
-		if size += uint64(at.size) + 16; size > maxSize && len(slots) > 0 {
+	size, end := uint64(0), lo
+	for ; end < hi; end++ { // raft asks for all that a member lacks, which may be millions, and takes a message full
+		if size += uint64(s.at(end).size) + 16; size > maxSize && end > lo {
 			break
 		}
-		slots = append(slots, at)
 	}
+	slots := slices.Clone(s.slots[lo-s.base-1 : end-s.base-1])
 	s.mu.Unlock()
 	out := make([]*raftpb.Entry, len(slots))
 	for i := range slots {
