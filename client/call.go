@@ -27,6 +27,7 @@ const (
 	callPing                        // nothing
 	callDrain                       // that a subscription gets nothing more
 	callLeaders                     // who leads
+	callHello                       // the nodes that there are
 	callSettle                      // the whole reply, to acks
 )
 

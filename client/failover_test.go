@@ -54,6 +54,35 @@ func (w *town) accept(addr, nodes string) *fakeConn {
 	return s
 }
 
+// TestLearnsOfNodesThatCome: a client that was connected to a server when that was alone goes on with another node of what it has become the first node of.
+func TestLearnsOfNodesThatCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown(t, "a:1", "b:1")
+		first := make(chan *fakeConn, 1)
+		go func() { first <- w.accept("a:1", "") }()
+		c, err := Dial(t.Context(), "a:1", DialWith(w.dial), Heartbeat(5*time.Minute))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		a := <-first
+		a.ok(a.expect("hello"), `"server":"gmq","version":"test","protocol":1,"max_message_bytes":1048576`)
+		a.ok(a.expect("hello"), `"server":"gmq","version":"test","protocol":1,"max_message_bytes":1048576,"nodes":["a:1","b:1"]`)
+		synctest.Wait()
+		w.set("a:1", true)
+		next := make(chan *fakeConn, 1)
+		go func() { next <- w.accept("b:1", `,"nodes":["b:1","a:1"]`) }()
+		_ = a.Close()
+		b := <-next
+		sent := going(func() (Published, error) { return c.Queue("q").Send(t.Context(), 1) })
+		b.ok(b.expect("publish"), `"seq":1,"stored":"quorum"`)
+		if got := <-sent; got.err != nil {
+			t.Error(got.err)
+		}
+		_ = b.Close()
+	})
+}
+
 func TestFailsOverToOtherNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newTown(t, "a:1", "b:1", "c:1")
@@ -206,7 +235,7 @@ func TestMovesOn(t *testing.T) {
 		w := newTown(t, "a:1", "b:1")
 		first := make(chan *fakeConn, 1)
 		go func() { first <- w.accept("a:1", `,"nodes":["a:1","b:1"]`) }()
-		c, err := Dial(t.Context(), "a:1", DialWith(w.dial))
+		c, err := Dial(t.Context(), "a:1", DialWith(w.dial), Heartbeat(5*time.Minute))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,8 @@ package gmq
 import (
 	"bytes"
 	"slices"
+
+	"github.com/gmq/gmq/wire"
 )
 
 // A lane is a way to the server: what has been written for it and not been sent, and one connection at a time. The client's own lane outlives
@@ -54,6 +56,29 @@ func (c *Client) greeted(l *link) {
 	c.hello = l.greeting
 	c.cluster.Store(len(c.hello.Nodes) > 1)
 	c.leaders.anew()
+}
+
+// greetAgain asks the server which nodes there are: some may have come since it was connected to, the first of them among these.
+func (c *Client) greetAgain(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.own.link == l && !c.closing {
+		c.enqueue(c.own, &call{kind: callHello}, []byte(",\"op\":\"hello\"}\n"))
+	}
+}
+
+// greetedAgain takes the reply. What is known of leaders holds on.
+func (c *Client) greetedAgain(l *link, f *wire.Frame) {
+	hello, err := parseHello(f.Raw)
+	if !f.OK || err != nil || len(hello.Nodes) == 0 { // it is asked again
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.own.link == l {
+		c.hello.Nodes = hello.Nodes
+		c.cluster.Store(len(hello.Nodes) > 1)
+	}
 }
 
 // attach makes l the connection of a lane. What was asked before and may be asked again
@@ -211,7 +236,7 @@ func (c *Client) sweep(ln *lane) {
 		if cl == nil || cl.link != 0 { // whoever detaches fails the latter
 			continue
 		}
-		if cl.kind == callUnsubscribe || cl.kind == callPing || cl.kind == callLeaders || cl.left || cl.kind == callSubscribe && ln != c.own {
+		if cl.kind == callUnsubscribe || cl.kind == callPing || cl.kind == callLeaders || cl.kind == callHello || cl.left || cl.kind == callSubscribe && ln != c.own {
 			c.pending.remove(cl)
 			continue
 		}

@@ -91,15 +91,19 @@ func (l *link) start() {
 	l.wg.Go(func() { l.fail(l.write()) })
 }
 
+// greetEvery is how often a client asks which nodes there are.
+const greetEvery = 30 * time.Second
+
 // serve waits until the connection is dead and its goroutines have ended, and
 // tells why.
 func (l *link) serve(ctx context.Context) error {
-	var tick <-chan time.Time
+	var tick, again <-chan time.Time
 	b := l.beat()
 	if b.every > 0 {
-		t := time.NewTicker(b.every)
+		t, u := time.NewTicker(b.every), time.NewTicker(greetEvery)
 		defer t.Stop()
-		tick = t.C
+		defer u.Stop()
+		tick, again = t.C, u.C
 	}
 	var heard uint64
 	silent, asked := 0, 0 // ticks; asked is the silent one at which it was asked
@@ -109,6 +113,8 @@ func (l *link) serve(ctx context.Context) error {
 			alive = false
 		case <-ctx.Done():
 			l.fail(ErrClosed)
+		case <-again:
+			l.c.greetAgain(l)
 		case <-tick:
 			if now := l.heard.Load(); now != heard {
 				heard, silent, asked = now, 0, 0
@@ -287,6 +293,8 @@ func (l *link) reply(f *wire.Frame) {
 		l.drained(cl, f)
 	case cl.kind == callLeaders:
 		c.told(cl, f)
+	case cl.kind == callHello:
+		c.greetedAgain(l, f)
 	case left && cl.kind == callReceive && f.OK && !cl.auto:
 		c.giveBack(l.lane, cl.q, f.Messages)
 	default:

@@ -101,7 +101,7 @@ func CloseTimeout(d time.Duration) Option { return func(c *config) { c.closeTime
 
 // Heartbeat is how long the server may be silent before it is asked whether it
 // is there, and then again before the connection is given up. The default is
-// 20 s; 0 switches it off. A node of a cluster for which something waits is asked after 2 s at the latest.
+// 20 s; 0 switches it off, and that the client asks every 30 s which nodes there are. A node of a cluster for which something waits is asked after 2 s at the latest.
 func Heartbeat(d time.Duration) Option { return func(c *config) { c.heartbeat = d } }
 
 // MaxInFlight bounds the requests that wait for their reply; further ones wait
