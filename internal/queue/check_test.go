@@ -38,6 +38,11 @@ func check(st *State) string {
 			return fmt.Sprintf("message %d of queue %q is held and free", at.seq, q.Name)
 		}
 	}
+	for _, m := range slices.Concat(st.pool.msgs, st.pool.littles) {
+		if slices.ContainsFunc(m, func(m msg) bool { return m != msg{} }) {
+			return fmt.Sprintf("spare messages are not gone: %+v", m)
+		}
+	}
 	if s := checkTimers(st); s != "" {
 		return s
 	}
@@ -67,7 +72,9 @@ func checkChunks(st *State, q *Queue) string {
 		switch {
 		case q.byKey[c.key] != c || c.prev != before || before != nil && before.key >= c.key:
 			return fmt.Sprintf("chunk %d is misplaced", c.key)
-		case live != c.live || leasedN != c.leased || (c.few != nil || c.all != nil) != (leasedN > 0) || c.few != nil && (c.all != nil || c.few.n != leasedN):
+		case len(c.m) != chunkLen && (len(c.m) != littleLen && len(c.packed) == 0 || c.m != nil && c.packed != nil) || len(c.m) == chunkLen && c.low != 0:
+			return fmt.Sprintf("chunk %d has room for %d messages from its %d. on, and %d bytes are packed", c.key, len(c.m), c.low, len(c.packed))
+		case live != int(c.live) || leasedN != int(c.leased) || (c.few != nil || c.all != nil) != (leasedN > 0) || c.few != nil && (c.all != nil || c.few.n != leasedN):
 			return fmt.Sprintf("chunk %d: live %d counted %d, leased %d counted %d", c.key, live, c.live, leasedN, c.leased)
 		case live == 0 && c.next != nil:
 			return fmt.Sprintf("chunk %d is empty and not the last", c.key)

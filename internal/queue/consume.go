@@ -312,15 +312,15 @@ func (q *Queue) atCursor() (uint64, *chunk, *msg) {
 		if c.m == nil { // the cursor will have done with it soon
 			q.unpack(c)
 		}
-		first := c.key << chunkBits
+		first := c.seq(0)
 		seq := max(q.cursor, first)
-		for ; seq < first+chunkLen && seq <= q.last; seq++ {
-			if m := &c.m[seq-first]; m.state == ready && m.flags&(msgInHeap|msgEnding) == 0 {
-				q.cursor = seq
-				return seq, c, m
+		for i := seq - first; i < uint64(len(c.m)); i++ {
+			if m := &c.m[i]; m.state == ready && m.flags&(msgInHeap|msgEnding) == 0 {
+				q.cursor = first + i
+				return q.cursor, c, m
 			}
 		}
-		q.cursor = seq
+		q.cursor = max(seq, min(c.key<<chunkBits+chunkLen, q.last+1))
 	}
 	return 0, nil, nil
 }

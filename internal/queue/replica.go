@@ -34,7 +34,7 @@ func (st *State) Follow() {
 // freeAll gives back what is leased, or kept from consumers, in a chunk that is not packed: what is packed is neither.
 func (st *State) freeAll(q *Queue, c *chunk) {
 	for i := range c.m {
-		m, seq := &c.m[i], c.key<<chunkBits|uint64(i)
+		m, seq := &c.m[i], c.seq(i)
 		switch {
 		case m.state == gone, m.state != leased && m.flags&msgEnding == 0:
 			continue

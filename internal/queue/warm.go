@@ -37,7 +37,11 @@ func Warm(qs []*Queue, seqs []uint64) (sum uint64) {
 		} else if c.few != nil {
 			sum += uint64(c.few.n)
 		}
-		sum += uint64(c.m[seq&(chunkLen-1)].ref)
+		if i := seq&(chunkLen-1) - uint64(c.low); i < uint64(len(c.m)) {
+			sum += uint64(c.m[i].ref)
+		} else if seq > q.last {
+			sum += uint64(c.m[0].ref)
+		}
 	}
 	return sum
 }
