@@ -169,7 +169,7 @@ func checkConsumers(st *State, q *Queue) string {
 	}
 	subs := 0
 	for i, c := range q.subs {
-		able := c.listed && !c.aside && c.leased < c.Limit
+		able := c.listed && !c.aside && c.Leased() < c.Limit
 		if c.aside && (!c.held() || !slices.Contains(c.Crew.aside, c)) {
 			return fmt.Sprintf("consumer %d is put aside, and nobody knows for whom", i)
 		}
@@ -222,7 +222,7 @@ func checkLeases(q *Queue) string {
 			delete(held, seq)
 			before, seq = seq, l.next
 		}
-		if n != c.leased {
+		if n != c.Leased() {
 			return fmt.Sprintf("a consumer has %d, counted %d", n, c.leased)
 		}
 	}
@@ -233,7 +233,7 @@ func checkLeases(q *Queue) string {
 }
 
 func checkTimers(st *State) string {
-	for _, t := range []*timers{&st.leasesEnd, &st.delays, &st.waits, &st.ends} {
+	for _, t := range []*timers{&st.leaseEnds.timers, &st.delays, &st.waits, &st.ends} {
 		for i := range t.heap {
 			if i > 0 && t.heap[(i-1)/2].at > t.heap[i].at {
 				return "a heap of timers is none"
@@ -246,10 +246,23 @@ func checkTimers(st *State) string {
 			delays[place{t.queue, t.seq}]++
 		}
 	}
-	for _, t := range st.leasesEnd.heap {
-		if _, l := st.leaseOf(t); l != nil {
-			ends[place{t.queue, t.seq}]++
+	over, places := 0, map[uint32]bool{}
+	for _, t := range st.leaseEnds.heap {
+		if places[t.about] = true; st.leaseEnds.over[t.about] {
+			over++
+			continue
 		}
+		ends[place{t.queue, t.seq}]++
+		c, m := st.ids[t.queue].find(t.seq)
+		if m == nil || m.state != leased || c.lease(t.seq).timer != t.about+1 || c.lease(t.seq).at != t.at {
+			return fmt.Sprintf("queue %d: a timer waits for message %d, which is not leased until then", t.queue, t.seq)
+		}
+	}
+	for _, i := range st.leaseEnds.unused {
+		places[i] = true
+	}
+	if e := &st.leaseEnds; over != e.overN || len(places) != len(e.over) || len(e.heap)+len(e.unused) != len(e.over) {
+		return fmt.Sprintf("of %d timers of leases, with %d places of which %d are unused, %d are over, counted %d", len(e.heap), len(e.over), len(e.unused), over, e.overN)
 	}
 	fail := ""
 	for _, q := range st.Queues() {
@@ -260,8 +273,8 @@ func checkTimers(st *State) string {
 			}
 			if m.state == leased {
 				l := c.lease(seq)
-				if l.at != 0 && !l.returning && ends[at] == 0 {
-					fail = fmt.Sprintf("queue %q: message %d is leased and its lease has no timer", q.Name, seq)
+				if n := ends[at]; l.at != 0 && !l.returning && n != 1 || n > 1 {
+					fail = fmt.Sprintf("queue %q: message %d is leased and its lease has %d timers", q.Name, seq, n)
 				}
 			}
 			return fail == ""
