@@ -137,7 +137,7 @@ func (sh *shard) encodeBatch(st *store) error {
 			return err
 		}
 		sh.delivery.Pushed, sh.delivery.Sub = true, t.sub
-		sh.delivery.Dropped = sh.dropped(t, d.C.Queue)
+		sh.delivery.Dropped = sh.dropped(t, d.Queue)
 		c.b = append(wire.AppendDelivery(c.b, &sh.delivery), '\n')
 		c.promised -= int(d.Span.Size) + lineOverhead
 		if d.C.Auto {
@@ -168,11 +168,11 @@ func (sh *shard) read(st *store) error {
 func (sh *shard) describe(st *store, d *queue.Delivery, record []byte) error {
 	e, err := queue.ParseEnvelope(record)
 	if err != nil {
-		return fmt.Errorf("queue %q, message %d: %w", d.C.Queue.Name, d.Seq, err)
+		return fmt.Errorf("queue %q, message %d: %w", d.Queue.Name, d.Seq, err)
 	}
-	sh.scratch = queue.AppendReceipt(sh.scratch[:0], st.state.Receipt(d.C.Queue, d.Number))
+	sh.scratch = queue.AppendReceipt(sh.scratch[:0], st.state.Receipt(d.Queue, d.Number))
 	w := &sh.delivery
-	w.Queue, w.Seq, w.Attempt, w.Receipt, w.Published = d.C.Queue.Name, d.Seq, d.Attempt, sh.scratch, e.Published
+	w.Queue, w.Seq, w.Attempt, w.Receipt, w.Published = d.Queue.Name, d.Seq, d.Attempt, sh.scratch, e.Published
 	w.Redelivered, w.Headers, w.Base64, w.Body = d.Redelivered, e.Headers, e.Base64, e.Body
 	w.Key, w.Topic = e.Names()
 	w.Pushed, w.Sub, w.Dropped, w.State, w.Until, w.Dead = false, 0, 0, "", 0, nil
@@ -189,7 +189,7 @@ func deadInfo(d *queue.Dead) wire.DeadInfo {
 
 // settle records that a message was settled by its delivery.
 func (sh *shard) settle(st *store, d *queue.Delivery) {
-	q := d.C.Queue
+	q := d.Queue
 	st.record(task{queue: q, settled: d.Seq}).write(func(dst []byte) []byte {
 		return queue.AppendSettle(dst, q.ID, sh.now, []uint64{d.Seq})
 	})
@@ -324,7 +324,7 @@ func (sh *shard) appendReceived(st *store, r *chunk, d *queue.Delivery, comma bo
 	if sh.bodies, err = st.journal.Read(sh.refs, sh.bodies[:0]); unread(err) {
 		return err
 	} else if err != nil {
-		return unreadable(d.C.Queue, d.Seq, err)
+		return unreadable(d.Queue, d.Seq, err)
 	}
 	if err = sh.describe(st, d, sh.bodies[0]); err != nil {
 		return err

@@ -89,8 +89,7 @@ func (in *Intake) publishTopic(r *wire.Request) {
 		return
 	}
 	if to := goals[0]; len(goals) == 1 && !to.ephemeral {
-		in.single = append(in.single[:0], to.queue.Name...)
-		in.publishInto(r, to.shard, in.single, to.queue.ID)
+		in.publishInto(r, to.shard, to.name, to.id)
 		return
 	}
 	if in.fan == nil {
@@ -128,16 +127,6 @@ func (in *Intake) publishTopic(r *wire.Request) {
 
 // maxCopies is how many copies one request may make, and fanCopies how many a fanout has before it is posted though more may follow.
 const maxCopies, fanCopies = 200_000, 10_000
-
-// match is topics.match, remembered from one publish to the next.
-func (in *Intake) match(topic []byte) []*bound {
-	t := &in.s.b.topics
-	if v := t.version.Load(); string(in.topic) != string(topic) || v != in.topicVersion {
-		in.topic, in.topicVersion = append(in.topic[:0], topic...), v
-		in.matched = t.match(topic, in.matched[:0])
-	}
-	return in.matched
-}
 
 // refuseOrDone answers a publish to a topic that nobody is bound to.
 func (s *Session) refuseOrDone(r *wire.Request) {
@@ -389,7 +378,7 @@ func (f *fanout) appendCopies(data []byte, at []int32, g *goal, copies int, now 
 	u := &f.units[g.unit]
 	for i := u.from; i < u.from+u.n; i++ {
 		start := len(data)
-		data = queue.AppendCopy(journal.BeginRecord(data), g.to.queue.ID, now, &f.sheets[i], start-int(at[i]), copies, i+1 < u.from+u.n)
+		data = queue.AppendCopy(journal.BeginRecord(data), g.to.id, now, &f.sheets[i], start-int(at[i]), copies, i+1 < u.from+u.n)
 		journal.EndRecord(data, start)
 	}
 	return data

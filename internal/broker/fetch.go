@@ -118,7 +118,7 @@ func unreadable(q *queue.Queue, seq uint64, cause error) error {
 func (sh *shard) blame(st *store, err error) error {
 	for i, ref := range sh.refs {
 		if _, cause := st.journal.Read([]journal.Ref{ref}, nil); cause != nil && !unread(cause) {
-			return unreadable(sh.batch[i].C.Queue, sh.batch[i].Seq, cause)
+			return unreadable(sh.batch[i].Queue, sh.batch[i].Seq, cause)
 		}
 	}
 	return err

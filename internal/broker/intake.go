@@ -113,10 +113,9 @@ type Intake struct {
 	topical      int      // of subs, those to topics
 	fan          *fanout  // publishes to topics that are not posted yet
 	conduct      *conduct // likewise, in a cluster
-	topic        []byte   // the topic last seen, what is bound to it, and when that was so
+	topic        []byte   // the topic looked up last, what is bound to it, and when that was so
 	matched      []*bound
 	topicVersion uint64
-	single       []byte      // the name of the queue that alone is bound to it
 	shard        int         // of last
 	last         []byte      // the queue name last seen
 	marks        marks       // of its hash

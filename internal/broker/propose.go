@@ -316,7 +316,7 @@ func (sh *shard) condemn(st *store, q *queue.Queue) bool {
 		st.state.Spare(q, seq, sh.now)
 	}
 	delete(sh.condemned, q)
-	if q.Settings.Overflow == queue.Reject || q.Proposed == 0 || q.Gone() || q.Fits(q.Proposed, q.ProposedBytes) {
+	if q.Proposed == 0 || q.Settings.Overflow == queue.Reject || q.Gone() || q.Fits(q.Proposed, q.ProposedBytes) {
 		return true
 	}
 	seqs := st.state.Condemn(q, q.Proposed, q.ProposedBytes)

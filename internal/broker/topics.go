@@ -23,11 +23,14 @@ const (
 	ephemeralMessages, ephemeralBytes = 10_000, 8 << 20
 )
 
-// A bound is a queue that is bound to topics, as all sessions see it. Only its shard may look into the queue.
+// A bound is a queue that is bound to topics, as all sessions see it. Only its shard may look into the queue: it would not even be cheap to read
+// what never changes of it, beside what changes with every message.
 type bound struct {
 	shard     int
 	store     int // index in Options.Storages
 	queue     *queue.Queue
+	id        uint32
+	name      []byte
 	ephemeral bool
 	missed    atomic.Uint64 // messages for which an ephemeral queue had no room
 }
@@ -38,6 +41,7 @@ type topics struct {
 	tree    queue.Topics[*bound]
 	version atomic.Uint64 // of tree
 	words   atomic.Int64  // of its patterns
+	known   knownMatches
 }
 
 func (t *topics) bind(pattern string, b *bound, on bool) {
@@ -58,7 +62,7 @@ func (t *topics) match(topic []byte, into []*bound) []*bound {
 	into = t.tree.Match(topic, into)
 	t.mu.RUnlock()
 	slices.SortFunc(into, func(a, b *bound) int {
-		return cmp.Or(cmp.Compare(a.shard, b.shard), cmp.Compare(a.store, b.store), cmp.Compare(a.queue.ID, b.queue.ID))
+		return cmp.Or(cmp.Compare(a.shard, b.shard), cmp.Compare(a.store, b.store), cmp.Compare(a.id, b.id))
 	})
 	return slices.Compact(into)
 }
@@ -67,7 +71,7 @@ func (t *topics) match(topic []byte, into []*bound) []*bound {
 func (sh *shard) boundOf(st *store, q *queue.Queue) *bound {
 	b := sh.bounds[q]
 	if b == nil {
-		b = &bound{shard: sh.index, store: slices.Index(sh.stores, st), queue: q, ephemeral: queue.Ephemeral(q.Name)}
+		b = &bound{shard: sh.index, store: slices.Index(sh.stores, st), queue: q, id: q.ID, name: []byte(q.Name), ephemeral: queue.Ephemeral(q.Name)}
 		sh.bounds[q] = b
 	}
 	return b

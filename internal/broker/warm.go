@@ -19,7 +19,7 @@ type warmth struct {
 	sum    uint64 // of no meaning: so that what was read was read for something
 }
 
-// warm looks at the queues that works are about before any of them is dealt with: see queue.Warm.
+// warm looks at the queues that works are about before any of them is dealt with: see queue.State.Warm.
 func (sh *shard) warm(works []*work) {
 	if len(sh.near) < warmMost { // so few queues are in the caches
 		return
@@ -64,19 +64,20 @@ func (sh *shard) warmUp() {
 	for _, set := range k.sets[:n] {
 		sum += uint64(set[0].tag)
 	}
-	qs := k.queues[:0]
+	qs, store := k.queues[:0], uint32(0)
 	for i, set := range k.sets[:n] {
 		for j := range set {
 			if e := &set[j]; e.tag == k.tags[i] && e.queue != nil {
+				if e.store != store {
+					sum += sh.stores[store].state.Warm(qs, k.seqs[:])
+					qs, store = qs[:0], e.store
+				}
 				k.seqs[len(qs)] = k.seqs[i] // not behind it
 				qs = append(qs, e.queue)
 				break
 			}
 		}
 	}
-	for _, q := range qs {
-		sum += uint64(q.ID)
-	}
-	k.sum = sum + queue.Warm(qs, k.seqs[:])
-	clear(qs)
+	k.sum = sum + sh.stores[store].state.Warm(qs, k.seqs[:])
+	clear(k.queues[:n])
 }

@@ -38,6 +38,11 @@ func check(st *State) string {
 			return fmt.Sprintf("message %d of queue %q is held and free", at.seq, q.Name)
 		}
 	}
+	for _, m := range slices.Concat(st.pool.msgs, st.pool.littles) {
+		if slices.ContainsFunc(m, func(m msg) bool { return m != msg{} }) {
+			return fmt.Sprintf("spare messages are not gone: %+v", m)
+		}
+	}
 	if s := checkTimers(st); s != "" {
 		return s
 	}
@@ -67,7 +72,9 @@ func checkChunks(st *State, q *Queue) string {
 		switch {
 		case q.byKey[c.key] != c || c.prev != before || before != nil && before.key >= c.key:
 			return fmt.Sprintf("chunk %d is misplaced", c.key)
-		case live != c.live || leasedN != c.leased || (c.few != nil || c.all != nil) != (leasedN > 0) || c.few != nil && (c.all != nil || c.few.n != leasedN):
+		case len(c.m) != chunkLen && (len(c.m) != littleLen && len(c.packed) == 0 || c.m != nil && c.packed != nil) || len(c.m) == chunkLen && c.low != 0:
+			return fmt.Sprintf("chunk %d has room for %d messages from its %d. on, and %d bytes are packed", c.key, len(c.m), c.low, len(c.packed))
+		case live != int(c.live) || leasedN != int(c.leased) || (c.few != nil || c.all != nil) != (leasedN > 0) || c.few != nil && (c.all != nil || c.few.n != leasedN):
 			return fmt.Sprintf("chunk %d: live %d counted %d, leased %d counted %d", c.key, live, c.live, leasedN, c.leased)
 		case live == 0 && c.next != nil:
 			return fmt.Sprintf("chunk %d is empty and not the last", c.key)
@@ -162,7 +169,7 @@ func checkConsumers(st *State, q *Queue) string {
 	}
 	subs := 0
 	for i, c := range q.subs {
-		able := c.listed && !c.aside && c.leased < c.Limit
+		able := c.listed && !c.aside && c.Leased() < c.Limit
 		if c.aside && (!c.held() || !slices.Contains(c.Crew.aside, c)) {
 			return fmt.Sprintf("consumer %d is put aside, and nobody knows for whom", i)
 		}
@@ -215,7 +222,7 @@ func checkLeases(q *Queue) string {
 			delete(held, seq)
 			before, seq = seq, l.next
 		}
-		if n != c.leased {
+		if n != c.Leased() {
 			return fmt.Sprintf("a consumer has %d, counted %d", n, c.leased)
 		}
 	}
@@ -226,7 +233,7 @@ func checkLeases(q *Queue) string {
 }
 
 func checkTimers(st *State) string {
-	for _, t := range []*timers{&st.leasesEnd, &st.delays, &st.waits, &st.ends} {
+	for _, t := range []*timers{&st.leaseEnds.timers, &st.delays, &st.waits, &st.ends} {
 		for i := range t.heap {
 			if i > 0 && t.heap[(i-1)/2].at > t.heap[i].at {
 				return "a heap of timers is none"
@@ -239,10 +246,23 @@ func checkTimers(st *State) string {
 			delays[place{t.queue, t.seq}]++
 		}
 	}
-	for _, t := range st.leasesEnd.heap {
-		if _, l := st.leaseOf(t); l != nil {
-			ends[place{t.queue, t.seq}]++
+	over, places := 0, map[uint32]bool{}
+	for _, t := range st.leaseEnds.heap {
+		if places[t.about] = true; st.leaseEnds.over[t.about] {
+			over++
+			continue
 		}
+		ends[place{t.queue, t.seq}]++
+		c, m := st.ids[t.queue].find(t.seq)
+		if m == nil || m.state != leased || c.lease(t.seq).timer != t.about+1 || c.lease(t.seq).at != t.at {
+			return fmt.Sprintf("queue %d: a timer waits for message %d, which is not leased until then", t.queue, t.seq)
+		}
+	}
+	for _, i := range st.leaseEnds.unused {
+		places[i] = true
+	}
+	if e := &st.leaseEnds; over != e.overN || len(places) != len(e.over) || len(e.heap)+len(e.unused) != len(e.over) {
+		return fmt.Sprintf("of %d timers of leases, with %d places of which %d are unused, %d are over, counted %d", len(e.heap), len(e.over), len(e.unused), over, e.overN)
 	}
 	fail := ""
 	for _, q := range st.Queues() {
@@ -253,8 +273,8 @@ func checkTimers(st *State) string {
 			}
 			if m.state == leased {
 				l := c.lease(seq)
-				if l.at != 0 && !l.returning && ends[at] == 0 {
-					fail = fmt.Sprintf("queue %q: message %d is leased and its lease has no timer", q.Name, seq)
+				if n := ends[at]; l.at != 0 && !l.returning && n != 1 || n > 1 {
+					fail = fmt.Sprintf("queue %q: message %d is leased and its lease has %d timers", q.Name, seq, n)
 				}
 			}
 			return fail == ""

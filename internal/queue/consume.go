@@ -6,26 +6,30 @@ import (
 
 // A Consumer takes messages of one queue: a subscription, a receive that
 // waits, or a session's receives taken together. The owner fills in the exported fields before Subscribe or Take.
+//
+// What every delivery needs is in its first 64 bytes.
 type Consumer struct {
-	Queue *Queue
 	Tag   any           // the owner's
+	Crew  *Crew         // whom Block keeps from getting more, with others; nil: nobody does
+	Lease time.Duration // how long each message
 	Limit int           // messages leased at a time; a waiting receive: 1
-	Lease time.Duration // how long each
-	Auto  bool          // its deliveries are settled by being delivered: the lease has no end
+
+	leases uint64    // seq of the newest
+	next   *Consumer // in the ring
+	leased int32
+	Auto   bool // its deliveries are settled by being delivered: the lease has no end
+	waits  bool // Until is set
+	listed bool
+	aside  bool // in Crew.aside, and in no ring
+
+	prev  *Consumer
+	Queue *Queue
+	index int // in Queue.subs while listed
+	id    uint64
 
 	// Until is set for a receive that waits: the time at which Waited returns
 	// it, unix ns. It is in the ring once.
 	Until int64
-
-	Crew *Crew // whom Block keeps from getting more, with others; nil: nobody does
-
-	id         uint64
-	leased     int
-	leases     uint64 // seq of the newest
-	aside      bool   // in Crew.aside, and in no ring
-	listed     bool
-	index      int       // in Queue.subs while listed
-	prev, next *Consumer // the ring
 }
 
 // A Crew is consumers of one connection, and of one state: what their connection does not take, none of them gets. Where there are many of
@@ -39,7 +43,7 @@ type Crew struct {
 func (c *Consumer) held() bool { return c.Crew != nil && c.Crew.blocked }
 
 // Leased is how many messages the consumer has.
-func (c *Consumer) Leased() int { return c.leased }
+func (c *Consumer) Leased() int { return int(c.leased) }
 
 // Listed are the consumers that take part in the deliveries of the queue, waiting receives among them, in no
 // particular order. The slice is the queue's own, and good until something is done to it.
@@ -53,7 +57,7 @@ func (st *State) Subscribe(c *Consumer) {
 		st.removed = append(st.removed, c)
 		return
 	}
-	c.listed, c.index = true, len(q.subs)
+	c.listed, c.waits, c.index = true, c.Until != 0, len(q.subs)
 	q.subs = append(q.subs, c)
 	if c.Until == 0 {
 		q.Consumers++
@@ -136,7 +140,7 @@ func (st *State) unlist(c *Consumer) {
 }
 
 func (st *State) enterRing(c *Consumer) {
-	if c.next != nil || !c.listed || c.aside || c.leased >= c.Limit || c.Queue.gone {
+	if c.next != nil || !c.listed || c.aside || c.Leased() >= c.Limit || c.Queue.gone {
 		return
 	}
 	q := c.Queue
@@ -180,6 +184,7 @@ func (q *Queue) idle() bool { return q.Paused || q.gone || q.frozen > 0 }
 // A Delivery is one message on its way to one consumer.
 type Delivery struct {
 	C           *Consumer
+	Queue       *Queue // of a message
 	Seq         uint64
 	Span        Span
 	Attempt     uint32
@@ -203,7 +208,7 @@ func (st *State) Take(now int64) (d Delivery, ok bool) {
 				st.putAside(c)
 				continue
 			}
-			if c.Until != 0 {
+			if c.waits {
 				if st.Deliverable(q) { // not only what is kept from consumers
 					st.unlist(c)
 					st.turn++
@@ -245,9 +250,9 @@ func (st *State) TakeFor(c *Consumer, now int64) (d Delivery, ok bool) {
 	q.Counts.Leased++
 	q.Delivered++
 	st.leasedN++
-	st.lease(c, seq, ck, now)
+	st.lease(q, c, seq, ck, now)
 	d = Delivery{
-		C: c, Seq: seq, Span: m.span(), Attempt: uint32(m.attempts) + 1, Number: m.delivery(),
+		C: c, Queue: q, Seq: seq, Span: m.span(), Attempt: uint32(m.attempts) + 1, Number: m.delivery(),
 		Redelivered: m.delivery() > 1 || seq <= q.restored,
 	}
 	if m.flags&msgDead != 0 {
@@ -312,59 +317,17 @@ func (q *Queue) atCursor() (uint64, *chunk, *msg) {
 		if c.m == nil { // the cursor will have done with it soon
 			q.unpack(c)
 		}
-		first := c.key << chunkBits
+		first := c.seq(0)
 		seq := max(q.cursor, first)
-		for ; seq < first+chunkLen && seq <= q.last; seq++ {
-			if m := &c.m[seq-first]; m.state == ready && m.flags&(msgInHeap|msgEnding) == 0 {
-				q.cursor = seq
-				return seq, c, m
+		for i := seq - first; i < uint64(len(c.m)); i++ {
+			if m := &c.m[i]; m.state == ready && m.flags&(msgInHeap|msgEnding) == 0 {
+				q.cursor = first + i
+				return q.cursor, c, m
 			}
 		}
-		q.cursor = seq
+		q.cursor = max(seq, min(c.key<<chunkBits+chunkLen, q.last+1))
 	}
 	return 0, nil, nil
-}
-
-func (st *State) lease(c *Consumer, seq uint64, ck *chunk, now int64) {
-	l := st.leases.add(ck, seq)
-	*l = lease{c: c, next: c.leases}
-	if c.leases != 0 {
-		nc, _ := c.Queue.find(c.leases)
-		nc.lease(c.leases).prev = seq
-	}
-	c.leases = seq
-	if c.leased++; c.leased >= c.Limit {
-		st.leaveRing(c)
-	}
-	if !c.Auto {
-		l.at = now + int64(c.Lease)
-		st.endAt(l.at, seq, c.Queue)
-	}
-}
-
-func (st *State) endAt(at int64, seq uint64, q *Queue) {
-	st.leasesEnd.add(timer{at: at, seq: seq, queue: q.ID})
-	st.leasesEnd.tidy(st.leasedN, func(t timer) bool {
-		_, l := st.leaseOf(t)
-		return l != nil
-	})
-}
-
-// leaseOf is the lease that a timer is about; nil where it has been settled, returned or extended since.
-func (st *State) leaseOf(t timer) (*Queue, *lease) {
-	q := st.byID(t.queue)
-	if q == nil {
-		return nil, nil
-	}
-	c, m := q.find(t.seq)
-	if m == nil || m.state != leased {
-		return nil, nil
-	}
-	l := c.lease(t.seq)
-	if l.at != t.at || l.returning {
-		return nil, nil
-	}
-	return q, l
 }
 
 // unlease ends the lease of a leased message; its state is the caller's to change.
@@ -381,6 +344,7 @@ func (st *State) unlease(q *Queue, seq uint64, ck *chunk) {
 		nc, _ := q.find(l.next)
 		nc.lease(l.next).prev = l.prev
 	}
+	st.leaseEnds.drop(l.timer)
 	st.leases.drop(ck, seq)
 	c.leased--
 	q.Counts.Leased--
@@ -391,7 +355,7 @@ func (st *State) unlease(q *Queue, seq uint64, ck *chunk) {
 // Next is when Due, Expired or Waited have something to say: unix ns, 0 for
 // never. It may be early, never late.
 func (st *State) Next() int64 {
-	next := st.leasesEnd.next()
+	next := st.leaseEnds.next()
 	for _, t := range [...]int64{st.delays.next(), st.waits.next(), st.ends.next()} {
 		if t != 0 && (next == 0 || t < next) {
 			next = t
@@ -410,17 +374,6 @@ func (st *State) Due(now int64) {
 			st.changes(q, c)
 			st.leaveState(q, e.seq, c, m)
 			st.makeReady(q, e.seq, m)
-		}
-	}
-}
-
-// Expired calls f for each lease that is over. The owner proposes the messages' return.
-func (st *State) Expired(now int64, f func(q *Queue, seq uint64)) {
-	for t := st.leasesEnd.next(); t != 0 && t <= now; t = st.leasesEnd.next() {
-		e := st.leasesEnd.pop()
-		if q, l := st.leaseOf(e); l != nil {
-			l.returning = true
-			f(q, e.seq)
 		}
 	}
 }
@@ -535,42 +488,6 @@ func (q *Queue) Attempts(seq uint64) (counted int, number uint32) {
 		return int(m.attempts), m.delivery()
 	}
 	return 0, 0
-}
-
-// Extend moves the end of a lease to until. It is false where the message is not leased, or on its way back.
-func (st *State) Extend(q *Queue, seq uint64, until int64) bool {
-	c, m := q.find(seq)
-	if m == nil || m.state != leased {
-		return false
-	}
-	l := c.lease(seq)
-	if l.returning {
-		return false
-	}
-	if l.at != until {
-		l.at = until
-		st.endAt(until, seq, q)
-	}
-	return true
-}
-
-// Rearm lets a lease whose end could not be recorded end again at that time.
-func (st *State) Rearm(q *Queue, seq uint64, at int64) {
-	if c, m := q.find(seq); m != nil && m.state == leased {
-		l := c.lease(seq)
-		l.returning, l.at = false, at
-		st.endAt(at, seq, q)
-	}
-}
-
-// Unreturn undoes Returning: the lease ends when it would have.
-func (st *State) Unreturn(q *Queue, seq uint64) {
-	if c, m := q.find(seq); m != nil && m.state == leased {
-		l := c.lease(seq)
-		if l.returning = false; l.at != 0 {
-			st.endAt(l.at, seq, q)
-		}
-	}
 }
 
 // Returning notes that the return of a leased message has been proposed, so

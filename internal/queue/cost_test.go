@@ -185,7 +185,7 @@ func TestExtendAddsNoTimer(t *testing.T) {
 			t.Fatal("not leased")
 		}
 	}
-	if n := len(b.st.leasesEnd.heap); n != 2 {
+	if n := len(b.st.leaseEnds.heap); n != 2 {
 		t.Errorf("%d timers", n)
 	}
 }

@@ -108,12 +108,18 @@ type past struct {
 }
 
 func (p *past) add(e event, reason string) {
-	at := p.next
-	if len(p.ring) < pastEvents {
-		at = len(p.ring)
-		p.ring = append(p.ring, event{})
-	} else if p.next = (p.next + 1) % pastEvents; p.ring[at].reasoned {
-		delete(p.reasons, at)
+	at := len(p.ring)
+	switch {
+	case at == pastEvents:
+		at = p.next
+		if p.next = (p.next + 1) % pastEvents; p.ring[at].reasoned {
+			delete(p.reasons, at)
+		}
+	case at == cap(p.ring): // it grows in few steps: what it grows out of is garbage, of each of many queues
+		p.ring = append(make([]event, 0, min(max(4*at, 4), pastEvents)), p.ring...)
+		fallthrough
+	default:
+		p.ring = p.ring[:at+1]
 	}
 	if e.reasoned = reason != ""; e.reasoned {
 		if p.reasons == nil {
@@ -220,8 +226,8 @@ func (q *Queue) whyReady(seq uint64, m *msg) (Reason, uint64) {
 	switch {
 	case f != nil && f.priority() > m.priority():
 		return BehindPriority, first
-	case !slices.ContainsFunc(q.subs, func(c *Consumer) bool { return !c.held() && c.leased < c.Limit }):
-		if slices.ContainsFunc(q.subs, func(c *Consumer) bool { return c.leased < c.Limit }) {
+	case !slices.ContainsFunc(q.subs, func(c *Consumer) bool { return !c.held() && c.Leased() < c.Limit }):
+		if slices.ContainsFunc(q.subs, func(c *Consumer) bool { return c.Leased() < c.Limit }) {
 			return NotRead, 0
 		}
 		return NoCredit, 0

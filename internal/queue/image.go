@@ -76,8 +76,12 @@ func (q *Queue) adopt(c, from *chunk, spans []Span) []Span {
 		m.setShares(o.shares())
 		spans, some = append(spans, m.stake()), true
 	}
-	if some && c.m == nil {
+	switch {
+	case !some, len(c.m) == chunkLen:
+	case c.m == nil:
 		c.packed = append([]byte(nil), appendPacked(nil, ms)...)
+	default:
+		copy(c.m, ms[c.low:])
 	}
 	return spans
 }

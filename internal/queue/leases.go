@@ -6,7 +6,8 @@ type lease struct {
 	at         int64 // ends at, unix ns
 	c          *Consumer
 	prev, next uint64
-	returning  bool // its end has been proposed
+	timer      uint32 // its entry in leaseEnds; 0: it has none
+	returning  bool   // its end has been proposed
 }
 
 // fewMost is how many leases of a chunk lie in fewLeases. Where many queues take turns, each has one or two
@@ -17,6 +18,7 @@ type fewLeases struct {
 	index [fewMost]uint8 // which messages of the chunk they are of
 	n     int
 	at    [fewMost]lease
+	_     [2]uint64 // so that blocks begin where lines of memory do
 }
 
 type allLeases [chunkLen]lease

@@ -89,21 +89,32 @@ func saturate(v *uint16) {
 
 const chunkBits, chunkLen = 6, 64
 
+// littleLen is how many messages a chunk has room for at first, where its queue was empty. Where many queues take turns most of them hold one or
+// two messages at a time, and a place for each of a chunk's is far more memory than there is in any cache.
+const littleLen = 8
+
 // A chunk holds the messages whose seqs differ in the last chunkBits only.
 // Chunks of a queue form a list in order of seq; an empty one is taken out unless it is the last.
+//
+// What every message needs is in its first 64 bytes.
 type chunk struct {
-	key        uint64 // seq >> chunkBits
-	base       int64  // time of the first publish since it was empty, unix ns
-	live       int    // messages not gone
-	leased     int
-	few        *fewLeases // there while leased > 0 and all is not
-	all        *allLeases
-	dues       []due  // of those that are delayed, in no order
-	epoch      uint32 // of the latest snapshot that has the chunk, or needs it not; see Snapshot
-	prev, next *chunk
-	m          *[chunkLen]msg // nil while they are packed
+	key    uint64     // seq >> chunkBits
+	base   int64      // time of the first publish since it was empty, unix ns
+	m      []msg      // littleLen messages from low on, all others are gone; or all chunkLen; nil while they are packed
+	few    *fewLeases // there while leased > 0 and all is not
+	all    *allLeases
+	epoch  uint32 // of the latest snapshot that has the chunk, or needs it not; see Snapshot
+	live   uint8  // messages not gone
+	leased uint8
+	low    uint8 // the place in the chunk of m[0]
+
+	next, prev *chunk
 	packed     []byte
+	dues       []due // of those that are delayed, in no order
 }
+
+// seq is that of the message m[i].
+func (c *chunk) seq(i int) uint64 { return c.key<<chunkBits + uint64(c.low) + uint64(i) }
 
 // A due is when the message at an index of a chunk is due, unix ns.
 type due struct {
@@ -163,37 +174,62 @@ const poolMost = 64
 
 // A pool keeps what chunks are made of, to be used again by any queue of a state.
 type pool struct {
-	chunks []*chunk // empty, with their arrays
-	late   []*chunk // as chunks, but the command that is being applied may still look at them
-	msgs   []*[chunkLen]msg
+	chunks  []*chunk // without messages
+	late    []*chunk // with messages that are gone: the command that is being applied may still look at them
+	msgs    [][]msg  // chunkLen each, that are gone
+	littles [][]msg  // littleLen each, likewise
 }
 
 // ripen is called between two commands.
 func (p *pool) ripen() {
-	if len(p.late) > 0 {
-		p.chunks, p.late = append(p.chunks, p.late...), p.late[:0]
+	if len(p.late) == 0 {
+		return
+	}
+	for _, c := range p.late {
+		p.put(c.m)
+		c.m = nil
+	}
+	p.chunks, p.late = append(p.chunks, p.late...), p.late[:0]
+}
+
+// put keeps messages that are gone.
+func (p *pool) put(m []msg) {
+	switch {
+	case len(m) == chunkLen && len(p.msgs) < poolMost:
+		p.msgs = append(p.msgs, m)
+	case len(m) == littleLen && len(p.littles) < poolMost:
+		p.littles = append(p.littles, m)
 	}
 }
 
 func (p *pool) chunk() *chunk {
 	n := len(p.chunks)
 	if n == 0 {
-		return &chunk{m: p.array()}
+		return new(chunk)
 	}
 	c := p.chunks[n-1]
 	p.chunks = p.chunks[:n-1]
 	return c
 }
 
-// array is an array of messages that are gone.
-func (p *pool) array() *[chunkLen]msg {
+// array is chunkLen messages that are gone, little is littleLen of them.
+func (p *pool) array() []msg {
 	n := len(p.msgs)
 	if n == 0 {
-		return new([chunkLen]msg)
+		return make([]msg, chunkLen)
 	}
 	m := p.msgs[n-1]
 	p.msgs = p.msgs[:n-1]
-	*m = [chunkLen]msg{}
+	return m
+}
+
+func (p *pool) little() []msg {
+	n := len(p.littles)
+	if n == 0 {
+		return make([]msg, littleLen)
+	}
+	m := p.littles[n-1]
+	p.littles = p.littles[:n-1]
 	return m
 }
 
@@ -218,11 +254,14 @@ func (cs *chunks) find(seq uint64) (*chunk, *msg) {
 		}
 		cs.hit = c
 	}
-	m := &cs.msgs(c)[seq&(chunkLen-1)]
-	if m.state == gone {
+	if c.m == nil {
+		cs.unpack(c)
+	}
+	i := seq&(chunkLen-1) - uint64(c.low)
+	if i >= uint64(len(c.m)) || c.m[i].state == gone {
 		return nil, nil
 	}
-	return c, m
+	return c, &c.m[i]
 }
 
 // put makes room for seq, which must be the greatest so far.
@@ -232,7 +271,12 @@ func (cs *chunks) put(seq uint64, at int64) (*chunk, *msg) {
 	if c == nil || c.key != key {
 		old := cs.tail
 		c = cs.pool.chunk()
-		*c = chunk{key: key, base: at, prev: old, m: c.m}
+		*c = chunk{key: key, base: at, prev: old}
+		if old == nil || old.live == 0 {
+			c.m = cs.pool.little()
+		} else {
+			c.m = cs.pool.array()
+		}
 		if old != nil {
 			old.next = c
 		} else {
@@ -250,13 +294,30 @@ func (cs *chunks) put(seq uint64, at int64) (*chunk, *msg) {
 			cs.remove(old)
 		}
 	}
+	i := seq & (chunkLen - 1)
 	if c.live == 0 { // as if the chunk were new: what is gone leaves no trace
 		c.base = at
+		if len(c.m) == littleLen {
+			c.low = uint8(i)
+		}
+	}
+	if i -= uint64(c.low); i >= uint64(len(c.m)) {
+		i += uint64(c.low)
+		cs.enlarge(c)
 	}
 	c.live++
-	m := &c.m[seq&(chunkLen-1)]
+	m := &c.m[i]
 	m.setAge((at - c.base) / 1e6)
 	return c, m
+}
+
+// enlarge gives a chunk room for all its messages: they move.
+func (cs *chunks) enlarge(c *chunk) {
+	m := cs.pool.array()
+	copy(m[c.low:], c.m)
+	clear(c.m)
+	cs.pool.put(c.m)
+	c.m, c.low = m, 0
 }
 
 // remove takes an empty chunk out of the list; never the last one.
@@ -300,8 +361,11 @@ func (cs *chunks) oldest() (seq uint64, c *chunk, m *msg) {
 func (cs *chunks) each(f func(seq uint64, c *chunk, m *msg) bool) {
 	for c := cs.head; c != nil; {
 		next := c.next
-		for i := range cs.msgs(c) {
-			if c.m[i].state != gone && !f(c.key<<chunkBits|uint64(i), c, &c.m[i]) {
+		if c.m == nil {
+			cs.unpack(c)
+		}
+		for i := range c.m {
+			if c.m[i].state != gone && !f(c.seq(i), c, &c.m[i]) {
 				return
 			}
 		}
@@ -313,9 +377,12 @@ func (cs *chunks) each(f func(seq uint64, c *chunk, m *msg) bool) {
 func (cs *chunks) view(f func(seq uint64, c *chunk, m *msg) bool) {
 	var tmp [chunkLen]msg
 	for c := cs.head; c != nil; c = c.next {
-		ms := c.look(&tmp)
+		ms, first := c.m, c.seq(0)
+		if ms == nil {
+			ms, first = c.look(&tmp)[:], c.key<<chunkBits
+		}
 		for i := range ms {
-			if ms[i].state != gone && !f(c.key<<chunkBits|uint64(i), c, &ms[i]) {
+			if ms[i].state != gone && !f(first+uint64(i), c, &ms[i]) {
 				return
 			}
 		}

@@ -23,27 +23,23 @@ const (
 	packDelayed             // it is not ready but delayed; chunk.dues says until when
 )
 
-// msgs are the messages of a chunk, unpacked.
-func (cs *chunks) msgs(c *chunk) *[chunkLen]msg {
-	if c.m == nil {
-		cs.unpack(c)
-	}
-	return c.m
-}
-
 func (cs *chunks) unpack(c *chunk) {
-	c.m = cs.pool.array()
-	readPacked(&reader{b: c.packed}, c.m)
+	c.m, c.low = cs.pool.array(), 0
+	readPacked(&reader{b: c.packed}, (*[chunkLen]msg)(c.m))
 	c.packed = nil
 }
 
-// look is the messages of a chunk, to be read only; where it is packed they are in tmp.
+// look is all messages of a chunk, to be read only; where it is packed, or has few, they are in tmp.
 func (c *chunk) look(tmp *[chunkLen]msg) *[chunkLen]msg {
-	if c.m != nil {
-		return c.m
+	if len(c.m) == chunkLen {
+		return (*[chunkLen]msg)(c.m)
 	}
 	*tmp = [chunkLen]msg{}
-	readPacked(&reader{b: c.packed}, tmp)
+	if c.m != nil {
+		copy(tmp[c.low:], c.m)
+	} else {
+		readPacked(&reader{b: c.packed}, tmp)
+	}
 	return tmp
 }
 
@@ -76,10 +72,10 @@ func (cs *chunks) pack(c *chunk) {
 		}
 	}
 	var room [chunkLen * 32]byte
-	c.packed = append([]byte(nil), appendPacked(room[:0], c.m)...)
-	if p := cs.pool; len(p.msgs) < poolMost {
-		p.msgs = append(p.msgs, c.m)
-	}
+	var all [chunkLen]msg
+	c.packed = append([]byte(nil), appendPacked(room[:0], c.look(&all))...)
+	clear(c.m)
+	cs.pool.put(c.m)
 	c.m = nil
 }
 

@@ -128,7 +128,7 @@ func (st *State) discard(q *Queue) (n int) {
 	}
 	end, events := q.tail, 0
 	for ; end != nil && events < pastEvents; end = end.prev {
-		events += end.live
+		events += int(end.live)
 	}
 	if end == nil {
 		return 0
@@ -136,8 +136,8 @@ func (st *State) discard(q *Queue) (n int) {
 	for c := q.head; c != end; {
 		next := c.next
 		if c.m == nil {
-			n += c.live
-			q.Counts.Ready -= c.live - len(c.dues)
+			n += int(c.live)
+			q.Counts.Ready -= int(c.live) - len(c.dues)
 			q.Counts.Delayed -= len(c.dues)
 			st.delayedN -= len(c.dues)
 			q.chunks.remove(c)

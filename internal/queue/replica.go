@@ -14,7 +14,7 @@ func (st *State) Follow() {
 	clear(st.waiting)
 	clear(st.dirty)
 	st.dirty, st.turn, st.removed, st.held = st.dirty[:0], 0, nil, nil
-	st.leasesEnd, st.waits = timers{}, timers{}
+	st.waits = timers{}
 	st.ends.keep(func(t timer) bool { return t.about != endsNow })
 	for _, q := range st.names {
 		for _, c := range q.subs {
@@ -29,12 +29,13 @@ func (st *State) Follow() {
 			}
 		}
 	}
+	st.leaseEnds = leaseEnds{} // none is left
 }
 
 // freeAll gives back what is leased, or kept from consumers, in a chunk that is not packed: what is packed is neither.
 func (st *State) freeAll(q *Queue, c *chunk) {
 	for i := range c.m {
-		m, seq := &c.m[i], c.key<<chunkBits|uint64(i)
+		m, seq := &c.m[i], c.seq(i)
 		switch {
 		case m.state == gone, m.state != leased && m.flags&msgEnding == 0:
 			continue

@@ -3,6 +3,7 @@ package queue
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"time"
@@ -18,22 +19,28 @@ const (
 	DeadLetterIt                 // the oldest message that is not leased moves to the dead-letter queue
 )
 
-// Settings are a queue's own, copied from the defaults when it is created.
+// Settings are a queue's own, copied from the defaults when it is created. What every message is asked about comes first.
 type Settings struct {
-	Storage       string // the storage's name; never changes
-	MaxMessages   int64  // ready, delayed and leased; 0: no limit
-	MaxBytes      int64  // of their bodies; 0: no limit
+	MaxMessages   int64         // ready, delayed and leased; 0: no limit
+	MaxBytes      int64         // of their bodies; 0: no limit
+	TTL           time.Duration // 0: none
 	Overflow      Overflow
+	Storage       string // the storage's name; never changes
 	Lease         time.Duration
 	MaxDeliveries int64 // 0: no limit
 	RetryMin      time.Duration
 	RetryMax      time.Duration
 	RetryFactor   float64
 	RetryJitter   float64       // 0.2: ±20 %
-	TTL           time.Duration // 0: none
 	DedupWindow   time.Duration // 0: ids are not looked at
 
 	DeadLetterExpired bool // what outlives its ttl becomes a dead letter
+}
+
+// String is for people, and in the order in which it always was: that of the fields is for the processor.
+func (s Settings) String() string {
+	return fmt.Sprintf("{Storage:%s MaxMessages:%d MaxBytes:%d Overflow:%d Lease:%v MaxDeliveries:%d RetryMin:%v RetryMax:%v RetryFactor:%v RetryJitter:%v TTL:%v DedupWindow:%v DeadLetterExpired:%v}",
+		s.Storage, s.MaxMessages, s.MaxBytes, s.Overflow, s.Lease, s.MaxDeliveries, s.RetryMin, s.RetryMax, s.RetryFactor, s.RetryJitter, s.TTL, s.DedupWindow, s.DeadLetterExpired)
 }
 
 // DeadSuffix ends the name of a dead-letter queue: the messages of "a" that cannot

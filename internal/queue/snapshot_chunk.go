@@ -9,10 +9,8 @@ func (s *Snapshot) encode(dst []byte, q *Queue, c *chunk) []byte {
 		return dst
 	}
 	ms := &s.tmp
-	if c.m != nil {
-		*ms = *c.m
-	} else {
-		c.look(ms)
+	if all := c.look(ms); all != ms {
+		*ms = *all
 	}
 	for i := range ms {
 		m := &ms[i]

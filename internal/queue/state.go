@@ -29,8 +29,8 @@ type Dead struct {
 
 // A Queue is one queue. Its exported fields are the state's to change and its owner's to read.
 //
-// What every message needs comes first: where many queues take turns, each line of memory that a message
-// touches comes from far away.
+// What every message needs comes first, in five lines of memory: where many queues take turns, each line that a message
+// touches comes from far away. What Warm reads is one word of each.
 type Queue struct {
 	ID uint32
 
@@ -42,29 +42,28 @@ type Queue struct {
 	dirty  bool // in State.dirty
 	gone   bool
 	heaps  uint16
-	frozen int // purges on their way that list what stays: nothing may be leased
+	frozen int32 // purges on their way that list what stays: nothing may be leased
 
-	Name   string
-	ring   *Consumer // those of subs that could take a message
-	last   uint64    // the greatest seq given
-	cursor uint64    // what is ready and not in returned has at least this seq
+	Name     string
+	ring     *Consumer // those of subs that could take a message
+	last     uint64    // the greatest seq given
+	cursor   uint64    // what is ready and not in returned has at least this seq
+	restored uint64    // messages up to this seq are older than the process
 	chunks
 
-	Bytes int64 // of the bodies of live messages
 	// Proposed and ProposedBytes are the messages on their way to a queue with an overflow policy or with
 	// bindings; Promised are those of them that come from a topic: it has been checked already that there is
 	// room for them. The owner's, too.
 	Proposed      int
 	ProposedBytes int64
 	Promised      int
+	Bytes         int64 // of the bodies of live messages
 	Counts        Counts
+	Delivered     uint64 // since the process started
 	past          past
 	Settings      Settings
 
-	// Delivered and Returned count since the process started.
-	Delivered, Returned uint64
-
-	restored  uint64 // messages up to this seq are older than the process
+	Returned  uint64 // since the process started
 	Consumers int    // subscriptions
 	subs      []*Consumer
 
@@ -97,7 +96,7 @@ type State struct {
 
 	boot      uint32 // names this life of the process, in receipts
 	givenID   uint32 // by NewID; a create may yet come of it
-	leasesEnd timers
+	leaseEnds leaseEnds
 	delays    timers
 	delaysN   uint32 // how many entries it has had
 	waits     timers
