@@ -63,7 +63,7 @@ vet: ## go vet
 	go vet ./...
 
 unit: ## the tests, but for those that are parts of their own below
-	go test -vet=off $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$ -e /mysqljournal$$ -e /test/mariadb$$ -e /test/mysql$$ -e /test/outbox$$ -e /test/mysqlbench$$ -e /test/clients$$ -e /test/deploy$$ -e /test/chaos$$)
+	go test -vet=off -timeout 30m $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$ -e /mysqljournal$$ -e /test/mariadb$$ -e /test/mysql$$ -e /test/outbox$$ -e /test/mysqlbench$$ -e /test/clients$$ -e /test/deploy$$ -e /test/chaos$$)
 
 schema: ## docs/schema against the decoder, the frames in docs/protocol.md and a real server; UPDATE=1 writes it anew
 	cd test/schema && go vet ./... && go test $(if $(UPDATE),-update) ./...
@@ -110,8 +110,8 @@ mysql: ## what needs a MariaDB (installed if root may, or that of GMQ_TEST_MYSQL
 
 race: ## the tests with goroutines under the race detector (needs a C compiler)
 	@if command -v "$$(go env CC)" >/dev/null 2>&1; then \
-		echo "CGO_ENABLED=1 go test -vet=off -race -short $(RACE)"; \
-		CGO_ENABLED=1 go test -vet=off -race -short $(RACE); \
+		echo "CGO_ENABLED=1 go test -vet=off -race -short -timeout 30m $(RACE)"; \
+		CGO_ENABLED=1 go test -vet=off -race -short -timeout 30m $(RACE); \
 	else \
 		echo "SKIPPED: the race detector needs a C compiler, and $$(go env CC) is not installed"; \
 	fi
