@@ -40,6 +40,7 @@ func (w *World) start(name string, f func()) *task {
 		t.yield = yield
 		defer func() {
 			t.over = true
+			w.ended++
 			if r := recover(); r != nil && r != (endOfTask{}) {
 				panic(r) // not ours: the code under test has panicked, and the test is to say so
 			}
@@ -64,6 +65,7 @@ func (t *task) kill() {
 	}
 	locks := t.locks
 	t.killed, t.over = true, true
+	t.w.ended++
 	t.stop()
 	if locks != nil { // a lock that it had is nobody's any more
 		locks.TryLock()
@@ -91,7 +93,8 @@ func (t *task) park() {
 	}
 }
 
-// poll reports whether the task can go on.
+// poll reports whether the task can go on. Every task is asked before every step, and nearly all wait for a bell that has not rung: a buffered
+// channel, which nobody ever closes.
 func (t *task) poll() bool {
 	if t.over {
 		return false
@@ -99,7 +102,7 @@ func (t *task) poll() bool {
 	if !t.waiting {
 		return true
 	}
-	if t.c != nil {
+	if t.c != nil && (cap(t.c) == 0 || len(t.c) > 0) {
 		select {
 		case <-t.c:
 			t.wake()

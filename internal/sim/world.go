@@ -23,6 +23,7 @@ type World struct {
 	events  events
 	queued  uint64 // events so far: those of one time happen in the order in which they were made
 	ready   []*task
+	ended   int // tasks that are over and not forgotten yet
 
 	graves  []func() // what is to be done with whoever has died in this step
 	nodes   []*Node
@@ -145,6 +146,10 @@ func (w *World) reap() {
 		w.graves = w.graves[1:]
 		bury()
 	}
+	if w.ended == 0 {
+		return
+	}
+	w.ended = 0
 	kept := w.tasks[:0]
 	for _, t := range w.tasks {
 		if !t.over {

@@ -95,17 +95,15 @@ type Mem struct {
 type nameOp struct {
 	from, to string // to is "" unless it is a rename
 	inode    *memInode
+	source   string // the directory of from, and that of to, or the same
+	target   string
 	half     string // of a rename into another directory: the one of the two that was synced
 }
 
 // sync says that a directory is synced, and reports whether the change is kept with that.
 func (op *nameOp) sync(dir string) bool {
-	source, target := filepath.Dir(op.from), filepath.Dir(op.from)
-	if op.to != "" {
-		target = filepath.Dir(op.to)
-	}
-	if source == target || dir != source && dir != target || op.half != "" && op.half != dir {
-		return dir == source || dir == target
+	if op.source == op.target || dir != op.source && dir != op.target || op.half != "" && op.half != dir {
+		return dir == op.source || dir == op.target
 	}
 	op.half = dir
 	return false
@@ -344,6 +342,10 @@ func (m *Mem) Create(name string) (File, error) {
 
 // change makes a name's change, to be kept once the directory is synced.
 func (m *Mem) change(op nameOp) {
+	op.source = filepath.Dir(op.from)
+	if op.target = op.source; op.to != "" {
+		op.target = filepath.Dir(op.to)
+	}
 	op.apply(m.names)
 	m.pending = append(m.pending, op)
 }
@@ -474,11 +476,11 @@ func (m *Mem) SyncDir(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rest := m.pending[:0]
-	for _, op := range m.pending {
-		if op.sync(dir) {
+	for i := range m.pending {
+		if op := &m.pending[i]; op.sync(dir) {
 			op.apply(m.stable)
 		} else {
-			rest = append(rest, op)
+			rest = append(rest, *op)
 		}
 	}
 	m.pending = rest
