@@ -20,9 +20,9 @@ type network struct {
 	cables []*cable
 }
 
-// tickTime is a host's tick, electionTicks how many make an election's time: a tenth of a second, as packets take a fiftieth of that. What a cluster
-// does where nothing happens is most of what a world costs, and it is by the tick.
-const tickTime, electionTicks = 20 * time.Millisecond, 5
+// tickTime is a host's tick, electionTicks how many make an election's time: a fifth of a second, which is a hundred times as long as packets take, as in
+// production. What a cluster does where nothing happens is by the tick, and most of what a world costs.
+const tickTime, electionTicks = 40 * time.Millisecond, 5
 
 // join makes the process one of a cluster's, before its broker is started.
 func (l *life) join() (err error) {
@@ -45,7 +45,7 @@ func (l *life) join() (err error) {
 			l.send(to, packet, func(t *life, b []byte) { t.host.Deliver(n.id, b) })
 		},
 		// So little that nodes lack what is not there any more.
-		KeepBytes: 48 << 10, ImageRate: 32 << 10, WakeImages: func() { ring(l.imageWake) },
+		KeepBytes: 48 << 10, ImageRate: 64 << 10, WakeImages: func() { ring(l.imageWake) },
 		SendImage: func(to uint64, frame []byte) {
 			l.send(to, frame, func(t *life, b []byte) { t.host.Images().Deliver(n.id, b) })
 		},

@@ -22,6 +22,7 @@ type task struct {
 	// What it waits for; none of them: it can go on.
 	c     <-chan struct{}
 	cond  *cond
+	bell  bool          // c is a buffered channel, and nobody ever closes those
 	until time.Duration // negative: for as long as it takes
 	locks *sync.Mutex   // what it will lock when it goes on
 
@@ -93,8 +94,7 @@ func (t *task) park() {
 	}
 }
 
-// poll reports whether the task can go on. Every task is asked before every step, and nearly all wait for a bell that has not rung: a buffered
-// channel, which nobody ever closes.
+// poll reports whether the task can go on. Every task is asked before every step, and nearly all wait for a bell that has not rung.
 func (t *task) poll() bool {
 	if t.over {
 		return false
@@ -102,7 +102,7 @@ func (t *task) poll() bool {
 	if !t.waiting {
 		return true
 	}
-	if t.c != nil && (cap(t.c) == 0 || len(t.c) > 0) {
+	if t.c != nil && (!t.bell || len(t.c) > 0) {
 		select {
 		case <-t.c:
 			t.wake()
@@ -141,7 +141,7 @@ func (w *World) await(c <-chan struct{}, d time.Duration) {
 	default:
 	}
 	t := w.current
-	t.c = c
+	t.c, t.bell = c, cap(c) > 0
 	if d >= 0 {
 		t.until = w.now + d
 	}
