@@ -18,6 +18,7 @@ type compaction struct {
 	round  uint64
 	state  *queue.Snapshot // nil when it is whole
 	to     journal.Snapshot
+	pieces int // of the snapshot, so far
 	moves  []move
 	shared []move // of moves, those whose record messages of other shards may share
 }
@@ -50,7 +51,11 @@ func (sh *shard) compact(st *store) {
 		if c.to.Backlog() > snapshotUnsent {
 			return // the journal wakes the shard
 		}
-		piece, done := c.state.Next(make([]byte, 0, snapshotStep+snapshotStep/4), snapshotStep)
+		room := snapshotStep + snapshotStep/4
+		if c.pieces++; c.pieces == 1 {
+			room = 1 << 10 // most shards have little: then this is all
+		}
+		piece, done := c.state.Next(make([]byte, 0, room), snapshotStep)
 		c.to.Write(piece)
 		if done {
 			c.to.Commit()

@@ -29,6 +29,8 @@ type group struct {
 	noop    uint64 // the first entry of the term in which this node led last, and that term
 	noopIn  uint64
 
+	stirred    atomic.Bool       // something was proposed or kept since the last turn that dealt with the group: set by anybody, before the host is woken
+	due        bool              // this turn deals with the group
 	leads      atomic.Bool       // as leading, for others than the host
 	offered    map[uint64]uint64 // as leader: members that need an image, and the tick in which they have last been heard of
 	installing *image            // takes the place of the log
@@ -88,6 +90,7 @@ func (g *group) propose(b *journal.Batch) {
 	g.inbox = append(g.inbox, b)
 	first := len(g.inbox) == 1
 	g.mu.Unlock()
+	g.stirred.Store(true)
 	if first {
 		g.host.cfg.Wake()
 	}
@@ -107,6 +110,11 @@ func (g *group) putBack(items []item) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.outbox = append(items[:len(items):len(items)], g.outbox...)
+}
+
+// stirs reports whether there may be something to do though no tick has passed and no message has come: most turns are about a few of the groups.
+func (g *group) stirs() bool {
+	return g.stirred.Load() && g.stirred.Swap(false) || len(g.waiting) > 0 || g.installing != nil
 }
 
 // idle reports whether nothing is on its way between shard, host and log.

@@ -172,6 +172,7 @@ func (h *Host) Journal(i int, wake func(), open func(wake func()) Log) *Journal 
 	g.log = open(wake)
 	g.log.Notify(func() {
 		if j.replicated.Load() {
+			g.stirred.Store(true)
 			h.cfg.Wake() // the shard hears of it when it counts
 		} else {
 			wake()
@@ -269,8 +270,9 @@ func (h *Host) Turn() {
 	for _, f := range in.posts {
 		f()
 	}
+	all := in.ticks > 0 || len(in.posts) > 0 || len(in.campaign) > 0 || h.renewal != nil
 	for _, g := range h.groups {
-		if g.live {
+		if g.due = all || g.stirs(); g.due && g.live {
 			g.kept()
 		}
 	}
@@ -287,9 +289,11 @@ func (h *Host) Turn() {
 		}
 	}
 	for _, g := range h.groups {
-		g.admit()
-		g.ready()
-		g.halt()
+		if g.due {
+			g.admit()
+			g.ready()
+			g.halt()
+		}
 	}
 	h.countLeads()
 	h.flush()
@@ -329,6 +333,7 @@ func (h *Host) receive(p received) {
 			return fmt.Errorf("a message for group %d from node %d to node %d", group, m.GetFrom(), m.GetTo())
 		}
 		g := h.groups[group]
+		g.due = true
 		if needed > 0 && m.GetTerm() >= g.term {
 			g.told = needed
 		}

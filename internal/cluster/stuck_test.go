@@ -12,6 +12,7 @@ type scriptLog struct {
 	journal.Journal // what is not here is not called
 	appended        []*journal.Batch
 	told            []*journal.Batch
+	kept            func()
 	records         []scriptRecord
 	end             journal.Ref
 	snapAt          journal.Ref // of the snapshot that there is, and that is made
@@ -75,6 +76,7 @@ func (l *scriptLog) answer(err error) {
 		l.end += journal.Ref(len(b.Data))
 	}
 	l.told = append(l.told, b)
+	l.kept()
 }
 
 func (l *scriptLog) ReplayMarked(snapshot func(journal.Ref, []byte, []byte) error, record func(journal.Ref, bool, []byte) error) error {

@@ -44,19 +44,19 @@ func TestCluster(t *testing.T) {
 	if *clusterSeedFlag != 0 {
 		n, from = 1, *clusterSeedFlag
 	}
-	begin := time.Now()
-	var all Stats
-	for seed := from; seed < from+uint64(n); seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			r := clusterWorld(t, seed)
-			all.Add(r.Stats)
-			if r.Failure != "" {
-				t.Errorf("%s\n%s\nagain: go test ./internal/sim -run TestCluster -cluster-seed %d", r.Tail(60), r.Failure, r.Seed)
-			}
-		})
+	clusters(t, from, n, "make cluster SEED=%d", clusterWorld, clusterFloors)
+}
+
+// clusters lets worlds happen, and sees to it that enough has happened in them.
+func clusters(t *testing.T, from uint64, n int, again string, world func(t *testing.T, seed uint64) Report, floors map[string]int) {
+	if *apartFlag {
+		serveWorlds(t, world)
+		return
 	}
+	begin := time.Now()
+	all := apart(t, from, n, again, world)
 	t.Logf("%d worlds in %s: %s", n, time.Since(begin).Round(time.Millisecond), all)
-	for name, least := range clusterFloors {
+	for name, least := range floors {
 		if got := all.Count(name); n > 3 && got*10 < least*n {
 			t.Errorf("%s: %d in %d worlds; with fewer than %d nothing is proven", name, got, n, least*n/10)
 		}
@@ -84,23 +84,12 @@ func TestPlacedCluster(t *testing.T) {
 	if *clusterSeedFlag != 0 {
 		n, from = 1, *clusterSeedFlag
 	}
-	begin := time.Now()
-	var all Stats
-	for seed := from; seed < from+uint64(n); seed++ {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			r := placedCluster(t, seed)
-			all.Add(r.Stats)
-			if r.Failure != "" {
-				t.Errorf("%s\n%s\nagain: go test ./internal/sim -run TestPlacedCluster -cluster-seed %d", r.Tail(60), r.Failure, r.Seed)
-			}
-		})
-	}
-	t.Logf("%d worlds in %s: %s", n, time.Since(begin).Round(time.Millisecond), all)
-	for name, least := range map[string]int{"Confirmed": 2_000, "Acked": 1_000, "Deliveries": 2_000, "Crashes": 80, "Partitions": 10, "Plans": 30, "Vacated": 50, "Images": 50} {
-		if got := all.Count(name); n > 3 && got*10 < least*n {
-			t.Errorf("%s: %d in %d worlds; with fewer than %d nothing is proven", name, got, n, least*n/10)
-		}
-	}
+	clusters(t, from, n, "go test ./internal/sim -run TestPlacedCluster -cluster-seed %d", placedCluster, placedClusterFloors)
+}
+
+// placedClusterFloors are clusterFloors for these worlds.
+var placedClusterFloors = map[string]int{
+	"Confirmed": 2_000, "Acked": 1_000, "Deliveries": 2_000, "Crashes": 80, "Partitions": 10, "Plans": 30, "Vacated": 50, "Images": 50,
 }
 
 // TestSameCluster: a seed stands for one history, byte for byte.

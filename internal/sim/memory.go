@@ -22,8 +22,8 @@ func (l *life) joinMemory() (err error) {
 	boot := uint64(l.number)
 	l.memoryWake, l.memoryPull = make(chan struct{}, 1), make(chan struct{}, 1)
 	l.memory, err = cluster.New(cluster.Config{
-		ID: cluster.MemberID(n.id, boot), Memory: true, Groups: broker.Shards, CacheBytes: 16 << 10, TrailBytes: 32 << 10, UncommittedBytes: 256 << 10,
-		KeepBytes: 48 << 10, ImageRate: 16 << 10,
+		ID: cluster.MemberID(n.id, boot), Memory: true, Groups: broker.Shards, ElectionTicks: electionTicks, CacheBytes: 16 << 10, TrailBytes: 32 << 10, UncommittedBytes: 256 << 10,
+		KeepBytes: 48 << 10, ImageRate: 64 << 10,
 		Wake: func() { ring(l.memoryWake) }, WakeImages: func() { ring(l.memoryPull) },
 		Logf:      func(format string, args ...any) { w.note(n.name, "cluster, in memory: "+format, args...) },
 		Send:      func(to uint64, packet []byte) { l.keeper.Carry(to, packet) },

@@ -218,7 +218,7 @@ func (w *World) empty(n *Node, specs []spec) {
 			w.check.books[s.name].paused = false
 			k.ask(&request{op: "queue.resume", q: w.check.books[s.name]}, fmt.Sprintf(`"queue":"%s"`, name))
 			left++
-			w.after(time.Second, func() { take(name, w.check.books[s.name]) })
+			w.after(100*time.Millisecond, func() { take(name, w.check.books[s.name]) })
 		}
 	}
 	if !w.settle(60*time.Second, func() bool { return left == 0 || n.refused || w.failure != "" }) {
@@ -226,7 +226,7 @@ func (w *World) empty(n *Node, specs []spec) {
 	}
 	w.settle(10*time.Second, func() bool { return len(k.asked) == 0 })
 	k.close()
-	w.run(w.now + time.Second)
+	w.run(w.now + 100*time.Millisecond)
 }
 
 func (c *Client) ackAll(k *conn, queue string, list []*delivery, then func()) {

@@ -19,15 +19,20 @@ type task struct {
 	killed bool
 	over   bool
 
-	// What it waits for; none of them: it can go on.
-	c     <-chan struct{}
+	at    int // of what it waits for, in World.waits
 	cond  *cond
-	until time.Duration // negative: for as long as it takes
-	locks *sync.Mutex   // what it will lock when it goes on
+	locks *sync.Mutex // what it will lock when it goes on
 
-	waiting bool
-	parks   uint64 // how often it has waited
-	woken   moment // when what it waited for last had come
+	parks uint64 // how often it has waited
+	woken moment // when what it waited for last had come
+}
+
+// A wait is what a task waits for. Every task is asked before every step whether it can go on, and nearly none can: so these lie side by side.
+type wait struct {
+	c       <-chan struct{}
+	until   time.Duration // negative: for as long as it takes
+	bell    bool          // c is a buffered channel, and nobody ever closes those
+	waiting bool          // false: it can go on
 }
 
 // endOfTask is thrown where a task waits whose process is no more; nothing of it runs after that.
@@ -35,24 +40,25 @@ type endOfTask struct{}
 
 // start makes a task of f.
 func (w *World) start(name string, f func()) *task {
-	t := &task{w: w, name: name, until: -1}
+	t := &task{w: w, name: name, at: len(w.tasks)}
 	t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
 		t.yield = yield
 		defer func() {
 			t.over = true
+			w.ended++
 			if r := recover(); r != nil && r != (endOfTask{}) {
 				panic(r) // not ours: the code under test has panicked, and the test is to say so
 			}
 		}()
 		f()
 	})
-	w.tasks = append(w.tasks, t)
+	w.tasks, w.waits = append(w.tasks, t), append(w.waits, wait{until: -1})
 	return t
 }
 
 func (t *task) resume() {
 	before := t.w.current
-	t.w.current, t.waiting, t.c, t.cond, t.until = t, false, nil, nil, -1
+	t.w.current, t.cond, t.w.waits[t.at] = t, nil, wait{until: -1}
 	t.next()
 	t.w.current = before
 }
@@ -64,6 +70,7 @@ func (t *task) kill() {
 	}
 	locks := t.locks
 	t.killed, t.over = true, true
+	t.w.ended++
 	t.stop()
 	if locks != nil { // a lock that it had is nobody's any more
 		locks.TryLock()
@@ -84,30 +91,30 @@ func killAll(tasks []*task) {
 
 // park gives the turn to others.
 func (t *task) park() {
-	t.waiting = true
+	t.w.waits[t.at].waiting = true
 	t.parks++
 	if t.killed || !t.yield(struct{}{}) {
 		panic(endOfTask{}) // the process is dead, and this unwinds what it was doing: start recovers it
 	}
 }
 
-// poll reports whether the task can go on.
-func (t *task) poll() bool {
+// rung reports whether the task need wait no more, and takes what it has waited for. It is false where the task is not there any more.
+func (t *task) rung(s *wait) bool {
 	if t.over {
 		return false
 	}
-	if !t.waiting {
+	if !s.waiting {
 		return true
 	}
-	if t.c != nil {
+	if s.c != nil {
 		select {
-		case <-t.c:
+		case <-s.c:
 			t.wake()
 			return true
 		default:
 		}
 	}
-	if t.until >= 0 && t.until <= t.w.now {
+	if s.until >= 0 && s.until <= t.w.now {
 		t.wake()
 		return true
 	}
@@ -116,7 +123,9 @@ func (t *task) poll() bool {
 
 // wake lets the task go on when its turn comes.
 func (t *task) wake() {
-	t.waiting, t.until, t.c = false, -1, nil
+	if !t.over {
+		t.w.waits[t.at] = wait{until: -1}
+	}
 	t.woken = moment{step: t.w.steps, at: t.w.now}
 	if t.cond != nil {
 		t.cond.forget(t)
@@ -126,7 +135,7 @@ func (t *task) wake() {
 // sleep waits for d.
 func (w *World) sleep(d time.Duration) {
 	t := w.current
-	t.until = w.now + d
+	w.waits[t.at].until = w.now + d
 	t.park()
 }
 
@@ -138,9 +147,10 @@ func (w *World) await(c <-chan struct{}, d time.Duration) {
 	default:
 	}
 	t := w.current
-	t.c = c
+	s := &w.waits[t.at]
+	s.c, s.bell = c, cap(c) > 0
 	if d >= 0 {
-		t.until = w.now + d
+		s.until = w.now + d
 	}
 	t.park()
 }

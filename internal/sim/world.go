@@ -19,10 +19,12 @@ type World struct {
 	steps uint64        // turns given so far
 
 	tasks   []*task
-	current *task // whose turn it is; nil between two turns
+	waits   []wait // of the tasks, in their order
+	current *task  // whose turn it is; nil between two turns
 	events  events
 	queued  uint64 // events so far: those of one time happen in the order in which they were made
 	ready   []*task
+	ended   int // tasks that are over and not forgotten yet
 
 	graves  []func() // what is to be done with whoever has died in this step
 	nodes   []*Node
@@ -112,8 +114,12 @@ func (w *World) step(limit time.Duration) bool {
 // pollAll fills w.ready with the tasks that can go on.
 func (w *World) pollAll() {
 	w.ready = w.ready[:0]
-	for _, t := range w.tasks {
-		if t.poll() {
+	for i := range w.waits {
+		s := &w.waits[i]
+		if s.waiting && s.bell && len(s.c) == 0 && (s.until < 0 || s.until > w.now) {
+			continue
+		}
+		if t := w.tasks[i]; t.rung(s) {
 			w.ready = append(w.ready, t)
 		}
 	}
@@ -125,9 +131,9 @@ func (w *World) next() time.Duration {
 	if len(w.events) > 0 {
 		next = w.events[0].at
 	}
-	for _, t := range w.tasks {
-		if t.until >= 0 && (next < 0 || t.until < next) {
-			next = t.until
+	for i := range w.waits {
+		if until := w.waits[i].until; until >= 0 && (next < 0 || until < next) {
+			next = until
 		}
 	}
 	return next
@@ -145,14 +151,20 @@ func (w *World) reap() {
 		w.graves = w.graves[1:]
 		bury()
 	}
-	kept := w.tasks[:0]
-	for _, t := range w.tasks {
+	if w.ended == 0 {
+		return
+	}
+	w.ended = 0
+	n := 0
+	for i, t := range w.tasks {
 		if !t.over {
-			kept = append(kept, t)
+			w.tasks[n], w.waits[n], t.at = t, w.waits[i], n
+			n++
 		}
 	}
-	clear(w.tasks[len(kept):])
-	w.tasks = kept
+	clear(w.tasks[n:])
+	clear(w.waits[n:])
+	w.tasks, w.waits = w.tasks[:n], w.waits[:n]
 }
 
 // run lets things happen until the given time.
@@ -174,5 +186,5 @@ func (w *World) settle(d time.Duration, cond func() bool) bool {
 // end ends all tasks: nothing of the world is left running.
 func (w *World) end() {
 	killAll(w.tasks)
-	w.tasks = nil
+	w.tasks, w.waits = nil, nil
 }

@@ -95,28 +95,49 @@ type Mem struct {
 type nameOp struct {
 	from, to string // to is "" unless it is a rename
 	inode    *memInode
+	source   string // the directory of from, and that of to, or the same
+	target   string
 	half     string // of a rename into another directory: the one of the two that was synced
 }
 
 // sync says that a directory is synced, and reports whether the change is kept with that.
 func (op *nameOp) sync(dir string) bool {
-	source, target := filepath.Dir(op.from), filepath.Dir(op.from)
-	if op.to != "" {
-		target = filepath.Dir(op.to)
-	}
-	if source == target || dir != source && dir != target || op.half != "" && op.half != dir {
-		return dir == source || dir == target
+	if op.source == op.target || dir != op.source && dir != op.target || op.half != "" && op.half != dir {
+		return dir == op.source || dir == op.target
 	}
 	op.half = dir
 	return false
 }
 
-// memInode is a file's bytes, guarded by the Mem's mu.
+// memInode is a file's bytes, guarded by the Mem's mu. Copies of a file system have the same bytes until one of them writes.
 type memInode struct {
 	data     []byte
 	reserved int64  // room allocated beyond the data
 	stable   []byte // what a power cut leaves for certain
 	dirty    map[int64]struct{}
+
+	lent, stableLent bool // others may read the bytes: they are not to be written
+}
+
+// lend is a copy of the inode.
+func (i *memInode) lend() *memInode {
+	i.lent, i.stableLent = true, true
+	c := *i
+	c.dirty = maps.Clone(i.dirty)
+	return &c
+}
+
+// own sees to it that the bytes may be written.
+func (i *memInode) own() {
+	if i.lent {
+		i.data, i.lent = bytes.Clone(i.data), false
+	}
+}
+
+func (i *memInode) ownStable() {
+	if i.stableLent {
+		i.stable, i.stableLent = bytes.Clone(i.stable), false
+	}
 }
 
 // NewMem is an empty file system with a root directory.
@@ -161,6 +182,8 @@ func (m *Mem) Flip(name string, offset int64, mask byte) error {
 	if f == nil || offset >= int64(len(f.data)) {
 		return notExist("flip", name)
 	}
+	f.own()
+	f.ownStable()
 	f.data[offset] ^= mask
 	if offset < int64(len(f.stable)) {
 		f.stable[offset] ^= mask
@@ -188,7 +211,8 @@ func (m *Mem) Clone() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c, copied := m.copyOf(func(i *memInode) *memInode {
-		return &memInode{data: bytes.Clone(i.data), stable: bytes.Clone(i.data), dirty: map[int64]struct{}{}}
+		i.lent = true
+		return &memInode{data: i.data, stable: i.data, dirty: map[int64]struct{}{}, lent: true, stableLent: true}
 	})
 	for name, inode := range m.names {
 		c.names[name], c.stable[name] = copied(inode), copied(inode)
@@ -201,9 +225,7 @@ func (m *Mem) Clone() *Mem {
 func (m *Mem) Kill() *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c, copied := m.copyOf(func(i *memInode) *memInode {
-		return &memInode{data: bytes.Clone(i.data), reserved: i.reserved, stable: bytes.Clone(i.stable), dirty: maps.Clone(i.dirty)}
-	})
+	c, copied := m.copyOf((*memInode).lend)
 	for name, inode := range m.names {
 		c.names[name] = copied(inode)
 	}
@@ -295,7 +317,7 @@ func (f *memInode) crash(rnd *rand.Rand) *memInode {
 			copy(data[from:to], f.data[from:to])
 		}
 	}
-	return &memInode{data: data, stable: append([]byte(nil), data...), dirty: map[int64]struct{}{}}
+	return &memInode{data: data, stable: data, dirty: map[int64]struct{}{}, lent: true, stableLent: true}
 }
 
 func resize(b []byte, size int64) []byte {
@@ -344,6 +366,10 @@ func (m *Mem) Create(name string) (File, error) {
 
 // change makes a name's change, to be kept once the directory is synced.
 func (m *Mem) change(op nameOp) {
+	op.source = filepath.Dir(op.from)
+	if op.target = op.source; op.to != "" {
+		op.target = filepath.Dir(op.to)
+	}
 	op.apply(m.names)
 	m.pending = append(m.pending, op)
 }
@@ -474,11 +500,11 @@ func (m *Mem) SyncDir(dir string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rest := m.pending[:0]
-	for _, op := range m.pending {
-		if op.sync(dir) {
+	for i := range m.pending {
+		if op := &m.pending[i]; op.sync(dir) {
 			op.apply(m.stable)
 		} else {
-			rest = append(rest, op)
+			rest = append(rest, *op)
 		}
 	}
 	m.pending = rest

@@ -59,6 +59,7 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 		return 0, &fs.PathError{Op: "write", Path: f.name, Err: fs.ErrPermission}
 	}
 	i := f.inode
+	i.own()
 	end := off + int64(len(p))
 	if end > int64(len(i.data)) {
 		if serr := f.m.reserve(i, end); serr != nil {
@@ -91,6 +92,7 @@ func (m *Mem) reserve(f *memInode, size int64) error {
 func (i *memInode) room() int64 { return max(int64(len(i.data)), i.reserved) }
 
 func (i *memInode) truncate(size int64) {
+	i.own()
 	i.reserved = 0
 	// What grows again is zeros, which a sync must keep too.
 	for s := size / sector; s*sector < int64(len(i.data)); s++ {
@@ -108,6 +110,7 @@ func (f *memFile) Allocate(size int64) error {
 	if err := f.m.reserve(f.inode, size); err != nil {
 		return err
 	}
+	f.inode.own()
 	f.inode.reserved = max(f.inode.reserved, size)
 	f.inode.data = resize(f.inode.data, max(size, int64(len(f.inode.data))))
 	return nil
@@ -141,6 +144,7 @@ func (f *memFile) Sync() error {
 	if err := f.use("sync"); err != nil {
 		return err
 	}
+	i.ownStable()
 	i.stable = resize(i.stable, int64(len(i.data)))
 	for s := range i.dirty {
 		from, to := s*sector, min((s+1)*sector, int64(len(i.data)))

@@ -68,9 +68,8 @@ func (d Dir) Prepare(k int, size int64) error {
 		return err
 	}
 	err = f.Allocate(size)
-	zeros := make([]byte, min(size, chunkBytes))
-	for at := int64(0); at < size && err == nil; at += int64(len(zeros)) {
-		_, err = f.WriteAt(zeros[:min(int64(len(zeros)), size-at)], at)
+	for at := int64(0); at < size && err == nil; at += chunkBytes {
+		_, err = f.WriteAt(zeroes[:min(chunkBytes, size-at)], at)
 	}
 	if err == nil {
 		err = f.Sync()

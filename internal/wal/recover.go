@@ -130,11 +130,13 @@ func examine(d Dir, f vfs.File, h SegmentHeader, last, change bool, fn func(Fram
 	return out, nil
 }
 
+// zeroes are what a segment is filled with. Nobody writes into them.
+var zeroes [chunkBytes]byte
+
 // wipe zeroes what is left of a segment, for good.
 func wipe(f vfs.File, from, to int64) error {
-	zeros := make([]byte, min(chunkBytes, to-from))
-	for at := from; at < to; at += int64(len(zeros)) {
-		if _, err := f.WriteAt(zeros[:min(int64(len(zeros)), to-at)], at); err != nil {
+	for at := from; at < to; at += chunkBytes {
+		if _, err := f.WriteAt(zeroes[:min(chunkBytes, to-at)], at); err != nil {
 			return err
 		}
 	}

@@ -267,7 +267,7 @@ func (l *Log) write(frame []byte) error {
 func (l *Log) room(n int) []byte {
 	c := &l.committer
 	if w := c.window; w == nil || w.start+wal.Pos(c.wpos) != c.pos() || len(w.data)-c.wpos < n {
-		c.window, c.wpos = &window{start: c.pos(), data: make([]byte, max(n, windowBytes))}, 0
+		c.window, c.wpos = &window{start: c.pos(), data: make([]byte, max(n, min(windowBytes, int(l.opt.SegmentBytes))))}, 0
 		l.cache.add(c.window)
 	}
 	return c.window.data[c.wpos : c.wpos+n]

@@ -97,7 +97,7 @@ func (s *Shard) bytes(pos wal.Pos, n int64, several bool) ([]byte, error) {
 	if several || pos >= s.chunkPos && pos <= end+readAhead {
 		want = readAhead
 	}
-	want = min(max(n, want), limit-pos.Offset())
+	want = min(max(n, min(want, s.log.opt.SegmentBytes/8)), limit-pos.Offset())
 	if err := s.openFile(g); err != nil {
 		return nil, &readFailure{err}
 	}

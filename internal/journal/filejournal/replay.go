@@ -128,13 +128,14 @@ func (s *Shard) replay(snapshot func(head, data []byte) error, record func(ref j
 	segs := l.segs.sorted(func(g *segment) bool {
 		return g.number >= s.snapPos.Segment() && g.number <= end.Segment() && g.shards[s.number/64]&(1<<(s.number%64)) != 0
 	})
+	var buf []byte // of what is read at a time
 	for _, g := range segs {
 		file, h, err := l.wal.Open(g.number, false)
 		if err != nil {
 			return err
 		}
 		if g.runs != nil {
-			err = s.replayRuns(g, file, record)
+			buf, err = s.replayRuns(g, file, buf, record)
 		} else {
 			last := g.used.Load()
 			if g.number == end.Segment() {
@@ -150,15 +151,14 @@ func (s *Shard) replay(snapshot func(head, data []byte) error, record func(ref j
 	return nil
 }
 
-// replayRuns replays a segment of which is known where the shard's records lie.
-func (s *Shard) replayRuns(g *segment, file vfs.File, record func(journal.Ref, bool, []byte) error) error {
+// replayRuns replays a segment of which is known where the shard's records lie. It reads into buf, or what it returns.
+func (s *Shard) replayRuns(g *segment, file vfs.File, buf []byte, record func(journal.Ref, bool, []byte) error) ([]byte, error) {
 	r := g.runs[s.number]
 	g.runs[s.number] = runs{}
 	var together []run
-	var buf []byte
 	for {
 		if together = r.next(together[:0]); len(together) == 0 {
-			return nil
+			return buf, nil
 		}
 		from, to := together[0].from, together[len(together)-1].to
 		if int64(cap(buf)) < to-from {
@@ -169,11 +169,11 @@ func (s *Shard) replayRuns(g *segment, file vfs.File, record func(journal.Ref, b
 			if err == io.EOF {
 				err = &wal.Damage{File: s.log.wal.Name(g.number), Offset: from, Why: "the file has become shorter"}
 			}
-			return err
+			return buf, err
 		}
 		for _, one := range together {
 			if err := s.replayRecords(wal.MakePos(g.number, one.from), buf[one.from-from:one.to-from], record); err != nil {
-				return err
+				return buf, err
 			}
 		}
 	}
