@@ -33,6 +33,7 @@ type GroupStats struct {
 	Contests, Amnesias, Joined, Left, Replaced             int
 	Images, ImagesOver, Fetched, Spared, Gone, Unknown     int
 	Epochs, Vacated, Ambushes, Strays, Duels, Relapses     int
+	Bequests, Exoduses, Snares                             int
 }
 
 // A GroupReport is what came of it.
@@ -58,6 +59,7 @@ type groups struct {
 	mourned bool           // one was lost for good, and not all groups are whole again
 	second  uint64         // of two who want to lead a group, who asks later
 	alone   uint64         // nobody hears this member
+	counted [][]uint64     // by group: who votes, as its leader knew last
 	hush    time.Duration  // until when nothing is proposed
 	// Of groups in memory: who decides for them, and what was decided last.
 	chief    uint64
