@@ -39,7 +39,9 @@ func (c *groups) harm() {
 		c.resettle()
 		return
 	}
-	switch n := w.rng.IntN(34); {
+	switch n := w.rng.IntN(36); {
+	case n >= 34:
+		m.decay()
 	case n >= 32:
 		c.bequeath(w.rng.IntN(c.cfg.Groups))
 	case n >= 29:
