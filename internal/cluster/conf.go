@@ -58,8 +58,11 @@ func (g *group) applyConf(c confEntry) {
 	}()
 	cs := g.raw.ApplyConfChange(c.change)
 	g.storage.mu.Lock()
-	defer g.storage.mu.Unlock()
 	g.storage.setConf(c.index, cs)
+	g.storage.mu.Unlock()
+	if g.leading {
+		g.beDiscreet()
+	}
 }
 
 // A Wish is who the members of the groups shall be.
@@ -177,7 +180,7 @@ func (g *group) reconcile() {
 		return
 	}
 	if len(changes) > 0 {
-		g.change(changes)
+		g.change(c, changes)
 	}
 }
 
@@ -273,9 +276,13 @@ func describe(changes []*raftpb.ConfChangeSingle) string {
 	return strings.Join(all, ", ")
 }
 
-// change proposes one. More than one step at once goes by a joint configuration, which raft leaves by itself.
-func (g *group) change(changes []*raftpb.ConfChangeSingle) {
-	data, err := proto.Marshal(&raftpb.ConfChangeV2{Changes: changes})
+// change proposes one. More than one step at once goes by a joint configuration, which raft leaves by itself; so does one by which somebody votes no more (discreet.go).
+func (g *group) change(c census, changes []*raftpb.ConfChangeSingle) {
+	cc := &raftpb.ConfChangeV2{Changes: changes}
+	if slices.ContainsFunc(changes, func(one *raftpb.ConfChangeSingle) bool { return slices.Contains(c.voters, one.GetNodeId()) }) {
+		cc.Transition = raftpb.ConfChangeTransitionJointImplicit.Enum()
+	}
+	data, err := proto.Marshal(cc)
 	if err != nil {
 		panic(err) // of our own making: numbers
 	}

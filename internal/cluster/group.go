@@ -49,6 +49,8 @@ type group struct {
 	appended uint64  // as leader: the last entry
 	led      uint64  // the tick in which a leader has spoken last as to a member
 
+	discreet discretion // as leader
+
 	lacking uint64 // as leader: the first index that some member lacks; 0 where it is not known
 	told    uint64 // as follower: what a leader has said of that last
 
@@ -278,9 +280,10 @@ func (g *group) changeRole(s *raft.SoftState) {
 	if g.leading && leading && s.Lead == g.leader {
 		return
 	}
-	g.leading, g.leader, g.lacking, g.looked, g.offered, g.heard, g.pushed, g.sealed = leading, s.Lead, 0, 0, nil, nil, nil, sealing{}
+	g.leading, g.leader, g.lacking, g.looked, g.offered, g.heard, g.pushed, g.sealed, g.discreet = leading, s.Lead, 0, 0, nil, nil, nil, sealing{}, discretion{}
 	if leading {
 		g.heard = map[uint64]uint64{}
+		g.beDiscreet()
 	}
 	g.leads.Store(leading)
 	if g.solo = g.solo && !leading; g.solo {

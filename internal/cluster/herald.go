@@ -73,7 +73,7 @@ func (g *group) knownLeader() uint64 {
 // giveRole tells the owner who leads: another node, or nobody that is known.
 func (g *group) giveRole(leader uint64) {
 	role := &journal.Role{Leader: leader, Term: g.term}
-	if g.seen.leader != 0 && (leader == 0 && g.seen.term >= g.term || g.seen.term > g.term) {
+	if g.seen.term > g.term || g.seen.leader != 0 && leader == 0 && g.seen.term == g.term {
 		role.Leader, role.Term = g.seen.leader, g.seen.term
 	}
 	g.give(item{role: role})
@@ -85,8 +85,8 @@ func (g *group) hush() {
 		return
 	}
 	was := g.knownLeader()
-	g.seen = herald{}
-	if was != g.leader && !g.leading {
+	g.seen.leader = 0 // the term stays: who led before it leads no more
+	if was != g.knownLeader() && !g.leading {
 		g.giveRole(g.leader)
 	}
 }

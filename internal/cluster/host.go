@@ -312,6 +312,7 @@ func (h *Host) tick() {
 			g.relieve()
 			g.expire()
 			g.reconcile()
+			g.beFrank()
 			g.cede()
 			g.herald()
 			g.hush()

@@ -22,6 +22,9 @@ func (g *group) ready() {
 			case raft.LocalApplyThread:
 				g.apply(m)
 			default:
+				if len(g.discreet.nodes) > 0 {
+					g.veil(m)
+				}
 				if !g.again(m) {
 					g.host.send(g.number, m)
 				}

@@ -29,9 +29,6 @@ var clusterMutants = []mutant{
 		old: "	case b.Local:\n", new: "	case b.Local || j.g.host.cfg.Memory && j.role.Leading:\n"},
 	{name: "memory: who leads again while one of the groups was led here all the time gives the same receipts", file: roleGo,
 		old: "uint32(st.role.Term) + n<<24", new: "uint32(st.role.Term) + n*0"},
-	{name: "found: what is proposed during a transfer is refused", file: groupGo,
-		old: "st.RaftState == raft.StateLeader && (st.LeadTransferee != 0 || len(g.sent)+len(g.own) > 0) {",
-		new: "st.RaftState == raft.StateLeader && st.LeadTransferee == 0 && len(g.sent)+len(g.own) > 0 {"},
 }
 
 // TestClusterProbe is run in a binary that has a fault: it lets worlds happen until one of them shows it.

@@ -12,6 +12,7 @@ import (
 //   - What was committed is not lost: a process that starts again has it, or gets it again, at the same place; who has confirmed
 //     a batch has applied it. What was refused or overruled is applied by nobody, ever.
 //   - Who says that it leads has applied all of earlier leaders.
+//   - In one leadership nothing is kept that was proposed behind something refused: who sends again what was refused would send it out of its order.
 //   - There is one leader in a term at most; whoever has granted a vote in a term grants no other one in it, not after a restart either.
 type ledger struct {
 	c       *groups
@@ -23,6 +24,8 @@ type ledger struct {
 	dropped map[uint64]bool // things that a batch drops, or would have
 	drops   map[uint64][]uint64
 	terms   map[uint64]uint64    // of the leadership in which a batch was proposed
+	turned  map[[2]uint64]uint64 // by group and term: the first batch that was refused
+	kept    map[[2]uint64]uint64 // and the last one that was confirmed
 	leaders map[[2]uint64]uint64 // by group and term: the member that says it leads
 	votes   map[[3]uint64]uint64 // by group, term and voter: whom it has elected
 }
@@ -30,7 +33,7 @@ type ledger struct {
 func newLedger(c *groups) *ledger {
 	return &ledger{
 		c: c, order: map[int][]uint64{}, sums: map[int][]uint64{}, refused: map[uint64]bool{}, dropped: map[uint64]bool{}, drops: map[uint64][]uint64{}, terms: map[uint64]uint64{},
-		leaders: map[[2]uint64]uint64{}, votes: map[[3]uint64]uint64{},
+		turned: map[[2]uint64]uint64{}, kept: map[[2]uint64]uint64{}, leaders: map[[2]uint64]uint64{}, votes: map[[3]uint64]uint64{},
 	}
 }
 
@@ -66,6 +69,9 @@ func (k *ledger) told(o *groupOwner, id uint64, err error) {
 	switch err {
 	case nil:
 		k.c.stats.Confirmed++
+		key := k.leadership(o, id)
+		k.kept[key] = max(k.kept[key], id)
+		k.inOrder(o, key)
 	case journal.ErrOverruled:
 		k.c.stats.Overruled++
 		k.refuse(o, id)
@@ -79,8 +85,25 @@ func (k *ledger) told(o *groupOwner, id uint64, err error) {
 	}
 }
 
+// leadership is the one in which a batch was proposed.
+func (k *ledger) leadership(o *groupOwner, id uint64) [2]uint64 {
+	return [2]uint64{uint64(o.group), k.terms[id]}
+}
+
+// inOrder: what was proposed later has the greater number.
+func (k *ledger) inOrder(o *groupOwner, key [2]uint64) {
+	if first := k.turned[key]; first != 0 && first < k.kept[key] {
+		k.c.w.wrong("P4: %s, group %d: in term %d batch %d is refused, and batch %d, which was proposed behind it, is kept", o.l.m.name, o.group, key[1], first, k.kept[key])
+	}
+}
+
 func (k *ledger) refuse(o *groupOwner, id uint64) {
 	k.refused[id] = true
+	key := k.leadership(o, id)
+	if first := k.turned[key]; first == 0 || id < first {
+		k.turned[key] = id
+	}
+	k.inOrder(o, key)
 	for _, thing := range k.drops[id] {
 		delete(k.dropped, thing) // another batch may
 	}

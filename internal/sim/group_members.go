@@ -35,6 +35,10 @@ func (c *groups) addMember() *member {
 func (c *groups) resettle() {
 	w := c.w
 	wish := slices.Clone(c.wish)
+	if c.cfg.Replicas == 0 && w.chance(4) {
+		c.exodus()
+		return
+	}
 	if n := w.rng.IntN(3); n > 0 && len(wish) > c.least() {
 		at := w.rng.IntN(len(wish))
 		out := c.members[wish[at]-1]
@@ -48,6 +52,18 @@ func (c *groups) resettle() {
 			c.stats.Joined++
 		}
 	} else if len(wish) < c.most() {
+		wish = append(wish, c.addMember().id)
+		c.stats.Joined++
+	}
+	c.decree(wish, wish)
+}
+
+// exodus has others take the place of all members, as when somebody moves to other machines.
+func (c *groups) exodus() {
+	c.stats.Exoduses++
+	c.stats.Left += len(c.wish)
+	var wish []uint64
+	for range 1 + c.w.rng.IntN(2) {
 		wish = append(wish, c.addMember().id)
 		c.stats.Joined++
 	}

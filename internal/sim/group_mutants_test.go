@@ -66,6 +66,9 @@ var groupMutants = []mutant{
 	{name: "found: who is to go and leads keeps waiting for an heir that votes", file: confGo, old: "\tif !slices.ContainsFunc(c.voters, w.wants) {\n\t\treturn nil\n\t}\n", new: ""},
 	{name: "found: entries that others have replaced stop a restart", file: replayGo,
 		old: "m.index <= p.applied && m.index > p.taken {\n", new: "m.index <= p.applied {\n"},
+	{name: "found: what is proposed during a transfer is refused", file: groupGo,
+		old: "st.RaftState == raft.StateLeader && (st.LeadTransferee != 0 || len(g.sent)+len(g.own) > 0) {",
+		new: "st.RaftState == raft.StateLeader && st.LeadTransferee == 0 && len(g.sent)+len(g.own) > 0 {"},
 }
 
 // TestGroupProbe is run in a binary that has a fault: it lets worlds happen until one of them shows it.

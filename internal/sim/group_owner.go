@@ -24,8 +24,9 @@ type groupOwner struct {
 	next  time.Duration // it proposes next
 	sent  map[*journal.Batch]uint64
 
-	era     int // the epoch that the state is of, in memory
-	moving  int // batches that move things, on their way
+	led     uint64 // the latest term of which it was told who leads
+	era     int    // the epoch that the state is of, in memory
+	moving  int    // batches that move things, on their way
 	moves   map[*journal.Batch]bool
 	taking  *groupTaking // an image on its way; nil: none is
 	partial *groupTaking // one that came to nothing
@@ -142,6 +143,12 @@ func (o *groupOwner) collect() bool {
 		o.l.m.c.w.note(o.l.m.name, "group %d: %+v", o.group, role)
 		if e := epochOf(role.Term); o.l.m.c.cfg.Memory && e > max(epochOf(before.Term), 1) {
 			o.renewed(e)
+		}
+		if role.Leader != 0 && role.Term < o.led {
+			o.l.m.c.w.wrong("%s, group %d: somebody leads in term %d, and then somebody in term %d", o.l.m.name, o.group, o.led, role.Term)
+		}
+		if role.Leader != 0 {
+			o.led = role.Term
 		}
 		if role.Leading {
 			o.l.m.c.ledger.leads(o, role.Term)

@@ -37,6 +37,7 @@ func (c *groups) count(l *memberLife) {
 		return
 	}
 	for _, s := range l.host.Status() {
+		c.snare(l, &s)
 		if n, old := len(s.Voters), len(s.Outgoing); n > 0 && n < c.cfg.Replicas || old > 0 && old < c.cfg.Replicas {
 			c.w.wrong("%s: group %d has %d replicas that count, before %d, and is to have %d", l.m.name, s.Group, n, old, c.cfg.Replicas)
 		}
@@ -88,21 +89,55 @@ func (c *groups) ambush(group int) {
 	if c.peace || c.mourned || !w.chance(3) {
 		return
 	}
-	w.after(w.between(3*time.Millisecond, 60*time.Millisecond), func() {
-		out := c.leads(group)
-		if c.peace || c.mourned || out == nil || len(c.wish) <= c.cfg.Replicas || !slices.Contains(c.wish, out.id) {
-			return
+	w.after(w.between(3*time.Millisecond, 60*time.Millisecond), func() { c.bereave(group) })
+}
+
+// bereave has who leads a group be lost for good, and the power of all others go.
+func (c *groups) bereave(group int) {
+	out := c.leads(group)
+	if c.peace || c.mourned || out == nil || len(c.wish) <= c.cfg.Replicas || !slices.Contains(c.wish, out.id) {
+		return
+	}
+	c.stats.Ambushes++
+	c.lose(out, true)
+	for _, m := range c.members {
+		m.die(true)
+	}
+	wish := slices.DeleteFunc(slices.Clone(c.wish), func(id uint64) bool { return id == out.id })
+	if len(wish) < c.most() {
+		wish = append(wish, c.addMember().id)
+	}
+	c.decree(wish, wish)
+}
+
+// snare: a change of members counts, as far as who leads knows, while one of those that counted before hears of nothing. From then on the disks of all others that count
+// hang, so that who leads is the only one to have anything behind the change; and that one is lost for good. The others must be able to go on, with those who
+// were taken out.
+func (c *groups) snare(l *memberLife, s *cluster.GroupStatus) {
+	if c.counted == nil {
+		c.counted = make([][]uint64, c.cfg.Groups)
+	}
+	if !s.Leading || len(s.Outgoing) > 0 {
+		return
+	}
+	before := c.counted[s.Group]
+	c.counted[s.Group] = s.Voters
+	if slices.Equal(before, s.Voters) || c.alone == 0 || !slices.Contains(before, c.alone) || c.peace || c.mourned {
+		return
+	}
+	w := c.w
+	c.stats.Snares++
+	until := w.now + w.between(900*time.Millisecond, 1500*time.Millisecond)
+	for _, id := range s.Voters {
+		if m := c.members[id-1]; m != l.m {
+			m.stall = until
+			w.note(m.name, "the disk hangs until %s, before it has anything behind a change of group %d", until, s.Group)
 		}
-		c.stats.Ambushes++
-		c.lose(out, true)
-		for _, m := range c.members {
-			m.die(true)
+	}
+	w.after(until-w.now-time.Millisecond, func() {
+		if c.leads(s.Group) == l.m {
+			c.bereave(s.Group)
 		}
-		wish := slices.DeleteFunc(slices.Clone(c.wish), func(id uint64) bool { return id == out.id })
-		if len(wish) < c.most() {
-			wish = append(wish, c.addMember().id)
-		}
-		c.decree(wish, wish)
 	})
 }
 

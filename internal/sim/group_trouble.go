@@ -39,7 +39,11 @@ func (c *groups) harm() {
 		c.resettle()
 		return
 	}
-	switch n := w.rng.IntN(32); {
+	switch n := w.rng.IntN(36); {
+	case n >= 34:
+		m.decay()
+	case n >= 32:
+		c.bequeath(w.rng.IntN(c.cfg.Groups))
 	case n >= 29:
 		c.duel(w.rng.IntN(c.cfg.Groups))
 	case n >= 26:
@@ -146,6 +150,27 @@ func (c *groups) duel(group int) {
 			m.nervous = false
 		}
 		c.second = 0
+		if !c.peace {
+			c.heal()
+		}
+	})
+}
+
+// bequeath has who leads give the lead to somebody who does not hear of it: after a while it leads on, in the same term.
+func (c *groups) bequeath(group int) {
+	m, w := c.leads(group), c.w
+	heir := c.members[w.rng.IntN(len(c.members))]
+	if m == nil || heir == m {
+		return
+	}
+	c.stats.Bequests++
+	c.cut[[2]uint64{m.id, heir.id}], c.cut[[2]uint64{heir.id, m.id}] = true, true
+	w.after(w.between(0, 50*time.Millisecond), func() {
+		if m.life != nil && m.life.host != nil {
+			m.life.host.Transfer(group, heir.id)
+		}
+	})
+	w.after(w.between(100*time.Millisecond, 600*time.Millisecond), func() {
 		if !c.peace {
 			c.heal()
 		}

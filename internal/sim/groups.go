@@ -10,6 +10,7 @@ import (
 	"github.com/gmq/gmq/internal/cluster/placement"
 	"github.com/gmq/gmq/internal/journal/filejournal"
 	"github.com/gmq/gmq/internal/vfs"
+	"github.com/gmq/gmq/internal/wal"
 )
 
 // GroupsConfig says how large a world of Raft groups is, and how long it lasts.
@@ -33,6 +34,7 @@ type GroupStats struct {
 	Contests, Amnesias, Joined, Left, Replaced             int
 	Images, ImagesOver, Fetched, Spared, Gone, Unknown     int
 	Epochs, Vacated, Ambushes, Strays, Duels, Relapses     int
+	Bequests, Exoduses, Snares, Flips, Damaged             int
 }
 
 // A GroupReport is what came of it.
@@ -58,6 +60,7 @@ type groups struct {
 	mourned bool           // one was lost for good, and not all groups are whole again
 	second  uint64         // of two who want to lead a group, who asks later
 	alone   uint64         // nobody hears this member
+	counted [][]uint64     // by group: who votes, as its leader knew last
 	hush    time.Duration  // until when nothing is proposed
 	// Of groups in memory: who decides for them, and what was decided last.
 	chief    uint64
@@ -83,6 +86,9 @@ type member struct {
 	nervous bool          // its power goes when it votes
 	quick   bool          // it is back soon
 	stall   time.Duration // until when its disk hangs
+	decays  bool          // a byte of its disk is to change before the next process begins
+	found   wal.Recovered // by the process before
+	flip    *flip         // that has changed
 	doom    int           // disk operations until its power goes; 0: it does not
 	pace    float64       // of its clock
 	told    []uint64      // who the members shall be, as far as it has heard
@@ -162,7 +168,7 @@ func (c *groups) finale() {
 		return true
 	})
 	if !ok {
-		c.w.wrong("P7: when all trouble is over, nothing is committed: %v, then %v", start, c.ledger.lengths())
+		c.w.wrong("P7: when all trouble is over, nothing is committed: %v, then %v: %s", start, c.ledger.lengths(), c.confs())
 	}
 	c.ledger.closed = true
 	ok = c.w.settle(60*time.Second, func() bool {
@@ -205,13 +211,13 @@ func (c *groups) counts() (s string) {
 	return s
 }
 
-// confs are the members of all groups, as those see them that are wished.
+// confs are the members of all groups, as each member sees them, and how far its log goes.
 func (c *groups) confs() (s string) {
-	for _, m := range c.lasting() {
-		s += m.name + ":"
+	for _, m := range c.members {
+		s += "\n" + m.name + ":"
 		if m.life != nil && m.life.host != nil {
 			for _, g := range m.life.host.Status() {
-				s += fmt.Sprintf(" %v%v%v", g.Voters, g.Outgoing, g.Learners)
+				s += fmt.Sprintf(" %v%v%v %d/%d in %d of %d", g.Voters, g.Outgoing, g.Learners, g.Committed, g.Last, g.Term, g.Leader)
 			}
 		}
 		s += "  "
@@ -229,8 +235,14 @@ func (m *member) boot() {
 	m.life = l
 	m.disk.Fault = l.fault
 	m.c.w.note(m.name, "life %d begins", m.lives)
+	m.rot()
 	l.Go(func() {
-		if err := l.start(); err != nil {
+		err := l.start()
+		damaged := err != nil && m.damaged(err)
+		m.restore()
+		if damaged {
+			m.die(false)
+		} else if err != nil {
 			m.c.w.wrong("%s does not start: %v", m.name, err)
 		}
 	})
@@ -419,6 +431,7 @@ func (m *member) die(power bool) {
 		w.note(m.name, "life %d ends, power cut: %v", m.lives, power)
 		killAll(l.tasks)
 		m.disk = disk
+		m.restore()
 		back := time.Second
 		if m.quick {
 			m.quick, back = false, 15*time.Millisecond

@@ -116,6 +116,9 @@ func (w *World) begunAnew(epoch int, founders []uint64) {
 	w.stats.Epochs++
 	w.note("world", "epoch %d, founders %x", epoch, founders)
 	if epoch > 2 {
+		if w.gentle() && !w.dark && !w.refused() {
+			w.wrong("the groups in memory begin anew, though a majority of the nodes was there all the time")
+		}
 		w.letBe()
 	}
 }

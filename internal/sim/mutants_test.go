@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -18,9 +19,10 @@ import (
 // A mutant is a fault as somebody could make it: a change of a line or two. The simulator must find it.
 type mutant struct {
 	name     string
-	file     string // below the module's root
+	file     string // below the module's root, or below raft's where it begins with "raft/"
 	old, new string
 	more     [][3]string // file, old and new of further changes
+	in       string      // the package whose own tests must find it; "": the simulator must
 	probe    string      // the test that looks for it; catchAll says which
 }
 
@@ -95,7 +97,10 @@ func catchAll(t *testing.T, all []mutant, probe string) {
 	}
 }
 
-var caughtLine = regexp.MustCompile(`(?m)^caught by .*$`)
+var (
+	caughtLine = regexp.MustCompile(`(?m)^caught by .*$`)
+	failedLine = regexp.MustCompile(`(?m)^\s*--- FAIL: \S+|^panic: .*$`)
+)
 
 // try builds a mutant and runs it, and says how it was caught.
 func try(t *testing.T, root, work string, m mutant) string {
@@ -103,9 +108,16 @@ func try(t *testing.T, root, work string, m mutant) string {
 		t.Error(err)
 		return ""
 	}
-	overlay := map[string]string{}
+	overlay, modfile := map[string]string{}, ""
 	for i, c := range append([][3]string{{m.file, m.old, m.new}}, m.more...) {
 		name := filepath.Join(root, c[0])
+		if strings.HasPrefix(c[0], "raft/") {
+			if name = filepath.Join(work, c[0]); modfile == "" {
+				if modfile = copyRaft(t, root, work); modfile == "" {
+					return ""
+				}
+			}
+		}
 		from := name
 		if overlay[name] != "" {
 			from = overlay[name]
@@ -134,22 +146,53 @@ func try(t *testing.T, root, work string, m mutant) string {
 		return ""
 	}
 	binary := filepath.Join(work, "probe.test")
-	build := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-overlay", filepath.Join(work, "overlay.json"), "-o", binary, "./internal/sim")
+	build := exec.Command("go", "test", "-c", "-vet=off", "-ldflags=-s -w", "-modfile="+modfile, "-overlay", filepath.Join(work, "overlay.json"), "-o", binary, cmp.Or(m.in, "./internal/sim"))
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Errorf("%s does not build: %v\n%s", m.name, err, out)
 		return ""
 	}
 	defer os.Remove(binary)
-	run := exec.Command(binary, "-test.run", "^"+m.probe+"$", "-sim-probe", "-test.timeout", "180s")
+	run, line := exec.Command(binary, "-test.run", "^"+m.probe+"$", "-sim-probe", "-test.timeout", "180s"), caughtLine
+	if m.in != "" {
+		run, line = exec.Command(binary, "-test.failfast", "-test.timeout", "60s"), failedLine
+		run.Dir = filepath.Join(root, m.in)
+	}
 	var out bytes.Buffer
 	run.Stdout, run.Stderr = &out, &out
+	begin := time.Now()
 	err = run.Run()
-	if line := caughtLine.FindString(out.String()); line != "" {
-		return line
+	if line := line.FindString(out.String()); line != "" && err != nil == (m.in != "") {
+		return fmt.Sprintf("%s (%s)", line, time.Since(begin).Round(100*time.Millisecond))
 	}
 	t.Errorf("%s was not caught: %v\n%s", m.name, err, tail(out.Bytes(), 2000))
 	return "NOT CAUGHT"
+}
+
+// copyRaft makes a copy of raft, as what is in the cache of modules must not be replaced, and a go.mod by which that is taken.
+func copyRaft(t *testing.T, root, work string) (modfile string) {
+	const raft = "go.etcd.io/raft/v3"
+	list := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", raft)
+	list.Dir = root
+	dir, err := list.Output()
+	if err == nil {
+		err = os.CopyFS(filepath.Join(work, "raft"), os.DirFS(strings.TrimSpace(string(dir))))
+	}
+	modfile = filepath.Join(work, "go.mod")
+	for name, more := range map[string]string{"go.mod": "\nreplace " + raft + " => " + filepath.Join(work, "raft") + "\n", "go.sum": ""} {
+		var text []byte
+		if err == nil {
+			text, err = os.ReadFile(filepath.Join(root, name))
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(work, name), append(text, more...), 0o600)
+		}
+	}
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	return modfile
 }
 
 func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }

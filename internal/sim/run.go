@@ -146,6 +146,7 @@ func (w *World) finish() {
 	if w.failure != "" || w.refused() {
 		return
 	}
+	w.dark = true
 	for _, n := range w.nodes {
 		n.die("power cut")
 	}

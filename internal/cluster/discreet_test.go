@@ -1,0 +1,74 @@
+package cluster
+
+import (
+	"slices"
+	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+func (c *trio) members(i int) *raftpb.ConfState {
+	st := &c.hosts[i].groups[0].storage
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.members()
+}
+
+func (c *trio) last(i int) uint64 {
+	st := &c.hosts[i].groups[0].storage
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.last()
+}
+
+// Who votes no more does not know so before a majority of those who stay would know of the change after a restart: until then it may be needed to elect one of
+// them, or be the only one who can be elected, as it may have more entries.
+func TestWhoVotesNoMoreHearsItLast(t *testing.T) {
+	c := newTrio(t)
+	for _, h := range c.hosts {
+		h.Wish(Wish{Members: []uint64{1, 2, 3}, Groups: [][]uint64{{1, 3}}, Everywhere: []int{0}})
+	}
+	over := func(i int) bool {
+		m := c.members(i)
+		return len(m.GetVotersOutgoing()) == 0 && slices.Equal(m.GetLearners(), []uint64{2})
+	}
+	for n := 0; !over(0); n++ {
+		if n == 50 {
+			t.Fatalf("the members are %v", c.members(0))
+		}
+		c.tick(1)
+	}
+	c.hangs = 2
+	c.journals[0].Propose(batchOf("behind the change"))
+	c.tick(3)
+	if c.last(1) <= c.last(2) {
+		t.Fatalf("node 2 has %d entries, and node 3 has %d", c.last(1), c.last(2))
+	}
+	if over(1) {
+		t.Error("node 2 knows that it votes no more, and nobody but the leader has anything behind that")
+	}
+	c.hangs = -1
+	c.tick(15)
+	for i := range c.hosts {
+		if !over(i) {
+			t.Errorf("node %d does not know of the change: %v", i+1, c.members(i))
+		}
+	}
+}
+
+// A node that has been told who leads, and is told nothing any more, does not take who led before for the leader.
+func TestOldLeadersAreOver(t *testing.T) {
+	c := newTrio(t)
+	before := c.journals[1].Role()
+	c.hosts[1].post(func() {
+		c.hosts[1].groups[0].heralded(&raftpb.Message{Type: msgLead.Enum(), From: new(uint64(3)), To: new(uint64(2)), Term: new(before.Term + 1), Index: new(uint64(1))})
+	})
+	c.run()
+	if r := c.journals[1].Role(); before.Leader != 1 || r.Leader != 3 || r.Term != before.Term+1 {
+		t.Fatalf("before %+v, then %+v", before, r)
+	}
+	c.tick(3*int(c.hosts[1].heraldEvery()) + 2)
+	if r := c.journals[1].Role(); r.Leader != 0 || r.Term != before.Term+1 {
+		t.Errorf("when nothing more has come: %+v", r)
+	}
+}
