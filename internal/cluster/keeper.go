@@ -7,6 +7,8 @@ import (
 	"hash/fnv"
 	"slices"
 	"sync"
+
+	"github.com/gmq/gmq/internal/spare"
 )
 
 // MemberID is the id of a node in groups that are in memory: another one in each of its lives, so that a node that has forgotten what
@@ -111,11 +113,12 @@ func (k *Keeper) carry(kind byte, to uint64, packet []byte, send func(uint64, []
 	if !ok {
 		return // of a life that nobody has heard of, or that is over
 	}
-	b := append(make([]byte, 0, len(packet)+32), kind)
+	b := append(spare.Get(len(packet)+32), kind)
 	for _, n := range [...]uint64{k.cfg.Host.Epoch(), k.id, to} {
 		b = binary.AppendUvarint(b, n)
 	}
 	send(node, append(b, packet...))
+	spare.Put(packet)
 }
 
 // Unreachable says that what was sent to a node may not have arrived.

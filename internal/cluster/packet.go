@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"slices"
 
+	"github.com/gmq/gmq/internal/spare"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -54,7 +55,8 @@ func (p *packet) add(group int, m *raftpb.Message, needed uint64) {
 	for _, e := range m.GetEntries() {
 		size += len(e.GetData()) + entryRoom
 	}
-	b := binary.AppendUvarint(slices.Grow(p.b, size), uint64(group))
+	p.grow(size)
+	b := binary.AppendUvarint(p.b, uint64(group))
 	flags := byte(0)
 	if m.GetReject() {
 		flags |= flagReject
@@ -83,6 +85,20 @@ func (p *packet) add(group int, m *raftpb.Message, needed uint64) {
 		b = append(b, e.GetData()...)
 	}
 	p.b = b
+}
+
+// grow makes room for n bytes. A member that comes back has megabytes after megabytes: in new buffers each time, that would keep the garbage collector busy
+// with all that is alive, and all others waiting for it.
+func (p *packet) grow(n int) {
+	switch n += len(p.b); {
+	case n <= cap(p.b):
+	case n <= spare.Least:
+		p.b = slices.Grow(p.b, n-len(p.b))
+	default:
+		b := append(spare.Get(n), p.b...)
+		spare.Put(p.b)
+		p.b = b
+	}
 }
 
 // bytes is the packet as it is sent.

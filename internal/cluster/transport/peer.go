@@ -8,10 +8,12 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/gmq/gmq/internal/spare"
 )
 
-// spareBytes is the size up to which a buffer is kept when a flood is over.
-const spareBytes = 1 << 20
+// fullWrite is how many bytes are gathered for one write, and largePacket the size from which on a packet is not copied for it.
+const fullWrite, largePacket = 256 << 10, 128 << 10
 
 // A peer is another node, as something is sent to it.
 type peer struct {
@@ -113,19 +115,17 @@ func (p *peer) dial() (net.Conn, error) {
 	return p.t.opt.Dial(ctx, p.node)
 }
 
-// write sends packets, as few writes as possible.
+// write sends packets, as few writes as possible. Large ones go as they are, and are somebody else's buffers then.
 func (p *peer) write(c net.Conn, packets [][]byte) error {
 	buf := p.buf[:0]
-	defer func() {
-		if p.buf = buf; cap(buf) > spareBytes {
-			p.buf = nil
-		}
-	}()
 	for i, packet := range packets {
 		buf = binary.LittleEndian.AppendUint32(buf, uint32(len(packet)))
 		buf = binary.LittleEndian.AppendUint32(buf, crc32.Checksum(packet, castagnoli))
-		buf = append(buf, packet...)
-		if len(buf) < 256<<10 && i+1 < len(packets) {
+		large := len(packet) >= largePacket
+		if !large {
+			buf = append(buf, packet...)
+		}
+		if len(buf) < fullWrite && i+1 < len(packets) && !large {
 			continue
 		}
 		if err := c.SetWriteDeadline(time.Now().Add(p.t.opt.Timeout)); err != nil {
@@ -135,6 +135,13 @@ func (p *peer) write(c net.Conn, packets [][]byte) error {
 			return err
 		}
 		buf = buf[:0]
+		if large {
+			if _, err := c.Write(packet); err != nil {
+				return err
+			}
+			spare.Put(packet)
+		}
 	}
+	p.buf = buf // at most a full write and a packet that is not large
 	return nil
 }
