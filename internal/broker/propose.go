@@ -312,10 +312,12 @@ func (sh *shard) unshield(st *store, r *room) {
 // condemn keeps from consumers what the messages on their way to q will push out of it: what that is changes with each of
 // them that is stored. It is false where too little is there: what arrives meanwhile may be delivered and pushed out.
 func (sh *shard) condemn(st *store, q *queue.Queue) bool {
-	for _, seq := range sh.condemned[q] {
-		st.state.Spare(q, seq, sh.now)
+	if len(sh.condemned) > 0 {
+		for _, seq := range sh.condemned[q] {
+			st.state.Spare(q, seq, sh.now)
+		}
+		delete(sh.condemned, q)
 	}
-	delete(sh.condemned, q)
 	if q.Proposed == 0 || q.Settings.Overflow == queue.Reject || q.Gone() || q.Fits(q.Proposed, q.ProposedBytes) {
 		return true
 	}

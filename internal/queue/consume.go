@@ -219,17 +219,26 @@ func (st *State) Take(now int64) (d Delivery, ok bool) {
 				if q.ring == c { // still has credit: the next one first
 					q.ring = c.next
 				}
-				st.turn++
+				if q.Counts.Ready > 0 {
+					st.turn++
+				} else { // rather now than when its turn comes again: it is in no cache by then
+					st.clean(q)
+				}
 				return d, true
 			}
 		}
-		q.dirty = false
-		last := len(st.dirty) - 1
-		st.dirty[st.turn] = st.dirty[last]
-		st.dirty[last] = nil
-		st.dirty = st.dirty[:last]
+		st.clean(q)
 	}
 	return d, false
+}
+
+// clean takes the queue whose turn it is out of the dirty ones. Another one that has not had its turn takes its place.
+func (st *State) clean(q *Queue) {
+	q.dirty = false
+	last := len(st.dirty) - 1
+	st.dirty[st.turn] = st.dirty[last]
+	st.dirty[last] = nil
+	st.dirty = st.dirty[:last]
 }
 
 // TakeFor gives the next message of its queue to c, whosever turn it is.

@@ -61,6 +61,7 @@ func (p *leasePool) add(c *chunk, seq uint64) *lease {
 		for k, i := range c.few.index {
 			c.all[i] = c.few.at[k]
 		}
+		*c.few = fewLeases{}
 		p.dropFew(c)
 		return &c.all[seq&(chunkLen-1)]
 	}
@@ -107,9 +108,9 @@ func (p *leasePool) newFew() *fewLeases {
 	return f
 }
 
+// dropFew takes away a block in which nothing is left: no lease, that is, and where they were is of no meaning.
 func (p *leasePool) dropFew(c *chunk) {
 	if len(p.few) < spareFew {
-		*c.few = fewLeases{}
 		p.few = append(p.few, c.few)
 	}
 	c.few = nil

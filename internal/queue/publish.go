@@ -27,13 +27,6 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 		return Outcome{}, err
 	}
 	p := piece{span: span, own: span.Ref, at: e.Published, body: int64(len(e.Body)), priority: DefaultPriority}
-	if len(e.options) == 0 && record[1]&flagMore == 0 && len(st.group) == 0 && q != nil { // as publishGroup would, with less ado
-		if !st.makeRoom(q, 1, p.body) {
-			return Outcome{Refusal: Full, Queue: q}, nil
-		}
-		st.store(q, &p, 0)
-		return Outcome{Queue: q, Seq: q.last, N: 1}, nil
-	}
 	if len(e.options) > 0 {
 		o, err := parseOptions(e.options, st.now)
 		if err != nil {
@@ -41,6 +34,13 @@ func (st *State) publish(q *Queue, span Span, record []byte) (Outcome, error) {
 		}
 		p = newPiece(span, p.body, &o)
 		p.own, p.at = span.Ref, e.Published
+	}
+	if p.id == "" && record[1]&flagMore == 0 && len(st.group) == 0 && q != nil { // as publishGroup would, with less ado
+		if !st.makeRoom(q, 1, p.body) {
+			return Outcome{Refusal: Full, Queue: q}, nil
+		}
+		st.store(q, &p, 0)
+		return Outcome{Queue: q, Seq: q.last, N: 1}, nil
 	}
 	st.group = append(st.group, p)
 	if record[1]&flagMore != 0 {
