@@ -63,6 +63,7 @@ type chain struct {
 	notSince  uint64 // the step in which it was confirmed
 	dueSince  uint64 // the step in which a reschedule was confirmed
 	moves     int    // reschedules asked for: in a cluster they may come in another order, and behind a nack that was sent later
+	returned  bool   // a nack was asked for: it may have counted where the reply does not say so of each message
 }
 
 // done reports whether the message may be gone.

@@ -443,7 +443,9 @@ func (c *Client) nack(list []*delivery) {
 		line += `,"dead":true,"reason":"no good"`
 	}
 	for _, d := range list {
-		d.returned = true
+		if d.returned = true; d.chain != nil {
+			d.chain.returned = true
+		}
 	}
 	c.conn.ask(r, line)
 }

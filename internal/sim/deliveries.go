@@ -92,7 +92,7 @@ func (k *Checker) moved(ch *chain, d *delivery) {
 func (k *Checker) inTime(ch *chain, d *delivery) {
 	w, n := k.w, d.k.life.n
 	switch m := ch.m; {
-	case w.cfg.Cluster && ch.moves > 1, w.cfg.Cluster && ch.moves > 0 && ch.notBefore > 0:
+	case w.cfg.Cluster && ch.moves > 1, w.cfg.Cluster && ch.moves > 0 && ch.returned:
 	case ch.q.later && m.due > n.wall && d.lo > ch.dueSince:
 		w.wrong("queue %s, message %d is delivered %s before it is due", d.queue, d.seq, time.Duration(m.due-n.wall))
 	case ch.notBefore > n.wall && d.lo > ch.notSince:

@@ -223,7 +223,7 @@ func (w *World) agree() {
 		}
 		return true
 	}
-	for range 100 {
+	for range 600 { // what moves to other nodes moves one after the other
 		if same("file") && same("memory") || w.failure != "" {
 			return
 		}
@@ -242,6 +242,10 @@ func (w *World) agree() {
 }
 
 func (w *World) digests(n *Node, storage string) (sums [broker.Shards]uint64) {
+	if n.life == nil {
+		w.wrong("P7: %s is not there when the faults have ended", n.name)
+		return sums
+	}
 	done := false
 	t := w.start(n.name, func() {
 		sums = n.life.broker.Digests(storage, n.time()+int64(time.Hour))

@@ -109,7 +109,7 @@ func (w *World) finale() {
 		}
 	}
 	for _, n := range w.nodes {
-		n.fault = faults{lied: n.fault.lied, missed: n.fault.missed}
+		n.fault, n.doomed = faults{lied: n.fault.lied, missed: n.fault.missed}, false
 		n.disk.SetCapacity(0)
 		n.repair()
 		if w.plan != nil {
