@@ -11,8 +11,8 @@ import (
 
 var (
 	clusterSeedFlag   = flag.Uint64("cluster-seed", 0, "let the world of a cluster of this seed happen alone")
-	clusterSeedsFlag  = flag.Int("cluster-seeds", 4, "how many worlds TestCluster lets happen")
-	placedClusterFlag = flag.Int("placed-cluster-seeds", 2, "how many worlds TestPlacedCluster lets happen")
+	clusterSeedsFlag  = flag.Int("cluster-seeds", 100, "how many worlds TestCluster lets happen")
+	placedClusterFlag = flag.Int("placed-cluster-seeds", 50, "how many worlds TestPlacedCluster lets happen")
 	clusterFromFlag   = flag.Uint64("cluster-from", 1, "the seed of the first of them")
 )
 

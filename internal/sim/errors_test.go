@@ -51,7 +51,7 @@ func every(n int) (at []int) {
 // failed and promises nothing more; the next one has everything that was promised.
 func TestFailedCalls(t *testing.T) {
 	for kind, n := range map[vfs.OpKind]int{
-		vfs.OpSync: 300, vfs.OpWrite: 150, vfs.OpSyncDir: 16, vfs.OpRename: 20, vfs.OpOpen: 20, vfs.OpCreate: 15, vfs.OpAllocate: 8, vfs.OpRead: 30,
+		vfs.OpSync: 300, vfs.OpWrite: 150, vfs.OpSyncDir: 16, vfs.OpRename: 20, vfs.OpOpen: 20, vfs.OpCreate: 9, vfs.OpAllocate: 8, vfs.OpRead: 30,
 	} {
 		t.Run(string(kind), func(t *testing.T) {
 			var cfgs []Config

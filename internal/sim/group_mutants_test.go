@@ -6,6 +6,7 @@ import (
 
 const (
 	groupGo   = "internal/cluster/group.go"
+	readyGo   = "internal/cluster/ready.go"
 	replayGo  = "internal/cluster/replay.go"
 	confGo    = "internal/cluster/conf.go"
 	storageGo = "internal/cluster/storage.go"
@@ -18,21 +19,21 @@ const (
 
 // sayNow makes append say those answers at once for which cond holds, instead of when they are true.
 func sayNow(cond string) string {
-	return "\tlater := w.answers[:0:0]\n\tfor _, a := range w.answers {\n\t\tif " + cond + " {\n\t\t\tg.answer([]*raftpb.Message{a})\n\t\t} else {\n\t\t\tlater = append(later, a)\n\t\t}\n\t}\n\tw.answers = later\n\tg.write(w)\n}\n\n// mark adds"
+	return "\tlater := w.answers[:0:0]\n\tfor _, a := range w.answers {\n\t\tif " + cond + " {\n\t\t\tg.answer([]*raftpb.Message{a})\n\t\t} else {\n\t\t\tlater = append(later, a)\n\t\t}\n\t}\n\tw.answers = later\n\tg.write(w)\n}\n\n// room makes"
 }
 
 const roleLine = "\tif !leading {\n"
 
-const writeLine = "\tg.write(w)\n}\n\n// mark adds"
+const writeLine = "\tg.write(w)\n}\n\n// room makes"
 
 // groupMutants are faults in what is ours of a cluster, that the simulator must find. Consensus itself is raft's.
 var groupMutants = []mutant{
-	{name: "a vote is given before it is synced", file: groupGo, old: writeLine, new: sayNow("a.GetType() == raftpb.MsgVoteResp")},
-	{name: "a follower answers before it has synced", file: groupGo, old: writeLine,
+	{name: "a vote is given before it is synced", file: readyGo, old: writeLine, new: sayNow("a.GetType() == raftpb.MsgVoteResp")},
+	{name: "a follower answers before it has synced", file: readyGo, old: writeLine,
 		new: sayNow("a.GetType() == raftpb.MsgAppResp && a.GetTo() != g.host.cfg.ID")},
-	{name: "a leader counts itself before its fsync", file: groupGo, old: writeLine,
+	{name: "a leader counts itself before its fsync", file: readyGo, old: writeLine,
 		new: sayNow("a.GetType() == raftpb.MsgAppResp && a.GetTo() == g.host.cfg.ID")},
-	{name: "term and vote are not written", file: groupGo,
+	{name: "term and vote are not written", file: readyGo,
 		old: "\t\tw.mark(g.number, &mark{kind: markState,", new: "\t\t(&write{}).mark(g.number, &mark{kind: markState,"},
 	{name: "a log is not synced", file: commitGo,
 		old: "\tif l.opt.Sync {\n\t\tif err := c.file.Sync(); err != nil {\n\t\t\treturn err\n\t\t}\n\t}\n\tc.closed = false\n",

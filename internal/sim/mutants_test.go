@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -94,6 +95,29 @@ func catchAll(t *testing.T, all []mutant, probe string) {
 	wg.Wait()
 	for i, m := range all {
 		t.Logf("%-70s %s", m.name, caught[i])
+	}
+}
+
+// TestMutantsFit: what a fault changes is there, once. Most of the faults are put in by make groups and make cluster only.
+func TestMutantsFit(t *testing.T) {
+	for _, m := range slices.Concat(mutants, groupMutants, memoryMutants, placedMutants, clusterMutants) {
+		texts := map[string]string{}
+		for _, c := range append([][3]string{{m.file, m.old, m.new}}, m.more...) {
+			if strings.HasPrefix(c[0], "raft/") {
+				continue
+			}
+			if texts[c[0]] == "" {
+				b, err := os.ReadFile(filepath.Join("../..", c[0]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				texts[c[0]] = string(b)
+			}
+			if n := strings.Count(texts[c[0]], c[1]); n != 1 {
+				t.Errorf("%s: %s holds %d times what is to be changed:\n%s", m.name, c[0], n, c[1])
+			}
+			texts[c[0]] = strings.Replace(texts[c[0]], c[1], c[2], 1)
+		}
 	}
 }
 
