@@ -47,15 +47,16 @@ type Keeper struct {
 	cfg KeeperConfig
 	id  uint64
 
-	mu    sync.Mutex // guards the following
-	now   uint64     // ticks
-	heard map[uint64]*account
-	news  bool              // something has changed in what is heard
-	lives map[uint64]uint64 // nodes, by the ids of their lives
-	asked uint64            // the tick in which something was decided last
-	known uint64            // the epoch that was decided last
-	held  []bool            // as Held was told last, by group
-	votes [][]uint64        // by group: the nodes whose members vote, where the group goes on
+	mu      sync.Mutex // guards the following
+	now     uint64     // ticks
+	heard   map[uint64]*account
+	news    bool              // something has changed in what is heard
+	lives   map[uint64]uint64 // nodes, by the ids of their lives
+	asked   uint64            // the tick in which something was decided last
+	known   uint64            // the epoch that was decided last
+	knownAt uint64            // the tick in which that was heard of; 0: when this node started
+	held    []bool            // as Held was told last, by group
+	votes   [][]uint64        // by group: the nodes whose members vote, where the group goes on
 }
 
 // An account is what a node has said of itself last.
@@ -336,8 +337,8 @@ func (k *Keeper) weigh(s *GroupStatus, nodes int) {
 func (k *Keeper) decide(nodes []uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.asked != 0 && k.now-k.asked < decideEvery {
-		return
+	if k.asked != 0 && k.now-k.asked < decideEvery || k.knownAt != 0 && k.now-k.knownAt < decideEvery {
+		return // who leads here now may not be who has asked; and the founders have to begin
 	}
 	epoch, lost := k.cfg.Host.Epoch(), false
 	if epoch < k.known {
@@ -434,7 +435,9 @@ func (k *Keeper) Decided(decision []byte) error {
 	}
 	k.mu.Lock()
 	news := d.epoch > max(k.known, 1)
-	k.known = max(k.known, d.epoch)
+	if k.known = max(k.known, d.epoch); news {
+		k.knownAt = k.now
+	}
 	var held []bool
 	if news {
 		held = slices.Clone(k.held)
