@@ -64,6 +64,8 @@ var groupMutants = []mutant{
 	{name: "what an image refers to is given back", file: pinGo, old: "\t\tnumber = max(number, p.before)\n", new: "\t\t_ = p.before\n"},
 	{name: "the log before an image counts after a restart", file: installGo, old: "max(t.behind, j.floor)", new: "max(t.behind*0, j.floor)"},
 	{name: "a changed bit of an image is not seen", file: frameGo, old: "crc32.Checksum(b[frameHeader:], castagnoli) != binary.LittleEndian.Uint32(b[1:])", new: "false"},
+	{name: "a damaged log is taken for one that was cut short, and its node leads", file: "internal/wal/recover.go",
+		old: "\tif beyond.Synced > MakePos(h.Number, tail.End) {\n", new: "\tif beyond.Synced > MakePos(h.Number, tail.End) && frames < 0 {\n"},
 	{name: "found: who is to go and leads keeps waiting for an heir that votes", file: confGo, old: "\tif !slices.ContainsFunc(c.voters, w.wants) {\n\t\treturn nil\n\t}\n", new: ""},
 	{name: "found: entries that others have replaced stop a restart", file: replayGo,
 		old: "m.index <= p.applied && m.index > p.taken {\n", new: "m.index <= p.applied {\n"},
