@@ -179,8 +179,17 @@ func (p *player) play(want func(ref journal.Ref, shard uint8) bool) error {
 		})
 	}}
 	err := c.run(first.Segment())
-	switch whole := err == nil || errors.Is(err, errEnough); {
-	case whole && !c.contiguous(max(first.Segment(), 1)):
+	whole := err == nil || errors.Is(err, errEnough)
+	if whole { // what was given back in the middle of its being read has been used again, and may have looked as if it ended there
+		if lerr := c.list(); lerr != nil {
+			return lerr
+		}
+		if !c.has(c.last) {
+			return errMoved
+		}
+	}
+	switch {
+	case whole && !c.contiguous(max(first.Segment(), 1), err == nil):
 		return errMoved // it was given back before it was read
 	case errors.Is(err, errEnough):
 		return nil
@@ -203,8 +212,12 @@ func (p *player) finish() error {
 }
 
 // contiguous reports whether all segments from first to the last one were walked.
-func (w *walk) contiguous(first uint32) bool {
-	for n := first; n <= w.last; n++ {
+func (w *walk) contiguous(first uint32, all bool) bool {
+	last := w.last
+	if n := len(w.began.numbers); all && n > 0 { // those at the end may have been given back as well
+		last = max(last, w.began.numbers[n-1])
+	}
+	for n := first; n <= last; n++ {
 		if _, there := w.ends[n]; !there {
 			return false
 		}

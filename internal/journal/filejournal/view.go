@@ -272,6 +272,9 @@ func (w *walk) grown() (bool, error) {
 		return true, nil
 	}
 	f, h, err := w.wal.Open(w.last, false)
+	if errors.Is(err, fs.ErrNotExist) { // given back since it was listed
+		return true, nil
+	}
 	if _, damaged := errors.AsType[*wal.Damage](err); err != nil {
 		if damaged {
 			err = nil // told already
