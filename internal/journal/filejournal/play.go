@@ -180,7 +180,7 @@ func (p *player) play(want func(ref journal.Ref, shard uint8) bool) error {
 	}}
 	err := c.run(first.Segment())
 	whole := err == nil || errors.Is(err, errEnough)
-	if whole { // what was given back in the middle of its being read has been used again, and may have looked as if it ended there
+	if err == nil { // what was given back in the middle of its being read has been used again, and may have looked as if it ended there
 		if lerr := c.list(); lerr != nil {
 			return lerr
 		}
