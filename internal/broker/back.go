@@ -30,7 +30,7 @@ func (sh *shard) sendPast(works []*work) []*work {
 
 // sendBack gives a work back to its session's lane, if that is where it came from. It is the lane's then: it must neither be answered nor finished.
 func (sh *shard) sendBack(w *work) bool {
-	if !w.counted || w.silentHere() || slices.ContainsFunc(w.pubs, func(p pub) bool { return p.only != 0 }) {
+	if !w.returns() || w.silentHere() {
 		return false
 	}
 	if c := w.control; c != nil {
@@ -40,6 +40,11 @@ func (sh *shard) sendBack(w *work) bool {
 	sh.bar(w)
 	w.s.route.settled(sh.index)
 	return true
+}
+
+// returns reports whether the route takes a work back: one that it has posted, and not for a queue of this node's that a topic has led to.
+func (w *work) returns() bool {
+	return w.counted && !slices.ContainsFunc(w.pubs, func(p pub) bool { return p.only != 0 })
 }
 
 // silentHere reports whether a work makes a subscription again: the route is told of what becomes of it, and does it anew.
@@ -62,7 +67,7 @@ func (sh *shard) part(w *work, requests, cost int) *work {
 
 // pubsBack gives back the publishes of a work that a group has not taken, and reports whether it has.
 func (sh *shard) pubsBack(w *work, cause error) bool {
-	if !w.counted || notKept(cause) != errNotLeading || slices.ContainsFunc(w.pubs, func(p pub) bool { return p.only != 0 }) {
+	if !w.returns() || notKept(cause) != errNotLeading {
 		return false
 	}
 	n := 0
