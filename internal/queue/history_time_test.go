@@ -86,8 +86,9 @@ func (h *history) ends() {
 	h.st.Outlived(h.now, func(q *Queue, seq uint64) { got[q] = append(got[q], seq) })
 	h.looked = max(h.looked, h.now)
 	for _, q := range h.sorted() {
-		seqs, want := got[h.st.ids[q.id]], h.outlived(q, h.now)
+		seqs := got[h.st.ids[q.id]]
 		slices.Sort(seqs)
+		want := h.outlived(q, h.now, seqs)
 		if !slices.Equal(seqs, want) {
 			h.Fatalf("%q: outlived are %v, should be %v", q.name, seqs, want)
 		}

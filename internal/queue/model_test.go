@@ -297,11 +297,13 @@ func (w *model) comeBack(q *mQueue, m *mMessage) {
 	}
 }
 
-// outlived are the messages whose time is over and that nobody has.
-func (w *model) outlived(q *mQueue, now int64) (seqs []uint64) {
+// outlived are the messages whose time is over and that nobody has. What is to be tried again may be tried
+// before that: a ttl made shorter and longer leaves timers of its own. So tried says what is.
+func (w *model) outlived(q *mQueue, now int64, tried []uint64) (seqs []uint64) {
 	for _, m := range q.msgs {
 		at := q.expiresAt(m)
-		if m.over || m.state != leased && m.ending == 0 && at != 0 && max(at, m.retry) <= now {
+		if m.over || m.state != leased && m.ending == 0 && at != 0 && at <= now &&
+			(m.retry <= now || slices.Contains(tried, m.seq)) {
 			if !m.over {
 				m.ending = 1
 			}

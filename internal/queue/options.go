@@ -129,7 +129,7 @@ func (st *State) release(q *Queue, seq uint64, m *msg) bool {
 }
 
 // Spare undoes Outlived and Hold for a message where what was proposed could not be recorded. Where its
-// time is over it is tried again at that time.
+// time is over it is tried again at that time at the latest.
 func (st *State) Spare(q *Queue, seq uint64, again int64) {
 	c, m := q.find(seq)
 	if m == nil || m.flags&msgEnding == 0 || !st.release(q, seq, m) {
