@@ -38,7 +38,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test waiting fmt vet unit front schema clients adapters deploy dist reproduce page mysql race fuzz kill sim groups cluster chaos history cut soak deep bench bench-cluster scale budget demo lint clean
+.PHONY: help build test waiting fmt vet unit front schema clients adapters deploy dist reproduce page mysql race fuzz kill sim histories groups cluster chaos history cut soak deep bench bench-cluster scale budget demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -128,6 +128,9 @@ kill: ## kill the server KILLS (200) times under load; nothing confirmed may be 
 
 sim: ## the whole broker in simulation, faults included: 150 worlds, or that of SEED
 	go test -count=1 -v ./internal/sim -run 'TestSimulation|TestSameSeed' $(if $(SEED),-sim-seed $(SEED))
+
+histories: ## 2000 random histories of a queue against its model, each time others, or that of SEED
+	go test -count=1 -timeout 25m ./internal/queue -run 'TestHistories$$' $(if $(SEED),-seed $(SEED),-new-seeds 2000)
 
 groups: ## Raft groups in simulation: 300 worlds and the faults put in on purpose, or the world of SEED
 	go test -count=1 -timeout 25m -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants|TestMemoryGroups|TestMemoryMutants|TestPlacedGroups|TestPlacedMutants' -groups-seeds 150 -memory-seeds 50 -placed-seeds 100 $(if $(SEED),-groups-seed $(SEED))
