@@ -10,6 +10,7 @@ import (
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/journal/filejournal"
 	"github.com/gmq/gmq/internal/vfs"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // A keepingOwner refers to every record that was ever decided, by its text, and takes images.
@@ -205,5 +206,17 @@ func TestMovedWhileStatesChange(t *testing.T) {
 	j.Committed(nil)
 	if !img.Installed() || img.behind != log.end {
 		t.Fatalf("the snapshot begins at %d, want %d", img.behind, log.end)
+	}
+}
+
+// TestImageKeepsTheVote: who has voted in a term votes for nobody else in it, though its log is replaced; an image of a later term knows no vote.
+func TestImageKeepsTheVote(t *testing.T) {
+	j := &Journal{g: &group{}}
+	j.g.storage.hard.Term, j.g.storage.hard.Vote = new(uint64(7)), new(uint64(3))
+	for _, c := range []struct{ term, want, vote uint64 }{{6, 7, 3}, {7, 7, 3}, {8, 8, 0}} {
+		j.installing = &image{index: 40, term: c.term, conf: &raftpb.ConfState{Voters: []uint64{1, 2, 3}}}
+		if h, _ := j.installHead(); h.term != c.want || h.vote != c.vote || h.commit != 40 || h.baseTerm != c.term {
+			t.Errorf("an image of term %d: %+v", c.term, h)
+		}
 	}
 }
