@@ -21,7 +21,7 @@ import (
 	"github.com/gmq/gmq/test/mariadb"
 )
 
-var faults = flag.String("faults", "pause,kill", "what is done to the owner of the tables in a cluster, one after the other: pause, stop, kill, transfer, database")
+var faults = flag.String("faults", "pause,remove,kill", "what is done to the owner of the tables in a cluster, one after the other: pause, stop, kill, transfer, remove, database")
 
 // The load on a cluster: lanes publish to queues, and a consumer for each queue acks all that comes.
 const (
@@ -186,6 +186,7 @@ type turns struct {
 	t     *testing.T
 	db    *mariadb.Server
 	dsn   string
+	conf  string
 	nodes []*harness.Server
 	ask   *gmq.Client
 	owner string // by name, when it was looked for last
@@ -195,24 +196,30 @@ func newTurns(t *testing.T) *turns {
 	db := mariadb.Get(t)
 	dsn := db.Database(t)
 	config := fmt.Sprintf("storage: {mysql: {dsn: %q, outbox: true}}\ncluster: {listen: \"127.0.0.1:0\"}\n", dsn)
-	c := &turns{t: t, db: db, dsn: dsn, nodes: []*harness.Server{harness.Start(t, config)}}
+	c := &turns{t: t, db: db, dsn: dsn, conf: config, nodes: []*harness.Server{harness.Start(t, config)}}
 	for range 2 {
 		one, err := gmq.Dial(t.Context(), c.nodes[0].Addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, _, err := one.JoinToken(t.Context(), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		c.nodes = append(c.nodes, c.join(one))
 		one.Close()
-		c.nodes = append(c.nodes, harness.Join(t, config, token))
 	}
 	for _, n := range c.nodes {
 		n.Stay()
 	}
 	c.ask = c.dial(0)
 	return c
+}
+
+// join starts one more node, with a token that a client gets.
+func (c *turns) join(at *gmq.Client) *harness.Server {
+	c.t.Helper()
+	token, _, err := at.JoinToken(c.t.Context(), 0)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return harness.Join(c.t, c.conf, token)
 }
 
 // dial connects a client, to that node first.
@@ -271,6 +278,17 @@ func (c *turns) strike(owner *harness.Server, fault string) (mend func() error) 
 			return err == nil && s.MySQL != "" && s.MySQL != c.owner
 		})
 		return func() error { return nil }
+	case "remove": // and another one comes in its place
+		if err := c.ask.RemoveNode(c.t.Context(), c.owner); err != nil {
+			c.t.Fatal(err)
+		}
+		return func() error {
+			<-owner.Exited()
+			n := c.join(c.ask)
+			n.Stay()
+			c.nodes[slices.Index(c.nodes, owner)] = n
+			return nil
+		}
 	case "database": // and it is not there when the next one wants the tables
 		c.db.NeedPrivate(c.t)
 		c.db.Kill()
@@ -334,7 +352,7 @@ func TestOwnerInCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 		was := owner
-		mended, restarted = time.Now(), fault != "pause" && fault != "transfer"
+		mended, restarted = time.Now(), !slices.Contains([]string{"pause", "transfer", "remove"}, fault)
 		owner = c.settled()
 		harness.Eventually(t, "all queues go on after "+fault, func() bool { return b.recovered(mended, storages) })
 		t.Logf("all go on and are in step %v after it is there again; the owner was %d and is %d", time.Since(mended).Round(time.Millisecond), was, owner)
