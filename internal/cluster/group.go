@@ -59,12 +59,14 @@ type group struct {
 	waiting []*journal.Batch // too much is under way; to be proposed later
 	sent    []own            // given to raft, no index yet
 	own     []own            // proposed here, in the order of their indexes
+	given   uint64           // the last entry that the shard was given
+	early   []early          // kept by this node alone, and to come behind later entries than that
 
 	mu     sync.Mutex
 	inbox  []*journal.Batch
 	outbox []item
 	queued int64 // bytes in outbox
-	locals int   // batches that the log has told and that are not in the outbox yet
+	locals int   // batches of this node alone that the log has told, and that are not in the outbox yet
 }
 
 // An own is an entry that was proposed here, and the batches that it holds: whatever was there together. A change of members holds none.
@@ -168,7 +170,7 @@ func (g *group) write(w *write) {
 
 // start makes the raft of what the storage holds.
 func (g *group) start(applied uint64, confs []confEntry) {
-	g.live = true
+	g.live, g.given = true, applied
 	c := &g.host.cfg
 	raw, err := raft.NewRawNode(&raft.Config{
 		ID: c.ID, ElectionTick: c.ElectionTicks, HeartbeatTick: c.HeartbeatTicks, Storage: &g.storage, Applied: applied,
@@ -334,16 +336,15 @@ func insertOwn(list []own, o own) []own {
 func (g *group) kept() {
 	g.mu.Lock()
 	batches := g.log.Kept(nil)
-	g.locals = len(batches)
+	g.locals = len(g.early) + len(batches)
 	g.mu.Unlock()
 	if len(batches) == 0 {
 		return
 	}
-	var items []item
 	for _, b := range batches {
 		w, ours := b.Owner.(*write)
 		if !ours {
-			items = append(items, item{batch: b})
+			g.early = append(g.early, early{b, g.decided()})
 			continue
 		}
 		if w.void {
@@ -356,10 +357,7 @@ func (g *group) kept() {
 		}
 		g.keep(w)
 	}
-	g.give(items...)
-	g.mu.Lock()
-	g.locals = 0
-	g.mu.Unlock()
+	g.handOn(g.timely())
 }
 
 // keep ends the oldest write.
@@ -420,6 +418,8 @@ func (g *group) apply(m *raftpb.Message) {
 	var items []item
 	for _, e := range m.GetEntries() {
 		items = append(items, g.commit(e)...)
+		g.given = e.GetIndex()
+		items = append(items, g.timely()...)
 	}
 	g.storage.mu.Lock()
 	g.storage.evict(m.GetEntries()[len(m.GetEntries())-1].GetIndex())
@@ -432,7 +432,7 @@ func (g *group) apply(m *raftpb.Message) {
 	} else {
 		defer g.stepAll(m.GetResponses())
 	}
-	g.give(items...)
+	g.handOn(items)
 }
 
 // commit is what the shard is to know of a committed entry.

@@ -178,7 +178,7 @@ func (g *group) installed(t *image) {
 		g.vacated(t)
 		return
 	}
-	g.installing, g.frozen, g.alien = nil, false, false
+	g.installing, g.frozen, g.alien, g.given = nil, false, false, t.index
 	s := g.raw.BasicStatus()
 	if s.GetTerm() < t.term {
 		s.Lead = raft.None

@@ -66,7 +66,7 @@ func (g *group) renew(term uint64, founder bool) {
 	}
 	st.mu.Unlock()
 	g.alien = !founder
-	g.give(append(items, item{renewed: true, role: &journal.Role{Term: term}})...)
+	g.handOn(append(items, item{renewed: true, role: &journal.Role{Term: term}}))
 	w := &write{origin: true, index: index, batch: journal.Batch{Essential: true, Data: m.record(nil)}}
 	w.batch.Parts = []journal.Part{{Shard: g.number, End: len(w.batch.Data), Mark: true}}
 	w.batch.Owner = w
@@ -76,6 +76,10 @@ func (g *group) renew(term uint64, founder bool) {
 
 // abandon ends all that belongs to the group as it was.
 func (g *group) abandon() (items []item) {
+	for _, e := range g.early {
+		items = append(items, item{batch: e.batch})
+	}
+	g.early = nil
 	for _, o := range g.own {
 		for _, b := range o.batches {
 			b.Base, b.Err = 0, journal.ErrUnknown

@@ -96,7 +96,7 @@ func (g *group) vacated(t *image) {
 	st.setConf(0, &raftpb.ConfState{})
 	st.mu.Unlock()
 	g.term = term
-	g.give(append(items, item{installed: true})...)
+	g.handOn(append(items, item{installed: true}))
 	g.giveRole(raft.None)
 	g.start(0, nil)
 	t.end()
