@@ -13,6 +13,7 @@ type last struct {
 	set    Field
 	quiet  bool
 	create bool
+	base64 bool
 
 	name   []byte // of the queue or topic of the latest line
 	any    shape
@@ -35,7 +36,7 @@ type place struct {
 
 // The fields that a publish, and an ack, may have to be kept, and those of them whose values may differ.
 const (
-	plainPublish = FieldID | FieldQueue | FieldTopic | FieldBody | FieldQuiet | FieldCreate
+	plainPublish = FieldID | FieldQueue | FieldTopic | FieldBody | FieldEncoding | FieldQuiet | FieldCreate
 	plainAck     = FieldID | FieldQueue | FieldSeq | FieldReceipt | FieldQuiet
 	valueFields  = FieldID | FieldQueue | FieldTopic | FieldBody | FieldSeq | FieldReceipt
 	values       = 6
@@ -77,6 +78,7 @@ func (d *Decoder) keep() {
 	p.any.learn(line, d.places[:d.placed])
 	p.folded = false
 	p.op, p.set, p.quiet, p.create = r.Op, r.Set, r.Quiet, r.Create
+	p.base64 = r.Op == OpPublish && r.Messages[0].Base64
 	d.filled = p
 }
 
@@ -136,7 +138,7 @@ func (d *Decoder) again(line []byte, r *Request) bool {
 			}
 			r.Op, r.Set, r.Quiet, r.Create = p.op, p.set, p.quiet, p.create
 			if p.op == OpPublish {
-				r.Messages = append(r.Messages, Message{Set: FieldBody, Priority: DefaultPriority})
+				r.Messages = append(r.Messages, Message{Set: p.set & messageFields, Base64: p.base64, Priority: DefaultPriority})
 			}
 			r.setName(p.set, p.name)
 			if d.filled = p; p.folded && d.values(p, &p.same) {
@@ -176,7 +178,11 @@ func (d *Decoder) values(p *last, s *shape) bool {
 		case FieldBody:
 			var deepest int
 			var seen uint8
-			i, deepest, seen = scanValue(line, i)
+			if p.base64 {
+				i = base64End(line, i)
+			} else {
+				i, deepest, seen = scanValue(line, i)
+			}
 			if i < 0 || seen&strNotUTF8 != 0 || 1+deepest > MaxNesting || d.maxBody > 0 && i-from > d.maxBody {
 				return false
 			}

@@ -21,8 +21,9 @@ type Decoder struct {
 	form  *Error // in the line's form: told before anything the op would say
 	value *Error // in a field's value: told if the op has the field at all
 
-	top   Message // the fields of a message that stand in the line itself
-	spare Message // takes what is beyond MaxBatch
+	top   Message  // the fields of a message that stand in the line itself
+	spare Message  // takes what is beyond MaxBatch
+	sound *Message // the one whose body was seen to be base64 while it was read
 
 	buf   []byte   // unescaped text
 	names [][]byte // the names of the headers being read

@@ -296,6 +296,10 @@ func FuzzAgain(f *testing.F) {
 		{`{"op":"ack","queue":"q","seq":[1,2]}`, `{"op":"ack","queue":"q","seq":[1,-2]}`},
 		{`{"op":"ack","queue":"a","seq":[1]}`, `{"op":"ack","queue":"b","seq":[1]}`},
 		{`{"op":"publish","queue":"a","body":1}`, `{"op":"publish","queue":"b","body":1}`},
+		{`{"op":"publish","queue":"a","encoding":"base64","body":"YQ=="}`, `{"op":"publish","queue":"a","encoding":"base64","body":"Y-=="}`},
+		{`{"op":"publish","queue":"a","body":"YWI/","encoding":"base64"}`, `{"op":"publish","queue":"b","body":"YWI\/","encoding":"base64"}`},
+		{`{"op":"publish","queue":"a","body":"YWI/","encoding":"base64"}`, `{"op":"publish","queue":"a","body":[1],"encoding":"base64"}`},
+		{`{"op":"publish","queue":"a","encoding":"base64","messages":[{"encoding":"base64","body":"YQ=="}],"body":"-"}`, `{"op":"publish","queue":"a","messages":[{"encoding":"base64","body":"YQ=="},{"body":"-","encoding":"base64"}]}`},
 	} {
 		f.Add([]byte(pair[0]), []byte(pair[1]))
 	}

@@ -132,8 +132,13 @@ func (d *Decoder) messageField(i int, f Field, m *Message) int {
 }
 
 func (d *Decoder) body(i int, m *Message) int {
-	end := d.skip(i)
-	if end < 0 {
+	end := -1
+	if d.sound = nil; m.Base64 {
+		end = base64End(d.line, i)
+	}
+	if end > 0 {
+		d.sound = m
+	} else if end = d.skip(i); end < 0 {
 		return end
 	}
 	m.Body = d.line[i:end:end]
@@ -239,7 +244,7 @@ func (d *Decoder) checkMessage(m *Message) {
 	if m.Set&FieldTTL != 0 && m.TTL <= 0 {
 		d.wrong("ttl must be more than 0s")
 	}
-	if m.Base64 && m.Set&FieldBody != 0 {
+	if m.Base64 && m.Set&FieldBody != 0 && d.sound != m {
 		d.checkBase64(m.Body)
 	}
 }
@@ -265,15 +270,4 @@ func (d *Decoder) checkBase64(body []byte) {
 		}
 	}
 	d.wrong("with encoding base64 body must be base64 with padding, not %q", s)
-}
-
-func validBase64(s []byte) bool {
-	n := len(s)
-	if n%4 != 0 {
-		return false
-	}
-	for k := 0; k < 2 && n > 0 && s[n-1] == '='; k++ {
-		n--
-	}
-	return all(s[:n], inB64)
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"unicode/utf8"
@@ -86,7 +87,12 @@ func scanString(b []byte, i int) (int, uint8) {
 // skipPlain steps from i to within 32 bytes before the next special byte, or the end. high has the highest bits
 // of all bytes on the way.
 func skipPlain(b []byte, i int) (at int, high uint64) {
-	for ; i+32 <= len(b); i += 32 {
+	for start := i; i+32 <= len(b); i += 32 {
+		if i == start+leastBlock {
+			var more uint64
+			i, more = skipBlocks(b, i)
+			return i, high | more
+		}
 		w := (*[32]byte)(b[i:])
 		x0, x1 := binary.LittleEndian.Uint64(w[:]), binary.LittleEndian.Uint64(w[8:])
 		x2, x3 := binary.LittleEndian.Uint64(w[16:]), binary.LittleEndian.Uint64(w[24:])
@@ -96,6 +102,47 @@ func skipPlain(b []byte, i int) (at int, high uint64) {
 		high |= x0 | x1 | x2 | x3
 	}
 	return i, high
+}
+
+const leastBlock, mostBlock = 512, 8 << 10
+
+// skipBlocks does the same where much is likely to follow. Quotes and backslashes are looked for in blocks by what the processor has for
+// that; the blocks grow, so that no byte is looked at often where there are many.
+func skipBlocks(b []byte, i int) (at int, high uint64) {
+	for size := leastBlock; i+32 <= len(b); size = min(2*size, mostBlock) {
+		block := b[i:min(i+size, len(b))]
+		if q := bytes.IndexByte(block, '"'); q >= 0 {
+			block = block[:q]
+		}
+		if s := bytes.IndexByte(block, '\\'); s >= 0 {
+			block = block[:s]
+		}
+		n, h := skipText(block)
+		high |= h
+		if i += n; n < size {
+			break
+		}
+	}
+	return i, high
+}
+
+// skipText steps to within 32 bytes before the first control byte of b, or the end; high is as of skipPlain.
+func skipText(b []byte) (at int, high uint64) {
+	for ; at+32 <= len(b); at += 32 {
+		w := (*[32]byte)(b[at:])
+		x0, x1 := binary.LittleEndian.Uint64(w[:]), binary.LittleEndian.Uint64(w[8:])
+		x2, x3 := binary.LittleEndian.Uint64(w[16:]), binary.LittleEndian.Uint64(w[24:])
+		any := x0 | x1 | x2 | x3
+		less := (x0 - 0x20*ones) | (x1 - 0x20*ones) | (x2 - 0x20*ones) | (x3 - 0x20*ones)
+		if (less|any)&highs == 0 {
+			continue // neither control bytes nor any of 0x80 and more
+		}
+		if ((x0-0x20*ones)&^x0|(x1-0x20*ones)&^x1|(x2-0x20*ones)&^x2|(x3-0x20*ones)&^x3)&highs != 0 {
+			break
+		}
+		high |= any
+	}
+	return at, high
 }
 
 // scanEscape reads the escape whose backslash stands at i.

@@ -150,6 +150,37 @@ func TestStringPlaces(t *testing.T) {
 	}
 }
 
+// A long string is looked at in blocks: what ends it, and what is in it, is seen at each place, whatever else there is.
+func TestLongStrings(t *testing.T) {
+	const long = 3*leastBlock + 100
+	for _, c := range []struct {
+		what string
+		end  func(at int) int
+		seen uint8
+	}{
+		{"\"", func(at int) int { return at + 2 }, 0},
+		{"\x1f", func(at int) int { return ^(at + 1) }, 0},
+		{"\\n", nil, strEscaped},
+		{"\\x", func(at int) int { return ^(at + 2) }, 0},
+		{"\x7f", nil, 0},
+		{"é", nil, 0},
+		{"\x80", nil, strNotUTF8},
+	} {
+		for at := 0; at < long; at++ {
+			for _, around := range []string{"x", "é"} {
+				b := []byte(`"` + strings.Repeat("x", at) + c.what + strings.Repeat(around, long-at) + `"`)
+				want := len(b)
+				if c.end != nil {
+					want = c.end(at)
+				}
+				if end, seen := scanString(b, 0); end != want || want > 0 && seen != c.seen {
+					t.Fatalf("%q at %d: ends at %d with %b, want %d with %b", c.what, at, end, seen, want, c.seen)
+				}
+			}
+		}
+	}
+}
+
 func TestUnescape(t *testing.T) {
 	for _, c := range []struct {
 		in, want string

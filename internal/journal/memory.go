@@ -51,7 +51,7 @@ const (
 	// smallBatch and larger ones are kept as they are, smaller ones are copied: into memory that is used
 	// again and again, which is cheaper than to allocate and collect theirs.
 	smallBatch = 128 << 10
-	// spareBytes is how much of windows that were let go is kept for that.
+	// spareBytes is how much of windows that were let go is kept for that; what is more, and large, others may have as well (package spare).
 	spareBytes = 1 << 20
 	// compactSlack is the garbage that is not worth a compaction.
 	compactSlack = 4 << 20
@@ -189,7 +189,7 @@ func (m *Memory) buffer(size int64) []byte {
 			return b
 		}
 	}
-	return make([]byte, 0, size)
+	return spare.Get(int(size))
 }
 
 func (m *Memory) add(data []byte, size int64) *window {
@@ -221,11 +221,11 @@ func (m *Memory) letGo(w *window) {
 	if m.last == w {
 		m.last = nil
 	}
-	if w.common && m.spared+w.size <= spareBytes {
+	switch {
+	case w.common && m.spared+w.size <= spareBytes:
 		m.spare = append(m.spare, w.data[:0])
 		m.spared += w.size
-	}
-	if w.lent {
+	case w.common || w.lent:
 		spare.Put(w.data)
 	}
 	w.data = nil
