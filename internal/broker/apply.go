@@ -33,6 +33,8 @@ func (sh *shard) collect(st *store) bool {
 			err = sh.applyJourney(st, owner, b)
 		case *moved:
 			err = sh.applyMoved(st, owner)
+		case *compaction:
+			sh.sharedNoted(st, owner)
 		case *taking:
 			err = sh.applyTaken(st, owner)
 		case *rebased:

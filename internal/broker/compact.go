@@ -21,6 +21,7 @@ type compaction struct {
 	pieces int // of the snapshot, so far
 	moves  []move
 	shared []move // of moves, those whose record messages of other shards may share
+	batch  journal.Batch
 }
 
 // A move is a message whose record lies in a sparse segment.
@@ -69,12 +70,33 @@ func (sh *shard) compact(st *store) {
 	if c.state == nil && len(c.moves) == 0 {
 		st.compaction = nil
 		sh.signal() // there may have been another wish meanwhile
-		if st.Spread != nil {
+		switch {
+		case st.Spread == nil:
+		case st.replicas != nil && len(c.shared) > 0:
+			sh.noteShared(st, c)
+		default:
 			sh.handOver(st, c)
 		}
 		return
 	}
 	sh.signal() // more in the next turn
+}
+
+// noteShared has something kept on this node before others say where messages of this shard lie now: so it is noted in front of that, as in front of all that
+// this node alone keeps, how far entries are applied that may have moved the messages to where they are said to be.
+func (sh *shard) noteShared(st *store, c *compaction) {
+	c.batch = journal.Batch{Local: true, Essential: true, Owner: c}
+	c.batch.Data = queue.AppendNoop(journal.BeginRecord(nil))
+	journal.EndRecord(c.batch.Data, 0)
+	st.journal.Propose(&c.batch)
+}
+
+// sharedNoted: without space for the note the messages stay where they are.
+func (sh *shard) sharedNoted(st *store, c *compaction) {
+	if c.batch.Err != nil {
+		c.shared = nil
+	}
+	sh.handOver(st, c)
 }
 
 // moveSome proposes some of the messages anew that lie in sparse segments.

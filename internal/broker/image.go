@@ -116,9 +116,10 @@ func (sh *shard) beginImage(st *store, t *taking) error {
 		}
 		t.next, t.adopting = t.heir, []*queue.Adoption{}
 		if t.img.Alike() {
-			t.adopting = append(t.adopting, t.next.Adopt(st.state))
+			here := func(r queue.Ref) bool { return t.img.Here(journal.Ref(r)) }
+			t.adopting = append(t.adopting, t.next.Adopt(st.state, here))
 			if st.partial != nil {
-				t.adopting = append(t.adopting, t.next.Adopt(st.partial))
+				t.adopting = append(t.adopting, t.next.Adopt(st.partial, here))
 			}
 		}
 	}

@@ -43,6 +43,8 @@ type Log interface {
 
 	// Behind says that the owner's state refers to what is not there, and to no more of that than later batches release. The shard's.
 	Behind()
+	// Here reports whether the log has the segment of a record. The shard's.
+	Here(ref journal.Ref) bool
 	// Newest opens the newest snapshot that is kept. Pin sees to it that what there is now stays until release, held whether it has so far. Records reads
 	// records; nil for those that are gone. The three are Images'.
 	Newest() (journal.Stored, error)

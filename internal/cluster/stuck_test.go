@@ -39,6 +39,7 @@ func (l *scriptLog) Failed() error               { return nil }
 func (l *scriptLog) End() (journal.Ref, bool) { return l.end, len(l.told) == 0 }
 
 func (l *scriptLog) Since(journal.Ref) int64                 { return 0 }
+func (l *scriptLog) Here(journal.Ref) bool                   { return true }
 func (l *scriptLog) Behind()                                 {}
 func (l *scriptLog) Newest() (journal.Stored, error)         { return journal.Stored{}, journal.ErrDiskFull }
 func (l *scriptLog) Pin() (func() bool, func())              { return func() bool { return true }, func() {} }

@@ -189,6 +189,9 @@ func (t *image) Empty() bool { return t.empty }
 // Alike implements journal.Image.
 func (t *image) Alike() bool { return t.alike.Load() }
 
+// Here implements journal.Image.
+func (t *image) Here(ref journal.Ref) bool { return t.g.log.Here(ref) }
+
 // addRecords takes the records that were asked for last.
 func (i *Images) addRecords(t *image, f *frame) {
 	t.mu.Lock()

@@ -17,6 +17,9 @@ type Image interface {
 	// Alike reports whether what the owner's state has under some queue and seq is what the image has under them, so that its record will do. It is not where
 	// this node's past is not the image's.
 	Alike() bool
+	// Here reports whether this node has the record at a place to which the owner's state refers: after a restart that may refer to what is gone, as batches that
+	// nothing says are committed have released it. Such a record is to be fetched.
+	Here(ref Ref) bool
 	// Fetch asks for records of that node, refs in rising order, FetchBytes together if they are several and FetchRefs at most. One call at a time:
 	// the next when Fetched has returned what was asked for.
 	Fetch(refs []Ref)

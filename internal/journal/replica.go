@@ -234,6 +234,16 @@ func (m *MemoryReplica) Records(refs []Ref) ([][]byte, error) {
 	return out, nil
 }
 
+// Here reports whether a record's segment is there.
+func (m *MemoryReplica) Here(ref Ref) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if ref < memoryRefs {
+		return m.old.find(ref) != nil
+	}
+	return m.find(ref) != nil
+}
+
 // Pin keeps what there is from being given back, until release.
 func (m *MemoryReplica) Pin() (held func() bool, release func()) {
 	m.mu.Lock()

@@ -21,13 +21,14 @@ func (st *State) LoadImage(b []byte) error { return st.load(b, Foreign) }
 // times both may have records applied.
 type Adoption struct {
 	from   *State
+	here   func(Ref) bool
 	queues []*Queue
 	cur    *chunk // of queues[0], the next to be looked at
 }
 
-// Adopt begins an adoption.
-func (st *State) Adopt(from *State) *Adoption {
-	a := &Adoption{from: from, queues: st.Queues()}
+// Adopt begins an adoption of those records that are here: after a restart a state may refer to some that are gone.
+func (st *State) Adopt(from *State, here func(Ref) bool) *Adoption {
+	a := &Adoption{from: from, here: here, queues: st.Queues()}
 	a.find()
 	return a
 }
@@ -49,7 +50,7 @@ func (a *Adoption) Next(messages int, retain func([]Span)) bool {
 		q := a.queues[0]
 		if old := a.from.ids[q.ID]; old != nil { // it may have been deleted meanwhile
 			if oc := old.byKey[a.cur.key]; oc != nil {
-				spans = q.adopt(a.cur, oc, spans)
+				spans = q.adopt(a.cur, oc, a.here, spans)
 			}
 		}
 		if a.cur = a.cur.next; a.cur == nil {
@@ -64,12 +65,12 @@ func (a *Adoption) Next(messages int, retain func([]Span)) bool {
 }
 
 // adopt does it for the messages of a chunk; what is packed stays so.
-func (q *Queue) adopt(c, from *chunk, spans []Span) []Span {
+func (q *Queue) adopt(c, from *chunk, here func(Ref) bool, spans []Span) []Span {
 	var room, theirs [chunkLen]msg
 	ms, old, some := c.look(&room), from.look(&theirs), false
 	for i := range ms {
 		m, o := &ms[i], &old[i]
-		if m.state == gone || o.state == gone || m.ref&Foreign == 0 || o.ref&Foreign != 0 || m.body() != o.body() {
+		if m.state == gone || o.state == gone || m.ref&Foreign == 0 || o.ref&Foreign != 0 || m.body() != o.body() || !here(o.ref) {
 			continue
 		}
 		m.move(o.span())

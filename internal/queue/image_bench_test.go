@@ -24,7 +24,7 @@ func BenchmarkImage(b *testing.B) {
 		if err := st.LoadImage(snapshot); err != nil {
 			b.Fatal(err)
 		}
-		for a := st.Adopt(one); !a.Next(1<<14, func([]Span) {}); {
+		for a := st.Adopt(one, func(Ref) bool { return true }); !a.Next(1<<14, func([]Span) {}); {
 		}
 		if len(st.Abroad()) > 0 {
 			b.Fatal("something lacks")

@@ -82,13 +82,13 @@ func (o *groupOwner) beginImage() *groupTaking {
 		old, o.partial = nil, nil
 	}
 	for id, span := range t.next.things {
-		if own, there := old[id]; there {
+		if own, there := old[id]; there && img.Here(own.Ref) {
 			t.next.things[id] = own
 			o.l.m.c.stats.Spared++
 			continue
 		}
 		if o.partial != nil {
-			if own, there := o.partial.next.things[id]; there && own.Ref&foreign == 0 {
+			if own, there := o.partial.next.things[id]; there && own.Ref&foreign == 0 && img.Here(own.Ref) {
 				t.next.things[id] = own
 				o.l.m.c.stats.Spared++
 				continue

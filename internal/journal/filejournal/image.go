@@ -74,6 +74,14 @@ func (r *Replica) Since(ref journal.Ref) int64 {
 // Behind says that the owner's state refers to what is not there, and to no more of it than what later batches release.
 func (r *Replica) Behind() { r.behind = true }
 
+// Here reports whether the log has the segment of a record. It is the owner's.
+func (r *Replica) Here(ref journal.Ref) bool {
+	if number := ref.Segment(); r.last == nil || r.last.number != number || r.last.gone.Load() {
+		r.last = r.log.segs.find(number)
+	}
+	return r.last != nil
+}
+
 // Records reads records of this shard, or nobody's; nil for those whose segment is not there. They are valid until the next call.
 func (r *Replica) Records(refs []journal.Ref) ([][]byte, error) {
 	s := &r.images

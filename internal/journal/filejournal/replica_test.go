@@ -150,6 +150,9 @@ func TestReplicaLagsBehind(t *testing.T) {
 		if want := []string{"head|state"}; !slices.Equal(g.heads, want) {
 			t.Fatalf("the snapshot is %q", g.heads)
 		}
+		if g.r.Here(old) || !g.r.Here(at) {
+			t.Errorf("what was given back is here: %v; what is left: %v", g.r.Here(old), g.r.Here(at))
+		}
 		g.r.Retain(span) // that the drop is committed nobody says yet
 		g.r.Settle()
 		if err := g.l.Failed(); err != nil {
