@@ -62,17 +62,29 @@ func (in *Intake) drive(i int) {
 		return
 	}
 	in.post(i)
-	sh.takeTurn()
+	sh.takeTurns(driveTurns)
 }
 
-// takeTurn takes a turn in the place of the shard's goroutine, and sends at once what comes of it. The caller has the baton, which it gives away.
-func (sh *shard) takeTurn() {
-	sh.direct = true
-	sh.turn()
-	sh.direct = false
-	next, armed, stopped := sh.next(), sh.baton.armed.Load(), sh.stopped
-	if sh.baton.give() || stopped || next != 0 && (armed == 0 || next < armed) {
-		signal(sh.baton.wake)
+// driveTurns is how many turns a reader takes one after another for what comes up meanwhile: who brings that has found the baton
+// held, and the shard's goroutine would have to be woken for it. More than that would keep the reader from its own connection.
+const driveTurns = 4
+
+// takeTurns takes a turn in the place of the shard's goroutine, or up to so many while something comes up, and sends at once what comes of
+// them. The caller has the baton, which it gives away.
+func (sh *shard) takeTurns(most int) {
+	for ; ; most-- {
+		sh.direct = true
+		sh.turn()
+		sh.direct = false
+		next, armed, stopped := sh.next(), sh.baton.armed.Load(), sh.stopped
+		more := sh.baton.give()
+		if stopped || next != 0 && (armed == 0 || next < armed) || more && most <= 1 {
+			signal(sh.baton.wake)
+			return
+		}
+		if !more || !sh.baton.take() { // whoever has it now sees what has come up
+			return
+		}
 	}
 }
 
@@ -88,7 +100,7 @@ func (sh *shard) wakeOf(s *Storage) func() {
 			sh.baton.journal()
 			return
 		}
-		sh.takeTurn()
+		sh.takeTurns(1) // it has to go back to its disk
 	}
 }
 

@@ -96,3 +96,32 @@ func TestManySessionsCollect(t *testing.T) {
 		}
 	})
 }
+
+// TestTurnsWhileHeld: what comes up while a reader has the baton is answered by the same reader, up to a number of turns; then the shard's goroutine
+// goes on.
+func TestTurnsWhileHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		defer r.close()
+		p, q := r.peer(), r.peer()
+		left, direct := 0, 0
+		answered := func(b []byte) int {
+			direct++
+			if left--; left >= 0 { // in the middle of a turn: somebody else's request comes
+				q.send(`{"op":"publish","queue":"q","body":1}`)
+			}
+			return len(b)
+		}
+		p.s.Direct(answered)
+		q.s.Direct(answered)
+		for more := range 2 * driveTurns {
+			left, direct = more, 0
+			p.send(`{"op":"publish","queue":"q","body":1}`)
+			rest := q.take()
+			want := min(1+more, driveTurns)
+			if direct != want || len(rest) != min(1, 1+more-want) {
+				t.Errorf("%d requests that come one behind the other: %d answered by the reader, %d by the writer; want %d", 1+more, direct, len(rest), want)
+			}
+		}
+	})
+}

@@ -422,12 +422,14 @@ func (sh *shard) replyOf(s *Session, n int) *chunk {
 	return c
 }
 
-// flush hands the open chunks to their sessions.
+// flush hands the open chunks to their sessions, the latest first: those are deliveries, as a rule, and what is sent at once costs who comes
+// behind it a system call. A message is with its consumer earlier for that, and confirmed later.
 func (sh *shard) flush() {
 	if len(sh.hushed) > 0 {
 		sh.tellIdle()
 	}
-	for i, s := range sh.touched {
+	for i := len(sh.touched) - 1; i >= 0; i-- {
+		s := sh.touched[i]
 		c := s.open[sh.index]
 		s.open[sh.index] = nil
 		if c.ahead+len(c.b) > littleChunk/2 {

@@ -202,7 +202,7 @@ func (c *conn) fill() error {
 func (c *conn) tryRead(fd uintptr) bool {
 	c.takeDesk()
 	for {
-		n, err := syscall.Read(int(fd), c.room())
+		n, err := readSocket(fd, c.room())
 		switch err {
 		case syscall.EINTR:
 			continue
@@ -227,7 +227,7 @@ func (c *conn) sendNow(b []byte) int {
 }
 
 func (c *conn) tryWrite(fd uintptr) bool {
-	n, _ := syscall.Write(int(fd), c.bytes)
+	n, _ := writeSocket(fd, c.bytes)
 	c.put = max(n, 0)
 	return true
 }
