@@ -72,3 +72,31 @@ func TestOldLeadersAreOver(t *testing.T) {
 		t.Errorf("when nothing more has come: %+v", r)
 	}
 }
+
+// Who was taken out of a group and restarts from a snapshot knows its members as of that, not since when. It forgets what it has all the same.
+func TestOutSinceBeforeASnapshot(t *testing.T) {
+	c := newTrio(t)
+	h := c.hosts[1]
+	h.cfg.SendImage = func(uint64, []byte) { t.Error("nobody has an image to ask for") }
+	for _, h := range c.hosts {
+		h.Wish(Wish{Members: []uint64{1, 2, 3}, Groups: [][]uint64{{1, 3}}})
+	}
+	for n := 0; !c.hosts[0].groups[0].sealed.done || len(c.members(0).GetVoters()) != 2; n++ {
+		if n == 50 {
+			t.Fatalf("the members are %v", c.members(0))
+		}
+		c.tick(1)
+	}
+	changed := c.hosts[0].Status()[0].Changed
+	st := &h.groups[0].storage
+	st.mu.Lock()
+	st.confs = []confAt{{changed + 1, c.members(0)}}
+	st.mu.Unlock()
+	for n := 0; c.journals[1].Image() == nil; n++ {
+		if n == 200 {
+			t.Fatal("it keeps what it has")
+		}
+		c.tick(1)
+		h.Images().Turn()
+	}
+}

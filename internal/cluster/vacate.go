@@ -49,19 +49,20 @@ func (g *group) seal(c census) {
 // may have been made one again. It is more than a packet may be late.
 const quietElections = 4
 
-// out reports whether this node is no member of the group any more, as a leader says who knows of a change of members.
-func (g *group) out(changed uint64) bool {
+// out reports whether this node is no member of the group any more, as a leader says who has applied all up to an entry. Where this node knows of a
+// later change of members the word is an old one.
+func (g *group) out(applied uint64) bool {
 	if g.raw == nil || g.leading || g.vacant() || g.host.now-g.led < uint64(quietElections*g.host.cfg.ElectionTicks) {
 		return false
 	}
 	g.storage.mu.Lock()
 	defer g.storage.mu.Unlock()
-	return g.storage.confs[len(g.storage.confs)-1].index <= changed
+	return g.storage.confs[len(g.storage.confs)-1].index <= applied
 }
 
 // vacate has the owner forget what this node has of the group.
-func (g *group) vacate(changed uint64) {
-	if g.host.cfg.SendImage == nil || g.installing != nil || !g.out(changed) {
+func (g *group) vacate(applied uint64) {
+	if g.host.cfg.SendImage == nil || g.installing != nil || !g.out(applied) {
 		return
 	}
 	i := g.host.images
@@ -70,10 +71,10 @@ func (g *group) vacate(changed uint64) {
 		if i.taking != nil {
 			return // one at a time; the leader will say it again
 		}
-		t := &image{i: i, g: g, id: 1, index: 0, conf: &raftpb.ConfState{}, whole: true, empty: true, changed: changed, life: life, heard: i.now}
+		t := &image{i: i, g: g, id: 1, index: 0, conf: &raftpb.ConfState{}, whole: true, empty: true, applied: applied, life: life, heard: i.now}
 		i.taking = t
 		g.post(func(g *group) {
-			if !g.out(changed) || g.installing != nil {
+			if !g.out(applied) || g.installing != nil {
 				t.end()
 				return
 			}
