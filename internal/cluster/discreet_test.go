@@ -100,3 +100,33 @@ func TestOutSinceBeforeASnapshot(t *testing.T) {
 		h.Images().Turn()
 	}
 }
+
+// A lead that is being handed over when two configurations have come to count keeps raft from leaving the old one. It is left when the lead stays, though
+// nobody proposes anything.
+func TestJointIsLeftInTheEnd(t *testing.T) {
+	c := newTrio(t)
+	g := c.hosts[0].groups[0]
+	c.hangs = 0
+	for _, h := range c.hosts {
+		h.Wish(Wish{Members: []uint64{1, 2, 3}, Groups: [][]uint64{{1, 3}}, Everywhere: []int{0}})
+	}
+	for n := 0; g.confEntry == 0; n++ {
+		if n == 50 {
+			t.Fatal("no change of members is proposed")
+		}
+		c.tick(1)
+	}
+	c.cut = 2
+	c.hosts[0].Transfer(0, 3)
+	c.run()
+	c.hangs = -1
+	c.run()
+	if len(c.members(0).GetVotersOutgoing()) == 0 || g.raw.BasicStatus().LeadTransferee != 3 {
+		t.Fatalf("members %v, the lead is to go to %d", c.members(0), g.raw.BasicStatus().LeadTransferee)
+	}
+	c.cut = -1
+	c.tick(40)
+	if m := c.members(0); !c.journals[0].Role().Leading || len(m.GetVotersOutgoing()) > 0 {
+		t.Errorf("%+v, members %v", c.journals[0].Role(), m)
+	}
+}

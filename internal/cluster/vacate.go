@@ -36,13 +36,18 @@ func (g *group) seal(c census) {
 		return
 	}
 	if g.appended < s.after {
-		m := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(g.host.cfg.ID), Entries: []*raftpb.Entry{{}}}
-		if g.raw.Step(m) == nil {
-			g.sent = append(g.sent, own{})
-		}
+		g.proposeNothing()
 		return
 	}
 	s.done = !slices.ContainsFunc(c.voters, func(id uint64) bool { return c.progress[id].Match < s.after })
+}
+
+// proposeNothing has an entry appended that says nothing to the owner.
+func (g *group) proposeNothing() {
+	m := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(g.host.cfg.ID), Entries: []*raftpb.Entry{{}}}
+	if g.raw.Step(m) == nil { // else too much is under way; it comes again
+		g.sent = append(g.sent, own{})
+	}
 }
 
 // quietElections is for how many elections' time a node must not have heard a leader as a member does, before it forgets what it has: else it
