@@ -168,8 +168,14 @@ func (g *group) reconcile() {
 		return // raft takes one change at a time, and none before it knows of those of earlier leaders
 	}
 	c, want := g.census(), g.host.wish.goal(g.number)
-	if g.joint() || len(want.voters) == 0 {
-		return // raft leaves it by itself
+	if g.joint() {
+		if before == last { // raft leaves it by itself when an entry is applied, but not while the lead is being handed over
+			g.proposeNothing()
+		}
+		return
+	}
+	if len(want.voters) == 0 {
+		return
 	}
 	g.seal(c)
 	changes, ok := want.next(g.host.cfg.ID, c, before)

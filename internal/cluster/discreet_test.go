@@ -72,3 +72,61 @@ func TestOldLeadersAreOver(t *testing.T) {
 		t.Errorf("when nothing more has come: %+v", r)
 	}
 }
+
+// Who was taken out of a group and restarts from a snapshot knows its members as of that, not since when. It forgets what it has all the same.
+func TestOutSinceBeforeASnapshot(t *testing.T) {
+	c := newTrio(t)
+	h := c.hosts[1]
+	h.cfg.SendImage = func(uint64, []byte) { t.Error("nobody has an image to ask for") }
+	for _, h := range c.hosts {
+		h.Wish(Wish{Members: []uint64{1, 2, 3}, Groups: [][]uint64{{1, 3}}})
+	}
+	for n := 0; !c.hosts[0].groups[0].sealed.done || len(c.members(0).GetVoters()) != 2; n++ {
+		if n == 50 {
+			t.Fatalf("the members are %v", c.members(0))
+		}
+		c.tick(1)
+	}
+	changed := c.hosts[0].Status()[0].Changed
+	st := &h.groups[0].storage
+	st.mu.Lock()
+	st.confs = []confAt{{changed + 1, c.members(0)}}
+	st.mu.Unlock()
+	for n := 0; c.journals[1].Image() == nil; n++ {
+		if n == 200 {
+			t.Fatal("it keeps what it has")
+		}
+		c.tick(1)
+		h.Images().Turn()
+	}
+}
+
+// A lead that is being handed over when two configurations have come to count keeps raft from leaving the old one. It is left when the lead stays, though
+// nobody proposes anything.
+func TestJointIsLeftInTheEnd(t *testing.T) {
+	c := newTrio(t)
+	g := c.hosts[0].groups[0]
+	c.hangs = 0
+	for _, h := range c.hosts {
+		h.Wish(Wish{Members: []uint64{1, 2, 3}, Groups: [][]uint64{{1, 3}}, Everywhere: []int{0}})
+	}
+	for n := 0; g.confEntry == 0; n++ {
+		if n == 50 {
+			t.Fatal("no change of members is proposed")
+		}
+		c.tick(1)
+	}
+	c.cut = 2
+	c.hosts[0].Transfer(0, 3)
+	c.run()
+	c.hangs = -1
+	c.run()
+	if len(c.members(0).GetVotersOutgoing()) == 0 || g.raw.BasicStatus().LeadTransferee != 3 {
+		t.Fatalf("members %v, the lead is to go to %d", c.members(0), g.raw.BasicStatus().LeadTransferee)
+	}
+	c.cut = -1
+	c.tick(40)
+	if m := c.members(0); !c.journals[0].Role().Leading || len(m.GetVotersOutgoing()) > 0 {
+		t.Errorf("%+v, members %v", c.journals[0].Role(), m)
+	}
+}

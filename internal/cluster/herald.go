@@ -15,8 +15,9 @@ import (
 // without one it is as if nobody led.
 const heraldElections = 2
 
-// msgLead is the type of such a word: none of raft's. Its index is the entry that has made the members what they are, and the flag of rejection
-// that all of them know it.
+// msgLead is the type of such a word: none of raft's. Its index is the last entry that the leader has applied, up to which the members are known to it, and the
+// flag of rejection says that all of them know who they are. The entry of the last change would not do: who has begun from a snapshot only knows that its members
+// are those as of the snapshot.
 const msgLead = raftpb.MessageType(30)
 
 // A herald is what was said last, and when.
@@ -43,7 +44,7 @@ func (g *group) herald() {
 		if id == g.host.cfg.ID || slices.Contains(members, id) {
 			continue
 		}
-		g.host.send(g.number, &raftpb.Message{Type: msgLead.Enum(), From: new(g.host.cfg.ID), To: new(id), Term: new(st.GetTerm()), Index: new(changed), Reject: new(g.sealed.knows(changed))})
+		g.host.send(g.number, &raftpb.Message{Type: msgLead.Enum(), From: new(g.host.cfg.ID), To: new(id), Term: new(st.GetTerm()), Index: new(st.Applied), Reject: new(g.sealed.knows(changed))})
 	}
 }
 

@@ -120,7 +120,7 @@ func (g *group) halt() {
 	term, err := g.storage.Term(t.index)
 	here := err == nil && term == t.term
 	if t.empty {
-		if t.over.Load() || !g.out(t.changed) { // it is a member again
+		if t.over.Load() || !g.out(t.applied) { // it is a member again
 			g.installing = nil
 			t.end()
 			return

@@ -34,7 +34,7 @@ type image struct {
 	serial      uint64 // of the latest question for records
 
 	empty   bool   // nobody sends it: this node is to forget what it has (vacate.go)
-	changed uint64 // and the change of members by which it was taken out, or a later one
+	applied uint64 // as its leader has said, who had applied all up to this entry
 
 	behind journal.Ref // the new state has all before it: when the owner put it in the old one's place. The owner's
 

@@ -36,32 +36,38 @@ func (g *group) seal(c census) {
 		return
 	}
 	if g.appended < s.after {
-		m := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(g.host.cfg.ID), Entries: []*raftpb.Entry{{}}}
-		if g.raw.Step(m) == nil {
-			g.sent = append(g.sent, own{})
-		}
+		g.proposeNothing()
 		return
 	}
 	s.done = !slices.ContainsFunc(c.voters, func(id uint64) bool { return c.progress[id].Match < s.after })
+}
+
+// proposeNothing has an entry appended that says nothing to the owner.
+func (g *group) proposeNothing() {
+	m := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(g.host.cfg.ID), Entries: []*raftpb.Entry{{}}}
+	if g.raw.Step(m) == nil { // else too much is under way; it comes again
+		g.sent = append(g.sent, own{})
+	}
 }
 
 // quietElections is for how many elections' time a node must not have heard a leader as a member does, before it forgets what it has: else it
 // may have been made one again. It is more than a packet may be late.
 const quietElections = 4
 
-// out reports whether this node is no member of the group any more, as a leader says who knows of a change of members.
-func (g *group) out(changed uint64) bool {
+// out reports whether this node is no member of the group any more, as a leader says who has applied all up to an entry. Where this node knows of a
+// later change of members the word is an old one.
+func (g *group) out(applied uint64) bool {
 	if g.raw == nil || g.leading || g.vacant() || g.host.now-g.led < uint64(quietElections*g.host.cfg.ElectionTicks) {
 		return false
 	}
 	g.storage.mu.Lock()
 	defer g.storage.mu.Unlock()
-	return g.storage.confs[len(g.storage.confs)-1].index <= changed
+	return g.storage.confs[len(g.storage.confs)-1].index <= applied
 }
 
 // vacate has the owner forget what this node has of the group.
-func (g *group) vacate(changed uint64) {
-	if g.host.cfg.SendImage == nil || g.installing != nil || !g.out(changed) {
+func (g *group) vacate(applied uint64) {
+	if g.host.cfg.SendImage == nil || g.installing != nil || !g.out(applied) {
 		return
 	}
 	i := g.host.images
@@ -70,10 +76,10 @@ func (g *group) vacate(changed uint64) {
 		if i.taking != nil {
 			return // one at a time; the leader will say it again
 		}
-		t := &image{i: i, g: g, id: 1, index: 0, conf: &raftpb.ConfState{}, whole: true, empty: true, changed: changed, life: life, heard: i.now}
+		t := &image{i: i, g: g, id: 1, index: 0, conf: &raftpb.ConfState{}, whole: true, empty: true, applied: applied, life: life, heard: i.now}
 		i.taking = t
 		g.post(func(g *group) {
-			if !g.out(changed) || g.installing != nil {
+			if !g.out(applied) || g.installing != nil {
 				t.end()
 				return
 			}

@@ -94,11 +94,9 @@ func (c *Client) act() {
 	if c.off {
 		return
 	}
-	pause := w.between(time.Millisecond, 60*time.Millisecond)
-	if w.chance(200) {
-		pause = w.between(time.Second, 3*time.Second)
+	if w.after(w.pause(), c.act); w.spell == silent || w.spell == still {
+		return
 	}
-	w.after(pause, c.act)
 	if c.conn == nil || c.conn.closed {
 		if n := c.node(); n != nil && !w.chance(4) {
 			c.conn = c.dial(n)

@@ -18,7 +18,7 @@ var (
 
 // clusterWorld is the world of a seed. One in three has five nodes.
 func clusterWorld(t *testing.T, seed uint64) Report {
-	cfg := Config{Nodes: 3, Clients: 6, Cluster: true, For: 20 * time.Second}
+	cfg := Config{Nodes: 3, Clients: 6, Cluster: true, For: time.Minute}
 	if seed%3 == 0 {
 		cfg.Nodes = 5
 	}
@@ -71,7 +71,7 @@ var clusterFloors = map[string]int{
 
 // placedCluster is the world of a seed in which shards are at three of five or seven nodes.
 func placedCluster(t *testing.T, seed uint64) Report {
-	cfg := Config{Nodes: 5, Clients: 6, Cluster: true, Replicas: 3, For: 20 * time.Second}
+	cfg := Config{Nodes: 5, Clients: 6, Cluster: true, Replicas: 3, For: time.Minute}
 	if seed%3 == 0 {
 		cfg.Nodes = 7
 	}

@@ -32,7 +32,9 @@ func (p *plan) strike() {
 	if w.peace {
 		return
 	}
-	w.after(w.between(100*time.Millisecond, 1700*time.Millisecond), p.strike)
+	if w.after(w.between(100*time.Millisecond, 1700*time.Millisecond), p.strike); w.still() {
+		return
+	}
 	sum := 0
 	for _, d := range p.does {
 		sum += d

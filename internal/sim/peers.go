@@ -163,6 +163,9 @@ func (w *World) quarrel() {
 		}
 		switch w.rng.IntN(4) {
 		case 0, 1:
+			if w.still() {
+				break
+			}
 			if !w.gentle() || w.spares(nil) {
 				w.part()
 			}

@@ -42,18 +42,25 @@ func (w *World) move() {
 		if w.peace {
 			return
 		}
-		w.replan(uint64(w.rng.IntN(len(w.nodes) + 1)))
-		w.stats.Plans++
-		plan := w.plan
-		for _, n := range w.nodes {
-			w.after(w.between(0, 2*time.Second), func() {
-				if !w.peace {
-					n.hear(plan)
-				}
-			})
+		if !w.still() {
+			w.shift()
 		}
 		w.move()
 	})
+}
+
+// shift makes another plan.
+func (w *World) shift() {
+	w.replan(uint64(w.rng.IntN(len(w.nodes) + 1)))
+	w.stats.Plans++
+	plan := w.plan
+	for _, n := range w.nodes {
+		w.after(w.between(0, 2*time.Second), func() {
+			if !w.still() {
+				n.hear(plan)
+			}
+		})
+	}
 }
 
 // hear is told where the shards shall be.

@@ -69,7 +69,11 @@ func Run(seed uint64, cfg Config) Report {
 	for range cfg.Clients {
 		w.addClient()
 	}
-	w.run(cfg.For)
+	if cfg.Cluster {
+		w.spells(cfg.For)
+	} else {
+		w.run(cfg.For)
+	}
 	if w.chance(4) && !cfg.alone() && w.failure == "" {
 		w.lie()
 	}

@@ -18,6 +18,7 @@ type Stats struct {
 	LostPackets, Partitions, Transfers, Unknown, NoQuorum, Images, Vacated, Plans                    int
 	NotYet, Vain, Unavailable                                                                        int
 	Snapshots, Compactions                                                                           int
+	Stills                                                                                           int // calms without troubles, after which all nodes of a cluster hold the same
 }
 
 // Crashes is how many processes ended without being asked to.

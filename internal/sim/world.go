@@ -39,6 +39,7 @@ type World struct {
 	stats   Stats
 	failure string // the first thing that was wrong
 	peace   bool   // nothing fails any more
+	spell   spell  // what the clients of a cluster do now
 	dark    bool   // the power of all nodes of a cluster was cut in the end
 }
 
