@@ -27,6 +27,7 @@ type pace struct {
 	loaded  uint64        // the tick in which new entries came last
 	fresh   int64         // bytes of new entries since the last portion began
 	late    bool          // some group has a member that is behind, and is paced
+	heard   bool          // such a member has given a sign of life
 	left    int64         // how much may still be read of the portion
 	read    bool          // something was, in this turn
 	flights []flight      // what was sent of the portion and is not known to be kept
@@ -133,7 +134,7 @@ func (g *group) answers(m *raftpb.Message) {
 	case !g.storage.paced:
 	case m.GetType() == raftpb.MsgHeartbeatResp:
 		p := g.push(m.GetFrom())
-		p.answer, p.answered = m, g.host.now
+		p.answer, p.answered, g.host.pace.heard = m, g.host.now, true
 	case m.GetType() == raftpb.MsgAppResp:
 		g.host.landed(g.number, m)
 	}
@@ -145,7 +146,7 @@ func (h *Host) feed() {
 	if p.open && h.now-p.beganIn >= uint64(h.cfg.ElectionTicks) { // lost, or the group has another leader
 		p.over(h.clock())
 	}
-	if p.open || !p.late {
+	if p.open || !p.late || !p.heard {
 		return
 	}
 	now := h.clock()
@@ -161,9 +162,8 @@ func (h *Host) feed() {
 		}
 	}
 	p.left = 0
-	if p.open, p.began, p.beganIn = p.read, now, h.now; !p.open { // nobody has answered lately
-		p.until = now + nominalTick/4
-	}
+	p.open, p.began, p.beganIn = p.read, now, h.now
+	p.heard = p.open // else nobody has answered lately, and there is nothing to be sent before somebody does
 }
 
 // feed has raft send what is left of a portion to who is behind in the group, as far as it lacks so much.
@@ -198,8 +198,8 @@ func (h *Host) flies(g *group, m *raftpb.Message) {
 // sent ends the turn for the portion.
 func (h *Host) sent() {
 	p := &h.pace
-	if p.read = false; p.open && len(p.flights) == 0 {
-		p.over(h.clock()) // the member has had it before
+	if p.read = false; p.open && len(p.flights) == 0 { // the member has had it before
+		p.open, p.until = false, h.clock()+nominalTick
 	}
 }
 
@@ -226,7 +226,7 @@ func (p *pace) over(now time.Duration) {
 // pause is how long it takes until there is a portion to be sent; false: until then something else comes.
 func (h *Host) pause() (time.Duration, bool) {
 	p := &h.pace
-	if !p.late || p.open {
+	if !p.late || !p.heard || p.open {
 		return 0, false
 	}
 	return max(p.until-h.clock(), 0), true

@@ -1,0 +1,127 @@
+package cluster
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// A lagging is a trio whose node 3 was away for a while, on a clock of the test.
+type lagging struct {
+	*trio
+	now  time.Duration
+	body string
+}
+
+func newLagging(t *testing.T, entries, size int) *lagging {
+	c := &lagging{trio: newTrio(t), body: strings.Repeat("x", size)}
+	for _, h := range c.hosts {
+		h.cfg.Now = func() time.Duration { return c.now }
+	}
+	c.cut = 2
+	for range entries {
+		c.journals[0].Propose(batchOf(c.body))
+		c.run()
+	}
+	c.load(oldTicks + 2)
+	c.hosts[0].Unreachable(3)
+	c.run()
+	c.cut, c.carried = -1, [3]int{}
+	return c
+}
+
+// load is n ticks, in each of which something new comes.
+func (c *lagging) load(n int) {
+	for range n {
+		c.journals[0].Propose(batchOf("new"))
+		c.tick(1)
+	}
+}
+
+// behind is how many records node 3 lacks.
+func (c *lagging) behind() int { return len(c.told[0]) - len(c.told[2]) }
+
+// Who is behind gets a portion, and the next one only after a pause, as long as new entries come. When none come it gets all.
+func TestWhoIsBehindIsPaced(t *testing.T) {
+	const size, small = 100 << 10, 10 << 10
+	c := newLagging(t, 60, size)
+	c.hangs = 2
+	c.load(8)
+	if c.carried[2] < size || c.carried[2] > portionBytes+size+small {
+		t.Fatalf("it was sent %d bytes before it has kept any", c.carried[2])
+	}
+	c.now += 30 * time.Millisecond
+	c.hangs = -1
+	c.run()
+	first := c.carried[2]
+	if c.load(2); c.carried[2] > first+small {
+		t.Errorf("it was sent %d bytes in the pause", c.carried[2]-first)
+	}
+	c.now += pauseTimes*30*time.Millisecond - 1
+	if c.load(1); c.carried[2] > first+small {
+		t.Errorf("it was sent %d bytes at the end of the pause", c.carried[2]-first)
+	}
+	c.now++
+	c.hangs = 2
+	if c.load(1); c.carried[2] < first+size || c.carried[2] > first+portionBytes+size+small {
+		t.Errorf("it was sent %d bytes after the pause", c.carried[2]-first)
+	}
+	c.now += time.Second
+	c.hangs = -1
+	c.run()
+	if got := c.behind(); got < 50 {
+		t.Fatalf("it lacks %d records", got)
+	}
+	if c.tick(c.hosts[0].cfg.ElectionTicks + 1); c.behind() != 0 {
+		t.Errorf("it lacks %d records after a while without load", c.behind())
+	}
+}
+
+// A portion that was lost does not stop the next one.
+func TestLostPortion(t *testing.T) {
+	c := newLagging(t, 20, 100<<10)
+	c.hangs = 2
+	c.load(2)
+	c.cut = 2 // what it says when its log has gone on is lost
+	c.hangs = -1
+	c.run()
+	c.cut = -1
+	for range 60 {
+		c.now += nominalTick
+		c.load(1)
+	}
+	if c.behind() > 1 {
+		t.Errorf("it lacks %d records", c.behind())
+	}
+}
+
+// It comes nearer though more comes between two portions than a portion holds.
+func TestBehindUnderLoad(t *testing.T) {
+	c := newLagging(t, 40, 100<<10)
+	for range 60 {
+		for _, c.hangs = range []int{2, -1} {
+			c.journals[0].Propose(batchOf(c.body))
+			c.now += nominalTick
+			c.tick(1)
+		}
+	}
+	if c.behind() > 4 {
+		t.Errorf("it lacks %d records", c.behind())
+	}
+}
+
+// What is to be decided does not wait for a pause.
+func TestNeededMemberIsNotPaced(t *testing.T) {
+	c := newLagging(t, 40, 100<<10)
+	paced := &c.hosts[0].groups[0].storage.paced
+	if c.load(1); !*paced {
+		t.Fatal("it is not paced while the others are a majority")
+	}
+	c.hangs = 2
+	c.load(1) // a portion is under way
+	c.hangs = 1
+	c.load(oldTicks + 1)
+	if *paced || c.behind() > 1 {
+		t.Errorf("paced: %v, though nothing is decided without it; it lacks %d records", *paced, c.behind())
+	}
+}
