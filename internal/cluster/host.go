@@ -309,6 +309,7 @@ func (h *Host) Turn() {
 func (h *Host) tick() {
 	h.now++
 	h.pace.late = false
+	h.pace.busy.Store(h.pace.loaded > 0 && h.now-h.pace.loaded < uint64(h.cfg.ElectionTicks))
 	for _, g := range h.groups {
 		if g.raw != nil {
 			g.retry()

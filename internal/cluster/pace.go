@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/raft/v3"
@@ -36,6 +37,9 @@ type pace struct {
 	beganIn uint64        // and in this tick
 	until   time.Duration // the end of the pause
 	next    int           // the group that is first in the next portion
+
+	busy    atomic.Bool  // new entries come; as of the last tick, anybody's
+	entered atomic.Int64 // bytes of new entries, ever; anybody's
 }
 
 // A flight is a message with old entries, up to an index.
@@ -60,10 +64,12 @@ func (p *pace) load(entries []*raftpb.Entry, now uint64) {
 	if len(entries) == 0 {
 		return
 	}
-	p.loaded = now
+	n := int64(0)
 	for _, e := range entries {
-		p.fresh += int64(len(e.GetData())) + slotBytes
+		n += int64(len(e.GetData())) + slotBytes
 	}
+	p.loaded, p.fresh = now, p.fresh+n
+	p.entered.Add(n)
 }
 
 // age finds out, once in a tick, which entries are old, which members lack some, and whether they get them at a pace.
@@ -75,7 +81,7 @@ func (g *group) age() {
 	g.lasts[oldTicks-1] = st.last()
 	st.mu.Unlock()
 	st.paced = false
-	if !g.leading || g.host.now-g.host.pace.loaded >= uint64(g.host.cfg.ElectionTicks) {
+	if !g.leading || !g.host.pace.busy.Load() {
 		return
 	}
 	for i := range g.pushed {
@@ -230,4 +236,51 @@ func (h *Host) pause() (time.Duration, bool) {
 		return 0, false
 	}
 	return max(p.until-h.clock(), 0), true
+}
+
+// An imagePace does the same for images, with an answer for a portion: behind each the node that sends has a pause of twice the time until its member asked
+// for more, as long as the host has other load, and less of that than comes nearer with each answer. It belongs to Images.
+type imagePace struct {
+	open    bool          // an answer is on its way, since
+	began   time.Duration // then
+	until   time.Duration // the end of the pause
+	entered int64         // pace.entered when the answer was sent
+}
+
+// mostPause is how many ticks a pause behind an answer takes at most: who is not answered asks once more.
+const mostPause = askAgain / 2
+
+// clock is as Host.clock.
+func (i *Images) clock() time.Duration {
+	if i.h.cfg.Now != nil {
+		return i.h.cfg.Now()
+	}
+	return time.Duration(i.now) * nominalTick
+}
+
+// answered notes that n bytes were sent.
+func (p *imagePace) answered(i *Images, n int64) {
+	if n > 0 {
+		p.open, p.began, p.entered = true, i.clock(), i.h.pace.entered.Load()
+	}
+}
+
+// asked notes that a member asks for more.
+func (p *imagePace) asked(i *Images) {
+	if !p.open {
+		return
+	}
+	p.open = false
+	if load := &i.h.pace; load.busy.Load() && 2*(load.entered.Load()-p.entered) < portionBytes {
+		now := i.clock()
+		p.until = now + min(pauseTimes*(now-p.began), mostPause*nominalTick)
+	}
+}
+
+// pause is how long questions that wait do so for the pace's sake.
+func (i *Images) pause() time.Duration {
+	if len(i.asks) == 0 || i.pace.until == 0 {
+		return 0
+	}
+	return max(i.pace.until-i.clock(), 0)
 }
