@@ -125,3 +125,42 @@ func TestNeededMemberIsNotPaced(t *testing.T) {
 		t.Errorf("paced: %v, though nothing is decided without it; it lacks %d records", *paced, c.behind())
 	}
 }
+
+// Behind an answer with a part of an image there is a pause of twice the time until more is asked for, unless nobody else needs the node, or more comes
+// meanwhile than was sent.
+func TestImagesArePaced(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		busy bool
+		load int64
+		wait time.Duration
+	}{
+		{"load", true, 1000, 40 * time.Millisecond},
+		{"much load", true, portionBytes, 0},
+		{"no load", false, 0, 0},
+	} {
+		var now time.Duration
+		sent := 0
+		h, err := New(Config{ID: 1, Groups: 1, Wake: func() {}, Send: func(uint64, []byte) {},
+			SendImage: func(uint64, []byte) { sent++ }, Now: func() time.Duration { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := h.Images()
+		i.left = 1 << 30
+		h.pace.busy.Store(c.busy)
+		i.pace.answered(i, portionBytes)
+		h.pace.entered.Add(c.load)
+		now += 20 * time.Millisecond
+		i.receive(2, frame{kind: frameAskRecords, image: 7})
+		if now += c.wait - 1; c.wait > 0 {
+			if i.answer(); sent > 0 {
+				t.Errorf("%s: answered before the end of the pause", c.name)
+			}
+		}
+		now++
+		if i.answer(); sent != 1 {
+			t.Errorf("%s: %d answers at the end of the pause", c.name, sent)
+		}
+	}
+}
