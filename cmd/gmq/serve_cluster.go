@@ -71,7 +71,7 @@ func (in *instance) openNode(data string) error {
 		Deliver: func(from uint64, frame []byte) { n.host.Images().Deliver(from, frame) },
 	})
 	n.host, err = cluster.New(cluster.Config{
-		ID: m.ID(), Groups: broker.Shards, ElectionTicks: electionTicks,
+		ID: m.ID(), Groups: broker.Shards, ElectionTicks: electionTicks, Now: sinceStart(),
 		Send: n.raft.Send, SendImage: n.images.Send,
 		MayLead: func(group int, node uint64) bool {
 			return n.memory.keeper.MayLead(group, node) && in.mayLead(group, node)
@@ -249,4 +249,10 @@ func (n *node) leave() error {
 	n.images.Close()
 	n.memory.close()
 	return err
+}
+
+// sinceStart is a clock that tells how long it has been running.
+func sinceStart() func() time.Duration {
+	start := time.Now()
+	return func() time.Duration { return time.Since(start) }
 }

@@ -44,7 +44,7 @@ func (in *instance) openMemory(n *node) error {
 	budget := queueMemory(&in.cfg)
 	var err error
 	m.host, err = cluster.New(cluster.Config{
-		ID: cluster.MemberID(self, boot), Memory: true, Groups: broker.Shards, ElectionTicks: electionTicks,
+		ID: cluster.MemberID(self, boot), Memory: true, Groups: broker.Shards, ElectionTicks: electionTicks, Now: sinceStart(),
 		KeepBytes: min(budget/memoryKeepPart, mostMemoryKeep), TrailBytes: min(budget/memoryTrailPart, mostMemoryTrail), CacheBytes: memoryCache,
 		Send:      func(to uint64, packet []byte) { m.keeper.Carry(to, packet) },
 		SendImage: func(to uint64, frame []byte) { m.keeper.CarryImage(to, frame) },

@@ -43,6 +43,7 @@ type group struct {
 	looked     uint64            // as leader: the last index when members were looked at last; 0: they were not
 	heard      map[uint64]uint64 // as leader: the tick at which a member was heard of last
 	pushed     []push            // as leader
+	lasts      [oldTicks]uint64  // the last entry, as of the latest ticks
 
 	seen     herald  // where this node is no member: who leads
 	sealed   sealing // as leader: whether all voters know who they are
@@ -202,7 +203,18 @@ func (g *group) step(m *raftpb.Message) {
 		g.mayLack(m.GetFrom())
 	}
 	// What raft does not want to hear - of a node that is no member, or too late - it says here, and nothing has happened.
-	_ = g.raw.Step(m)
+	_ = g.stepRaw(m)
+	g.answers(m)
+}
+
+// stepRaw gives raft a message, and knows what raft reads entries for on hearing it.
+func (g *group) stepRaw(m *raftpb.Message) error {
+	if !g.storage.paced {
+		return g.raw.Step(m)
+	}
+	g.storage.sending = g.sends(m)
+	defer func() { g.storage.sending = false }()
+	return g.raw.Step(m)
 }
 
 func (g *group) stepAll(ms []*raftpb.Message) {
@@ -230,7 +242,7 @@ func (g *group) admit() {
 		}
 		n, data := g.gather()
 		m := &raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(g.host.cfg.ID), Entries: []*raftpb.Entry{{Data: data}}}
-		if err := g.raw.Step(m); err == nil {
+		if err := g.stepRaw(m); err == nil {
 			g.sent = append(g.sent, own{batches: g.waiting[:n:n]})
 		} else if st := g.raw.BasicStatus(); st.RaftState == raft.StateLeader && (st.LeadTransferee != 0 || len(g.sent)+len(g.own) > 0) {
 			// Too much is under way, or another node is to lead: it goes on when that is over. What was proposed before it in the same term must
@@ -287,6 +299,7 @@ func (g *group) changeRole(s *raft.SoftState) {
 		g.heard = map[uint64]uint64{}
 		g.beDiscreet()
 	}
+	g.storage.paced = false
 	g.leads.Store(leading)
 	if g.solo = g.solo && !leading; g.solo {
 		return

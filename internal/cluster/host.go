@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -60,6 +61,8 @@ type Config struct {
 	// Gathered reports whether all groups are to be led by who leads the first one: then leads are not balanced, and are given away with that one. nil: they are
 	// not. MayLead has to say the same. It must not wait.
 	Gathered func() bool
+	// Now is the time since any moment, which paces what members get that are behind; nil: ticks are all that is known.
+	Now func() time.Duration
 	// Memory says that the groups' logs are in memory: the id is that of one life of a node (MemberID).
 	Memory bool
 	// Logf is told what an operator should know; nil tells nobody.
@@ -119,6 +122,7 @@ type Host struct {
 	images  *Images
 	renewal *renewal // decided, and not done yet
 	epoch   atomic.Uint64
+	pace    pace
 
 	mu     sync.Mutex
 	inputs inputs
@@ -157,6 +161,7 @@ func New(cfg Config) (*Host, error) {
 		g.storage.cacheLimit = max(cfg.CacheBytes/int64(cfg.Groups), 1)
 		g.storage.trailLimit = max(cfg.TrailBytes/int64(cfg.Groups), 1)
 		g.storage.indexLimit = max(cfg.IndexEntries/cfg.Groups, 1)
+		g.storage.pace = &h.pace
 		g.storage.images = cfg.SendImage != nil
 		h.groups = append(h.groups, g)
 	}
@@ -288,6 +293,7 @@ func (h *Host) Turn() {
 			_ = g.raw.Campaign() // it is refused where this node may not lead
 		}
 	}
+	h.feed()
 	for _, g := range h.groups {
 		if g.due {
 			g.admit()
@@ -295,15 +301,19 @@ func (h *Host) Turn() {
 			g.halt()
 		}
 	}
+	h.sent()
 	h.countLeads()
 	h.flush()
 }
 
 func (h *Host) tick() {
 	h.now++
+	h.pace.late = false
+	h.pace.busy.Store(h.pace.loaded > 0 && h.now-h.pace.loaded < uint64(h.cfg.ElectionTicks))
 	for _, g := range h.groups {
 		if g.raw != nil {
 			g.retry()
+			g.age()
 			if g.installing == nil {
 				g.raw.Tick()
 			}

@@ -18,6 +18,7 @@ type Images struct {
 	made map[int]*making
 	asks []ask // to be answered when the budget allows
 	left int64 // of the budget
+	pace imagePace
 
 	offers []offer // groups that need one, in the order in which that became known
 	taking *image  // one at a time, so that memory is bounded
@@ -82,9 +83,12 @@ func (i *Images) input(f func(*imageInputs)) {
 func (i *Images) Run(wake <-chan struct{}, tick time.Duration, stop <-chan struct{}) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	pause := time.NewTimer(tick)
+	defer pause.Stop()
 	for {
 		select {
 		case <-wake:
+		case <-pause.C:
 		case <-ticker.C:
 			i.Tick()
 		case <-stop:
@@ -92,6 +96,9 @@ func (i *Images) Run(wake <-chan struct{}, tick time.Duration, stop <-chan struc
 			return
 		}
 		i.Turn()
+		if d := i.pause(); d > 0 {
+			pause.Reset(d)
+		}
 	}
 }
 
@@ -141,7 +148,7 @@ func (i *Images) Turn() {
 func (i *Images) receive(from uint64, f frame) {
 	switch f.kind {
 	case frameAskState, frameAskRecords:
-		if len(i.asks) < maxAsks {
+		if i.pace.asked(i); len(i.asks) < maxAsks {
 			i.asks = append(i.asks, ask{from, f})
 		}
 	case frameDone:

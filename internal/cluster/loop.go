@@ -10,8 +10,11 @@ import (
 func (h *Host) Run(wake <-chan struct{}, tick time.Duration, stop <-chan struct{}) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	pause := time.NewTimer(tick) // for who is behind
+	defer pause.Stop()
 	for {
 		select {
+		case <-pause.C:
 		case <-wake:
 			runtime.Gosched() // shards that have something to propose as well: all of it is one turn, and one packet
 		case <-ticker.C:
@@ -20,5 +23,8 @@ func (h *Host) Run(wake <-chan struct{}, tick time.Duration, stop <-chan struct{
 			return
 		}
 		h.Turn()
+		if d, ok := h.pause(); ok {
+			pause.Reset(d)
+		}
 	}
 }

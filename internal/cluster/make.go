@@ -9,16 +9,18 @@ import (
 
 // answer answers questions as long as the budget lasts: others need the disk and the network too.
 func (i *Images) answer() {
-	for len(i.asks) > 0 && i.left > 0 {
+	for len(i.asks) > 0 && i.left > 0 && i.pause() == 0 {
 		a := i.asks[0]
 		i.asks = i.asks[1:]
 		f := i.reply(a)
 		f.group = a.f.group
-		i.left -= int64(len(f.data)) + 64
+		n := int64(len(f.data))
 		for _, r := range f.records {
-			i.left -= int64(len(r))
+			n += int64(len(r))
 		}
+		i.left -= n + 64
 		i.send(a.from, f)
+		i.pace.answered(i, n)
 	}
 	if len(i.asks) == 0 {
 		i.asks = nil

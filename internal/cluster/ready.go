@@ -26,6 +26,7 @@ func (g *group) ready() {
 					g.veil(m)
 				}
 				if !g.again(m) {
+					g.host.flies(g, m)
 					g.host.send(g.number, m)
 				}
 			}
@@ -73,6 +74,11 @@ type push struct {
 	empty uint64 // the tick of a message without entries; the greatest number: of none
 	sent  uint64 // the tick of one with entries; 0: it may have been lost
 	prev  uint64 // the index before these
+
+	late     bool            // it lacks an old entry
+	probed   bool            // and raft does not know how far it is
+	answer   *raftpb.Message // to the last heartbeat, while the group is paced
+	answered uint64          // the tick of that
 }
 
 func (g *group) push(to uint64) *push {
@@ -110,6 +116,7 @@ func (g *group) append(m *raftpb.Message) {
 	if m.Commit != nil && m.GetCommit() > hard.GetCommit() {
 		hard.Commit = new(m.GetCommit()) // goes with the next entry
 	}
+	g.host.pace.load(m.GetEntries(), g.host.now)
 	w.room(m.GetEntries())
 	for _, e := range m.GetEntries() {
 		g.index(e)

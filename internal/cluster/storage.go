@@ -38,6 +38,12 @@ type storage struct {
 	trailed, trailLimit int64
 
 	indexLimit int // how many entries are worth a snapshot
+
+	// The host's alone (pace.go): entries up to old are old, members get them at a pace, and what raft reads now is to be sent.
+	pace    *pace
+	old     uint64
+	paced   bool
+	sending bool
 }
 
 // A slot is one entry.
@@ -144,12 +150,17 @@ func (s *storage) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 		s.mu.Unlock()
 		return nil, raft.ErrUnavailable
 	}
+	if maxSize = s.portion(lo, maxSize); maxSize == 0 {
+		s.mu.Unlock()
+		return nil, nil
+	}
 	size, end := uint64(0), lo
 	for ; end < hi; end++ { // raft asks for all that a member lacks, which may be millions, and takes a message full
 		if size += uint64(s.at(end).size) + 16; size > maxSize && end > lo {
 			break
 		}
 	}
+	s.took(lo, int64(size))
 	slots := slices.Clone(s.slots[lo-s.base-1 : end-s.base-1])
 	s.mu.Unlock()
 	out := make([]*raftpb.Entry, len(slots))
