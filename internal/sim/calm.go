@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A world of a cluster lasts a minute, of which its clients are busy for a third. Between that it is calm for some seconds at a time: leases, times to live and
+// A world of a cluster lasts a minute, of which its clients are busy for a quarter. Between that it is calm for some seconds at a time: leases, times to live and
 // delays run out, groups have nothing to decide, and who has missed something can catch up to the end. Troubles go on meanwhile, but for one calm in three,
 // after which all nodes must be there and hold the same without having been started anew.
 
@@ -23,7 +23,7 @@ const (
 func (w *World) spells(until time.Duration) {
 	for {
 		w.begin(busy)
-		if w.run(min(until, w.now+w.between(2*time.Second, 6*time.Second))); w.now >= until || w.failure != "" {
+		if w.run(min(until, w.now+w.between(time.Second, 5*time.Second))); w.now >= until || w.failure != "" {
 			return
 		}
 		w.begin(spell(1 + w.rng.IntN(3)))

@@ -53,7 +53,7 @@ type subscription struct {
 func (w *World) addClient() *Client {
 	c := &Client{w: w, name: fmt.Sprint("c", len(w.clients)+1)}
 	w.clients = append(w.clients, c)
-	w.after(w.between(0, 50*time.Millisecond), c.act)
+	w.afterAt(nil, w.between(0, 50*time.Millisecond), c.act)
 	return c
 }
 
@@ -94,7 +94,7 @@ func (c *Client) act() {
 	if c.off {
 		return
 	}
-	if w.after(w.pause(), c.act); w.spell == silent || w.spell == still {
+	if w.afterAt(nil, w.pause(), c.act); w.spell == silent || w.spell == still {
 		return
 	}
 	if c.conn == nil || c.conn.closed {

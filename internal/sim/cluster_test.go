@@ -66,7 +66,7 @@ func clusters(t *testing.T, from uint64, n int, again string, world func(t *test
 // clusterFloors are what must have happened in each world, on the average: else nothing is proven. Times ten.
 var clusterFloors = map[string]int{
 	"Confirmed": 4_000, "Acked": 2_000, "Deliveries": 5_000, "Topics": 300, "Crashes": 80, "PowerCuts": 50, "Partitions": 10, "Transfers": 10, "Unknown": 10, "NoQuorum": 10,
-	"LostPackets": 1_000, "Snapshots": 300, "Epochs": 10, "Remembered": 2,
+	"LostPackets": 1_000, "Snapshots": 300, "Epochs": 10, "Remembered": 2, "Stills": 10,
 }
 
 // placedCluster is the world of a seed in which shards are at three of five or seven nodes.
@@ -89,7 +89,7 @@ func TestPlacedCluster(t *testing.T) {
 
 // placedClusterFloors are clusterFloors for these worlds.
 var placedClusterFloors = map[string]int{
-	"Confirmed": 2_000, "Acked": 1_000, "Deliveries": 2_000, "Crashes": 80, "Partitions": 10, "Plans": 30, "Vacated": 50, "Images": 50,
+	"Confirmed": 2_000, "Acked": 1_000, "Deliveries": 2_000, "Crashes": 80, "Partitions": 10, "Plans": 30, "Vacated": 50, "Images": 50, "Stills": 10,
 }
 
 // TestSameCluster: a seed stands for one history, byte for byte.

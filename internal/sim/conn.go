@@ -39,7 +39,7 @@ func (c *Client) dial(n *Node) *conn {
 		c: c, life: l, session: l.broker.NewSession(c.name), number: w.stats.Sessions, ring: make(chan struct{}, 1), over: make(chan struct{}),
 		asked: map[int]*request{}, subs: map[uint64]*subscription{}, published: map[string]place{},
 	}
-	k.reader, k.writer = w.start(c.name+"<", k.read), w.start(c.name+">", k.write)
+	k.reader, k.writer = n.home.start(c.name+"<", k.read), n.home.start(c.name+">", k.write)
 	l.tasks = append(l.tasks, k.reader, k.writer)
 	l.conns = append(l.conns, k)
 	k.since = k.moment()
@@ -55,6 +55,7 @@ func (k *conn) send(line string) {
 }
 
 func (k *conn) knock() {
+	k.life.n.home.stirred = true
 	select {
 	case k.ring <- struct{}{}:
 	default:

@@ -94,13 +94,13 @@ func (h *half) carry(m held) {
 		delay = c.w.between(time.Millisecond, 200*time.Millisecond)
 	}
 	h.latest = max(h.latest, c.w.now+delay)
-	c.w.after(h.latest-c.w.now, func() {
+	l := c.from
+	if h == &c.there {
+		l = c.to
+	}
+	c.w.afterAt(l.n, h.latest-c.w.now, func() {
 		if c.broken {
 			return
-		}
-		l := c.from
-		if h == &c.there {
-			l = c.to
 		}
 		l.arrivals = append(l.arrivals, arrival{c.w.steps, m.sent})
 		h.receive(m.bytes)

@@ -24,6 +24,7 @@ const epoch = int64(1_800_000_000e9)
 // A Node is one machine: a disk, a clock, and the process that runs on it now, if one does.
 type Node struct {
 	w     *World
+	home  *home
 	name  string
 	id    uint64
 	pace  float64        // of its host's clock
@@ -88,7 +89,7 @@ type flip struct {
 }
 
 func (w *World) addNode() *Node {
-	n := &Node{w: w, name: fmt.Sprint("n", len(w.nodes)+1), id: uint64(len(w.nodes) + 1), pace: 1, disk: vfs.NewMem(), wall: epoch, elsewhere: w.Seed%4 == 2 && !w.cfg.alone() && !w.cfg.Cluster}
+	n := &Node{w: w, home: w.addHome(), name: fmt.Sprint("n", len(w.nodes)+1), id: uint64(len(w.nodes) + 1), pace: 1, disk: vfs.NewMem(), wall: epoch, elsewhere: w.Seed%4 == 2 && !w.cfg.alone() && !w.cfg.Cluster}
 	if w.cfg.Cluster {
 		n.pace = 0.85 + 0.3*w.rng.Float64()
 	}

@@ -99,7 +99,7 @@ func (l *life) takePart() error {
 // tick lets the host's time pass.
 func (l *life) tick() {
 	w := l.n.w
-	w.after(time.Duration(float64(tickTime)*l.n.pace), func() {
+	w.afterAt(l.n, time.Duration(float64(tickTime)*l.n.pace), func() {
 		if l.n.life == l && l.n.dying == nil {
 			l.host.Tick()
 			l.host.Images().Tick()
@@ -149,9 +149,9 @@ func (l *life) send(to uint64, packet []byte, take func(*life, []byte)) {
 			take(t.life, append([]byte(nil), packet...))
 		}
 	}
-	w.after(delay, deliver)
+	w.afterAt(w.nodes[to-1], delay, deliver)
 	if !w.peace && w.chance(100) {
-		w.after(delay+w.between(0, 50*time.Millisecond), deliver)
+		w.afterAt(w.nodes[to-1], delay+w.between(0, 50*time.Millisecond), deliver)
 	}
 }
 
@@ -250,7 +250,7 @@ func (w *World) digests(n *Node, storage string) (sums [broker.Shards]uint64) {
 		return sums
 	}
 	done := false
-	t := w.start(n.name, func() {
+	t := n.home.start(n.name, func() {
 		sums = n.life.broker.Digests(storage, n.time()+int64(time.Hour))
 		done = true
 	})

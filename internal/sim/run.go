@@ -252,8 +252,8 @@ func (w *World) rest(n *Node) {
 	if leased := l.broker.InFlight(); leased != 0 {
 		w.wrong("P8: %d messages are leased, and nobody is there", leased)
 	}
-	if want := 16 + 3; !w.cfg.Cluster && len(w.tasks) != want {
-		w.wrong("P8: %d tasks are left when all clients have gone, %d are needed", len(w.tasks), want)
+	if want := 16 + 3; !w.cfg.Cluster && len(n.home.tasks) != want {
+		w.wrong("P8: %d tasks are left when all clients have gone, %d are needed", len(n.home.tasks), want)
 	}
 }
 

@@ -19,7 +19,8 @@ type task struct {
 	killed bool
 	over   bool
 
-	at    int // of what it waits for, in World.waits
+	home  *home
+	at    int // of what it waits for, in home.waits
 	cond  *cond
 	locks *sync.Mutex // what it will lock when it goes on
 
@@ -27,7 +28,7 @@ type task struct {
 	woken moment // when what it waited for last had come
 }
 
-// A wait is what a task waits for. Every task is asked before every step whether it can go on, and nearly none can: so these lie side by side.
+// A wait is what a task waits for. Many tasks are asked before a step whether they can go on, and nearly none can: so these lie side by side.
 type wait struct {
 	c       <-chan struct{}
 	until   time.Duration // negative: for as long as it takes
@@ -38,9 +39,73 @@ type wait struct {
 // endOfTask is thrown where a task waits whose process is no more; nothing of it runs after that.
 type endOfTask struct{}
 
-// start makes a task of f.
+// A home is the tasks of a node, or those of none. What happens at one node wakes nobody at another before the next event, so only
+// those homes are looked at where something has happened.
+type home struct {
+	w       *World
+	tasks   []*task
+	waits   []wait        // of the tasks, in their order
+	stirred bool          // somebody here may be able to go on
+	soonest time.Duration // when somebody here can go on anyway; negative: nobody can
+}
+
+func (w *World) addHome() *home {
+	h := &home{w: w, soonest: -1}
+	w.homes = append(w.homes, h)
+	return h
+}
+
+// stirAll has all tasks be looked at: anything may have happened.
+func (w *World) stirAll() {
+	for _, h := range w.homes {
+		h.stirred = true
+	}
+}
+
+// poll appends those tasks to ready that can go on.
+func (h *home) poll(ready []*task) []*task {
+	h.stirred, h.soonest = false, -1
+	for i := range h.waits {
+		s := &h.waits[i]
+		if !s.waiting || !s.bell || len(s.c) > 0 || s.until >= 0 && s.until <= h.w.now {
+			if t := h.tasks[i]; t.rung(s) {
+				ready = append(ready, t)
+				h.stirred = true // they are to be found again
+			}
+		}
+		if until := s.until; until >= 0 && (h.soonest < 0 || until < h.soonest) {
+			h.soonest = until
+		}
+	}
+	return ready
+}
+
+// forget lets go of tasks that have ended.
+func (h *home) forget() {
+	n := 0
+	for i, t := range h.tasks {
+		if !t.over {
+			h.tasks[n], h.waits[n], t.at = t, h.waits[i], n
+			n++
+		}
+	}
+	clear(h.tasks[n:])
+	clear(h.waits[n:])
+	h.tasks, h.waits = h.tasks[:n], h.waits[:n]
+}
+
+// start makes a task of f, of no node.
 func (w *World) start(name string, f func()) *task {
-	t := &task{w: w, name: name, at: len(w.tasks)}
+	if len(w.homes) == 0 {
+		w.addHome()
+	}
+	return w.homes[0].start(name, f)
+}
+
+// start makes a task of f.
+func (h *home) start(name string, f func()) *task {
+	w := h.w
+	t := &task{w: w, name: name, home: h, at: len(h.tasks)}
 	t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
 		t.yield = yield
 		defer func() {
@@ -52,13 +117,13 @@ func (w *World) start(name string, f func()) *task {
 		}()
 		f()
 	})
-	w.tasks, w.waits = append(w.tasks, t), append(w.waits, wait{until: -1})
+	h.tasks, h.waits, h.stirred = append(h.tasks, t), append(h.waits, wait{until: -1}), true
 	return t
 }
 
 func (t *task) resume() {
 	before := t.w.current
-	t.w.current, t.cond, t.w.waits[t.at] = t, nil, wait{until: -1}
+	t.w.current, t.cond, t.home.waits[t.at] = t, nil, wait{until: -1}
 	t.next()
 	t.w.current = before
 }
@@ -91,7 +156,7 @@ func killAll(tasks []*task) {
 
 // park gives the turn to others.
 func (t *task) park() {
-	t.w.waits[t.at].waiting = true
+	t.home.waits[t.at].waiting = true
 	t.parks++
 	if t.killed || !t.yield(struct{}{}) {
 		panic(endOfTask{}) // the process is dead, and this unwinds what it was doing: start recovers it
@@ -124,7 +189,8 @@ func (t *task) rung(s *wait) bool {
 // wake lets the task go on when its turn comes.
 func (t *task) wake() {
 	if !t.over {
-		t.w.waits[t.at] = wait{until: -1}
+		t.home.waits[t.at] = wait{until: -1}
+		t.home.stirred = true
 	}
 	t.woken = moment{step: t.w.steps, at: t.w.now}
 	if t.cond != nil {
@@ -135,7 +201,7 @@ func (t *task) wake() {
 // sleep waits for d.
 func (w *World) sleep(d time.Duration) {
 	t := w.current
-	w.waits[t.at].until = w.now + d
+	t.home.waits[t.at].until = w.now + d
 	t.park()
 }
 
@@ -147,7 +213,7 @@ func (w *World) await(c <-chan struct{}, d time.Duration) {
 	default:
 	}
 	t := w.current
-	s := &w.waits[t.at]
+	s := &t.home.waits[t.at]
 	s.c, s.bell = c, cap(c) > 0
 	if d >= 0 {
 		s.until = w.now + d
@@ -162,7 +228,7 @@ type scheduler struct {
 
 func (s scheduler) Go(f func()) {
 	p := s.n.life
-	p.tasks = append(p.tasks, s.n.w.start(s.n.name, f))
+	p.tasks = append(p.tasks, s.n.home.start(s.n.name, f))
 }
 
 func (s scheduler) Await(c <-chan struct{}, d time.Duration) { s.n.w.await(c, d) }

@@ -18,9 +18,8 @@ type World struct {
 	now   time.Duration // since the beginning; only ever moves forward
 	steps uint64        // turns given so far
 
-	tasks   []*task
-	waits   []wait // of the tasks, in their order
-	current *task  // whose turn it is; nil between two turns
+	homes   []*home
+	current *task // whose turn it is; nil between two turns
 	events  events
 	queued  uint64 // events so far: those of one time happen in the order in which they were made
 	ready   []*task
@@ -48,6 +47,9 @@ type event struct {
 	at time.Duration
 	n  uint64
 	do func()
+
+	narrow bool  // it stirs nobody
+	node   *Node // but this one's tasks, if any
 }
 
 type events []event
@@ -72,6 +74,12 @@ func (w *World) after(d time.Duration, f func()) {
 	heap.Push(&w.events, event{at: w.now + d, n: w.queued, do: f})
 }
 
+// afterAt is after for what stirs the tasks of one node at most; nil: none, but what it stirs itself.
+func (w *World) afterAt(n *Node, d time.Duration, f func()) {
+	w.queued++
+	heap.Push(&w.events, event{at: w.now + d, n: w.queued, do: f, narrow: true, node: n})
+}
+
 // chance is true once in n times.
 func (w *World) chance(n int) bool { return w.rng.IntN(n) == 0 }
 
@@ -88,7 +96,13 @@ func (w *World) step(limit time.Duration) bool {
 	for {
 		if len(w.events) > 0 && w.events[0].at <= w.now {
 			w.steps++
-			heap.Pop(&w.events).(event).do()
+			e := heap.Pop(&w.events).(event)
+			if !e.narrow {
+				w.stirAll()
+			} else if e.node != nil {
+				e.node.home.stirred = true
+			}
+			e.do()
 			w.reap()
 			return true
 		}
@@ -109,6 +123,7 @@ func (w *World) step(limit time.Duration) bool {
 	}
 	w.now += time.Duration(w.rng.IntN(20_000)) // what the work takes, ns
 	t.resume()
+	t.home.stirred = true
 	w.reap()
 	return true
 }
@@ -116,13 +131,9 @@ func (w *World) step(limit time.Duration) bool {
 // pollAll fills w.ready with the tasks that can go on.
 func (w *World) pollAll() {
 	w.ready = w.ready[:0]
-	for i := range w.waits {
-		s := &w.waits[i]
-		if s.waiting && s.bell && len(s.c) == 0 && (s.until < 0 || s.until > w.now) {
-			continue
-		}
-		if t := w.tasks[i]; t.rung(s) {
-			w.ready = append(w.ready, t)
+	for _, h := range w.homes {
+		if h.stirred || h.soonest >= 0 && h.soonest <= w.now {
+			w.ready = h.poll(w.ready)
 		}
 	}
 }
@@ -133,9 +144,9 @@ func (w *World) next() time.Duration {
 	if len(w.events) > 0 {
 		next = w.events[0].at
 	}
-	for i := range w.waits {
-		if until := w.waits[i].until; until >= 0 && (next < 0 || until < next) {
-			next = until
+	for _, h := range w.homes {
+		if h.soonest >= 0 && (next < 0 || h.soonest < next) {
+			next = h.soonest
 		}
 	}
 	return next
@@ -146,6 +157,7 @@ func (w *World) reap() {
 	for _, n := range w.nodes {
 		if n.dying != nil {
 			n.bury()
+			w.stirAll()
 		}
 	}
 	for len(w.graves) > 0 {
@@ -157,26 +169,21 @@ func (w *World) reap() {
 		return
 	}
 	w.ended = 0
-	n := 0
-	for i, t := range w.tasks {
-		if !t.over {
-			w.tasks[n], w.waits[n], t.at = t, w.waits[i], n
-			n++
-		}
+	for _, h := range w.homes {
+		h.forget()
 	}
-	clear(w.tasks[n:])
-	clear(w.waits[n:])
-	w.tasks, w.waits = w.tasks[:n], w.waits[:n]
 }
 
 // run lets things happen until the given time.
 func (w *World) run(until time.Duration) {
+	w.stirAll()
 	for w.step(until) {
 	}
 }
 
 // settle lets things happen until cond holds, for no longer than d.
 func (w *World) settle(d time.Duration, cond func() bool) bool {
+	w.stirAll()
 	for limit := w.now + d; !cond(); {
 		if !w.step(limit) {
 			return cond()
@@ -187,6 +194,8 @@ func (w *World) settle(d time.Duration, cond func() bool) bool {
 
 // end ends all tasks: nothing of the world is left running.
 func (w *World) end() {
-	killAll(w.tasks)
-	w.tasks, w.waits = nil, nil
+	for _, h := range w.homes {
+		killAll(h.tasks)
+		h.tasks, h.waits = nil, nil
+	}
 }
