@@ -24,7 +24,7 @@ func (c *groups) least() int { return max(1, c.cfg.Replicas) }
 
 // addMember makes another machine, which nobody knows yet.
 func (c *groups) addMember() *member {
-	m := &member{c: c, id: uint64(len(c.members) + 1), disk: vfs.NewMem(), pace: 0.85 + 0.3*c.w.rng.Float64(), told: c.wish, plan: c.plan}
+	m := &member{c: c, id: uint64(len(c.members) + 1), disk: vfs.NewMem(), pace: 0.85 + 0.3*c.w.rng.Float64(), told: c.wish, plan: c.plan, moved: map[movedAt]bool{}}
 	m.name = fmt.Sprint("m", m.id)
 	c.members = append(c.members, m)
 	return m

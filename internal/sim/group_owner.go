@@ -45,7 +45,22 @@ const (
 	opAdd   = 'a'
 	opDrop  = 'd'
 	opMove  = 'm'
+	opTurn  = 't' // gives a thing its next number, as a message gets another seq when it dies, and when it is redriven
 )
+
+// A thing's numbers differ in what is from here on: none comes again.
+const turnBits, lastTurn = 56, 1 << 6
+
+// number is what a thing has now of its numbers; the first one where it is not there.
+func (s *groupState) number(id uint64) uint64 {
+	first := id & (1<<turnBits - 1)
+	for n := range uint64(lastTurn) {
+		if _, there := s.things[first|n<<turnBits]; there {
+			return first | n<<turnBits
+		}
+	}
+	return first
+}
 
 func (o *groupOwner) open(voters []uint64) error {
 	o.state.things, o.sent = map[uint64]journal.Span{}, map[*journal.Batch]uint64{}
@@ -88,11 +103,18 @@ func (o *groupOwner) apply(ref journal.Ref, payload []byte, account bool) error 
 	}
 	id := binary.LittleEndian.Uint64(payload[1:])
 	old, had := o.state.things[id]
+	if payload[0] == opDrop && !had {
+		id = o.state.number(id)
+		old, had = o.state.things[id]
+	}
 	span := journal.Span{Ref: ref, Size: uint32(len(payload) + journal.HeaderBytes)}
 	retain, release := func(s journal.Span) {}, func(s journal.Span) {}
 	if account {
 		retain = func(s journal.Span) { o.j.Retain([]journal.Span{s}) }
 		release = func(s journal.Span) { o.j.Release([]journal.Span{s}) }
+	}
+	if payload[0] == opMove {
+		o.found(id, ref, account)
 	}
 	switch op := payload[0]; {
 	case op == opBatch:
@@ -104,7 +126,10 @@ func (o *groupOwner) apply(ref journal.Ref, payload []byte, account bool) error 
 		o.state.things[id] = span
 		retain(span)
 		release(old)
-	case op == opMove:
+	case op == opTurn && had:
+		delete(o.state.things, id)
+		o.state.things[id+1<<turnBits] = old
+	case op == opMove, op == opTurn: // it is not there, or has another number
 	case op == opDrop && had:
 		delete(o.state.things, id)
 		release(old)
@@ -112,6 +137,20 @@ func (o *groupOwner) apply(ref journal.Ref, payload []byte, account bool) error 
 		return fmt.Errorf("a record does not fit the state: %q %d, there: %v", op, id, had)
 	}
 	return nil
+}
+
+// found: what a move has found when it was kept it finds after a restart: else that looks for the thing where it was, and that may be gone.
+func (o *groupOwner) found(id uint64, ref journal.Ref, now bool) {
+	m, at := o.l.m, movedAt{o.group, ref}
+	_, there := o.state.things[id]
+	if now {
+		m.moved[at] = there
+		return
+	}
+	if other, elsewhere := o.state.things[o.state.number(id)]; !there && elsewhere && other.Ref < ref && m.moved[at] {
+		m.c.w.wrong("%s, group %d: the record at %d:%d found thing %#x when it was kept, and does not after a restart: that has another number, and lies at %d:%d",
+			m.name, o.group, ref.Segment(), ref.Offset(), id, other.Ref.Segment(), other.Ref.Offset())
+	}
 }
 
 // run is the shard's loop.
@@ -158,6 +197,7 @@ func (o *groupOwner) collect() bool {
 		if t := o.fetches[b]; t != nil {
 			delete(o.fetches, b)
 			o.keep(t, b)
+			continue // it names things as they are in the image: the old state may have them under other numbers yet
 		}
 		if o.moves[b] {
 			delete(o.moves, b)
@@ -189,6 +229,7 @@ func record(data []byte, op byte, id uint64, body []byte) []byte {
 
 // thing is what the thing of that number holds.
 func thing(id uint64) []byte {
+	id &= 1<<turnBits - 1
 	return bytes.Repeat(binary.LittleEndian.AppendUint64(nil, id*0x9e3779b97f4a7c15), 1+int(id%23))
 }
 
@@ -200,6 +241,9 @@ func (o *groupOwner) propose() {
 		data := record(nil, opBatch, id, nil)
 		for k := range w.rng.IntN(4) {
 			data = record(data, opAdd, id<<4|uint64(k), thing(id<<4|uint64(k)))
+		}
+		if w.chance(2) {
+			data = o.turn(data)
 		}
 		b := &journal.Batch{Data: data}
 		c.ledger.terms[id] = o.j.Role().Term
@@ -213,7 +257,7 @@ func (o *groupOwner) propose() {
 		drop := c.ledger.last
 		data, n := record(nil, opBatch, drop, nil), 0
 		for _, id := range slices.Sorted(maps.Keys(o.state.things)) {
-			if !c.ledger.dropped[id] && w.chance(2) && n < 40 {
+			if id &= 1<<turnBits - 1; !c.ledger.dropped[id] && w.chance(2) && n < 40 {
 				c.ledger.dropped[id] = true
 				c.ledger.drops[drop] = append(c.ledger.drops[drop], id)
 				data = record(data, opDrop, id, nil)
@@ -228,6 +272,17 @@ func (o *groupOwner) propose() {
 			o.next = w.now + w.between(200*time.Millisecond, 2*time.Second)
 		}
 	}
+}
+
+// turn gives some things their next numbers.
+func (o *groupOwner) turn(data []byte) []byte {
+	for _, id := range slices.Sorted(maps.Keys(o.state.things)) {
+		if o.l.m.c.w.chance(10) && id>>turnBits < lastTurn-1 {
+			data = record(data, opTurn, id, nil)
+			o.l.m.c.stats.Turned++
+		}
+	}
+	return data
 }
 
 // compact does what the journal wishes for.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -40,8 +41,8 @@ func (m *member) rot() {
 		return // it was given back
 	}
 	defer f.Close()
-	behind := make([]byte, wal.PageBytes)
-	if n, _ := f.ReadAt(behind, m.found.End); n == 0 || zero(behind[:n]) {
+	behind := make([]byte, wal.FrameBytes) // a frame says where it is: a file that is used again may hold something else there
+	if n, _ := f.ReadAt(behind, m.found.End); n < len(behind) || binary.LittleEndian.Uint32(behind[16:]) != m.found.Segment || int64(binary.LittleEndian.Uint32(behind[20:])) != m.found.End {
 		return
 	}
 	change := flip{file: name, at: wal.PageBytes + m.c.w.rng.Int64N(m.found.End-wal.PageBytes), mask: 1 << m.c.w.rng.IntN(8)}
@@ -67,14 +68,5 @@ func (m *member) damaged(err error) bool {
 		return false
 	}
 	m.c.stats.Damaged++
-	return true
-}
-
-func zero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
 	return true
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gmq/gmq/internal/cluster"
 	"github.com/gmq/gmq/internal/cluster/placement"
+	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/journal/filejournal"
 	"github.com/gmq/gmq/internal/vfs"
 	"github.com/gmq/gmq/internal/wal"
@@ -27,14 +28,14 @@ type GroupsConfig struct {
 
 // GroupStats is what has really happened in such a world.
 type GroupStats struct {
-	Batches, Confirmed, Overruled, Refused, Replayed       int
-	Crashes, PowerCuts, Partitions, OneWay, Stalls         int
-	Lost, Doubled, Late, Leaders, Votes, Snapshots, Moves  int
-	Entries, Outages, Reads, Applied, CutTails, Transfered int
-	Contests, Amnesias, Joined, Left, Replaced             int
-	Images, ImagesOver, Fetched, Spared, Gone, Unknown     int
-	Epochs, Vacated, Ambushes, Strays, Duels, Relapses     int
-	Bequests, Exoduses, Snares, Flips, Damaged             int
+	Batches, Confirmed, Overruled, Refused, Replayed              int
+	Crashes, PowerCuts, Partitions, OneWay, Stalls                int
+	Lost, Doubled, Late, Leaders, Votes, Snapshots, Moves, Turned int
+	Entries, Outages, Reads, Applied, CutTails, Transfered        int
+	Contests, Amnesias, Joined, Left, Replaced                    int
+	Images, ImagesOver, Fetched, Spared, Gone, Unknown            int
+	Epochs, Vacated, Ambushes, Strays, Duels, Relapses            int
+	Bequests, Exoduses, Snares, Flips, Damaged                    int
 }
 
 // A GroupReport is what came of it.
@@ -95,6 +96,13 @@ type member struct {
 	plan    placement.Plan
 	edition int  // of that
 	gone    bool // for good
+	moved   map[movedAt]bool
+}
+
+// A movedAt is a record of a member's log that says where a thing lies now; in member.moved, whether it found the thing when it was kept.
+type movedAt struct {
+	group int
+	ref   journal.Ref
 }
 
 // A memberLife is one process.

@@ -38,7 +38,7 @@ func groupWorld(t *testing.T, seed uint64) GroupReport {
 // groupFloors are what must have happened in each world, on the average: else nothing is proven. Times ten.
 var groupFloors = map[string]int{
 	"Confirmed": 5_000, "Overruled": 10, "Replayed": 500, "Crashes": 80, "PowerCuts": 50, "Partitions": 15, "OneWay": 6, "Stalls": 2, "Outages": 2,
-	"Lost": 2_000, "Doubled": 1_000, "Late": 1_000, "Leaders": 100, "Votes": 200, "Snapshots": 100, "Moves": 50, "Transfered": 4,
+	"Lost": 2_000, "Doubled": 1_000, "Late": 1_000, "Leaders": 100, "Votes": 200, "Snapshots": 100, "Moves": 50, "Turned": 500, "Transfered": 4,
 	"Joined": 5, "Left": 5,
 }
 
