@@ -45,6 +45,7 @@ func (s *fakeConn) tell(group int, addrs ...string) {
 	s.t.Helper()
 	s.told = fmt.Sprintf(`"leaders":["%s"],"group":%d`, strings.Join(addrs, `","`), group)
 	s.ok(s.expect("cluster.leaders"), s.told)
+	synctest.Wait() // until the client knows it
 }
 
 // settle publishes once over a, tells who leads, and gives the connection to that node.

@@ -472,7 +472,7 @@ func (c *conduct) answer() {
 			out.b = append(out.b, "}\n"...)
 		}
 	}
-	if len(out.b) > 0 {
+	if len(out.b) > 0 && !s.b.failed.Load() { // as what a turn sends
 		s.send(out)
 	} else {
 		out.free()

@@ -147,7 +147,7 @@ func (c *Caller) Close() {
 func (c *Caller) Receive(message []byte) {
 	r := reader{b: message}
 	kind, number := r.byte(), r.uvarint()
-	if r.bad {
+	if r.bad || c.f.b.failed.Load() { // who makes no promises any more passes none on
 		return
 	}
 	switch kind {

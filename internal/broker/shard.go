@@ -2,6 +2,7 @@ package broker
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/gmq/gmq/internal/journal"
@@ -423,29 +424,41 @@ func (sh *shard) replyOf(s *Session, n int) *chunk {
 }
 
 // flush hands the open chunks to their sessions, the latest first: those are deliveries, as a rule, and what is sent at once costs who comes
-// behind it a system call. A message is with its consumer earlier for that, and confirmed later.
+// behind it a system call. A message is with its consumer earlier for that, and confirmed later. Proxies keep their order: where a client's
+// node has made a new one, the one before it may still have answers to what was asked before.
 func (sh *shard) flush() {
 	if len(sh.hushed) > 0 {
 		sh.tellIdle()
 	}
-	for i := len(sh.touched) - 1; i >= 0; i-- {
-		s := sh.touched[i]
-		c := s.open[sh.index]
-		s.open[sh.index] = nil
-		if c.ahead+len(c.b) > littleChunk/2 {
-			s.much[sh.index] = muchLasts
-		} else if s.much[sh.index] > 0 {
-			s.much[sh.index]--
+	for _, s := range slices.Backward(sh.touched) {
+		if s.proxy == nil {
+			sh.sendOpen(s)
 		}
-		sh.touched[i] = nil
-		s.sendRow(c, sh.direct)
 	}
+	for _, s := range sh.touched {
+		if s.proxy != nil {
+			sh.sendOpen(s)
+		}
+	}
+	clear(sh.touched)
 	sh.touched = sh.touched[:0]
 	for _, l := range sh.losses { // behind the replies that have made these subscriptions
 		l.proxy.lost(sh.index, l.subs)
 	}
 	clear(sh.losses)
 	sh.losses = sh.losses[:0]
+}
+
+// sendOpen hands a session's open chunk to it.
+func (sh *shard) sendOpen(s *Session) {
+	c := s.open[sh.index]
+	s.open[sh.index] = nil
+	if c.ahead+len(c.b) > littleChunk/2 {
+		s.much[sh.index] = muchLasts
+	} else if s.much[sh.index] > 0 {
+		s.much[sh.index]--
+	}
+	s.sendRow(c, sh.direct)
 }
 
 func (sh *shard) fail(s *Session, id []byte, err *wire.Error) {

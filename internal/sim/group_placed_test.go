@@ -12,7 +12,7 @@ import (
 
 var (
 	placedSeedFlag  = flag.Uint64("placed-seed", 0, "let the world of placed groups of this seed happen alone")
-	placedSeedsFlag = flag.Int("placed-seeds", 6, "how many worlds TestPlacedGroups lets happen")
+	placedSeedsFlag = flag.Int("placed-seeds", 15, "how many worlds TestPlacedGroups lets happen")
 	placedFromFlag  = flag.Uint64("placed-from", 1, "the seed of the first of them")
 )
 

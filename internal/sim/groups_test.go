@@ -12,7 +12,7 @@ import (
 
 var (
 	groupSeedFlag  = flag.Uint64("groups-seed", 0, "let the world of groups of this seed happen alone")
-	groupSeedsFlag = flag.Int("groups-seeds", 8, "how many worlds TestGroups lets happen")
+	groupSeedsFlag = flag.Int("groups-seeds", 20, "how many worlds TestGroups lets happen")
 	groupFromFlag  = flag.Uint64("groups-from", 1, "the seed of the first of them")
 )
 
