@@ -25,15 +25,17 @@ func (sh *shard) block(m *member) {
 	}
 }
 
-// resume lets a session whose reader was slow have deliveries again.
+// resume lets a session whose reader was slow have deliveries again, but for one that is to get nothing more; receives of that one are answered as well.
 func (sh *shard) resume(s *Session) {
 	m := sh.members[s]
-	if m == nil || m.hushed {
+	if m == nil {
 		return
 	}
-	m.blocked = false
-	for i := range m.crews {
-		sh.stores[i].state.Unblock(&m.crews[i])
+	if !m.hushed {
+		m.blocked = false
+		for i := range m.crews {
+			sh.stores[i].state.Unblock(&m.crews[i])
+		}
 	}
 	later := m.later
 	m.later = nil
