@@ -445,7 +445,6 @@ func TestSlowClientOfAProxy(t *testing.T) {
 	})
 }
 
-
 // TestWhatIsGathered: each node tells of what it leads.
 func TestWhatIsGathered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
