@@ -136,7 +136,7 @@ groups: ## Raft groups in simulation: 300 worlds and the faults put in on purpos
 	go test -count=1 -timeout 25m -v ./internal/sim -run 'TestGroups|TestSameGroups|TestGroupMutants|TestMemoryGroups|TestMemoryMutants|TestPlacedGroups|TestPlacedMutants' -groups-seeds 150 -memory-seeds 50 -placed-seeds 100 $(if $(SEED),-groups-seed $(SEED))
 
 cluster: ## the whole cluster in simulation: 300 worlds of three and five nodes, 100 of more nodes than replicas, and the faults put in on purpose, or the world of SEED
-	go test -count=1 -timeout 20m -v ./internal/sim -run 'TestCluster|TestSameCluster|TestPlacedCluster' $(if $(SEED),-run 'TestCluster$$' -cluster-seed $(SEED),-cluster-seeds 300 -placed-cluster-seeds 100 -groups-seeds 100)
+	go test -count=1 -timeout 60m -v ./internal/sim -run 'TestCluster|TestSameCluster|TestPlacedCluster' $(if $(SEED),-run 'TestCluster$$' -cluster-seed $(SEED),-cluster-seeds 300 -placed-cluster-seeds 100 -groups-seeds 100)
 
 chaos: ## a cluster of real processes in networks of their own, with their power, cables and files taken away: FAULTS (13) of them, or for HOURS, with NODES (3), from SEED (needs root, or user namespaces)
 	@[ "$$(id -u)" != 0 ] || { command -v ip && command -v mkfs.ext4; } >/dev/null || \

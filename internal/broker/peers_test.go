@@ -419,13 +419,7 @@ func TestSlowClientOfAProxy(t *testing.T) {
 		ns := newNodes(t, 2, nil)
 		defer ns.close()
 		ns.leadAll(1, 1)
-		slow, quick := ns.peer(0), ns.peer(0)
-		body := strings.Repeat("x", 10_000)
-		for range 200 {
-			quick.send(fmt.Sprintf(`{"op":"publish","quiet":true,"queue":"q","body":"%s"}`, body))
-		}
-		slow.send(`{"op":"subscribe","quiet":true,"queue":"q","credit":1000}`)
-		synctest.Wait()
+		slow, quick := ns.crowd()
 		if n := slow.s.pending.Load(); n > OutLimit+proxyLimit+20_000 || n < proxyLimit {
 			t.Errorf("%d bytes wait for a client that does not read", n)
 		}

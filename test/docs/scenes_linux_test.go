@@ -32,7 +32,7 @@ until gmq ping --server 127.0.0.1:4600; do sleep 0.1; done
 for n in $(seq 30); do echo "{\"order\":$n,\"text\":\"aaaaaaaaaaaaaaaaaaaaaaaa\"}"; done | gmq pub orders --json --server 127.0.0.1:4600
 kill $damaged; wait $damaged
 at() { grep -abo "\"order\":$1," srv/gmq/wal/0000000001.seg | cut -d: -f1; }
-printf XXXXXXXXXX | dd of=srv/gmq/wal/0000000001.seg bs=1 seek=$(( $(at 17) + 20 )) conv=notrunc
+printf 0123456789 | dd of=srv/gmq/wal/0000000001.seg bs=1 seek=$(( $(at 17) + 20 )) conv=notrunc
 printf c | dd of=srv/gmq/wal/0000000001.seg bs=1 seek=$(( $(at 25) + 22 )) conv=notrunc
 `
 
