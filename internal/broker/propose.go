@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"slices"
+	"time"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
@@ -43,6 +44,7 @@ type tasks struct {
 	batch journal.Batch
 	list  []task
 	text  []byte
+	until int64 // nobody waits for any of them before; unix ns, 0: somebody does
 }
 
 // idOf is the id of the request that t answers.
@@ -67,7 +69,7 @@ func (st *store) record(t task) *tasks {
 	if t.aside == nil {
 		t.aside = &nothingAside
 	}
-	st.tasks.list = append(st.tasks.list, t)
+	st.tasks.list, st.tasks.until = append(st.tasks.list, t), 0
 	return st.tasks
 }
 
@@ -106,6 +108,13 @@ func (ts *tasks) put(b []byte) span {
 	return span{from, uint32(len(ts.text))}
 }
 
+// proposeDue hands the collected records to the journal, unless nobody waits for them yet.
+func (st *store) proposeDue(now int64) {
+	if ts := st.tasks; ts != nil && ts.until <= now {
+		st.propose()
+	}
+}
+
 // propose hands the collected records to the journal.
 func (st *store) propose() {
 	if ts := st.tasks; ts != nil {
@@ -129,8 +138,10 @@ func (sh *shard) admitAll(works []*work) {
 				sh.admitAck(w, i)
 			}
 		}
-		for _, st := range sh.stores {
-			st.propose()
+		if n < len(works) || slices.ContainsFunc(works, func(w *work) bool { return len(w.pubs) > 0 }) {
+			for _, st := range sh.stores {
+				st.propose()
+			}
 		}
 		for _, w := range works[:n] {
 			sh.admitPubs(w)
@@ -482,8 +493,9 @@ func (sh *shard) admitAck(w *work, number int) {
 		tk.aside = &aside{stale: stale, held: held}
 	}
 	w.acking++
+	until := sh.restful(t.store, q, a, &tk)
 	ts := t.store.record(tk)
-	ts.list[len(ts.list)-1].id = ts.put(w.str(a.id))
+	ts.list[len(ts.list)-1].id, ts.until = ts.put(w.str(a.id)), until
 	if a.op == wire.OpAck {
 		ts.write(func(dst []byte) []byte { return queue.AppendSettle(dst, q.ID, sh.now, seqs) })
 		return
@@ -496,6 +508,25 @@ func (sh *shard) admitAck(w *work, number int) {
 		reason = "nack: " + string(r)
 	}
 	sh.writeReturn(t.store, ts, q, seqs, reason, a)
+}
+
+// quietTime is how long an ack that nobody waits for may wait for something to be kept with, ns; fewQuiet is up to how many of them.
+const quietTime, fewQuiet = int64(5 * time.Millisecond), 64
+
+// restful is until when nobody waits for t, an ack, nor for what is collected already; 0: somebody does. An fsync for a single quiet ack costs as
+// much as one for a publish, and the next publish is likely to be on its way. Who is told nothing can see the difference only by what it keeps
+// others from: messages that its consumer could have, room in the queue, room for leases.
+func (sh *shard) restful(st *store, q *queue.Queue, a *ack, t *task) (until int64) {
+	if !st.Syncs || sh.stopped || !a.quiet || a.op != wire.OpAck || t.aside != nil || q.Counts.Ready > 0 || !q.Fits(q.Counts.Live(), q.Bytes) ||
+		sh.b.stalled.Load() != 0 || sh.b.draining.Load() {
+		return 0
+	}
+	if ts := st.tasks; ts == nil {
+		return sh.now + quietTime
+	} else if len(ts.list) < fewQuiet {
+		return ts.until
+	}
+	return 0
 }
 
 // writeReturn writes the way back of seqs; a is the nack that wants it, nil where something else ended the delivery.
@@ -528,6 +559,7 @@ func (sh *shard) ripen(st *store) {
 		return
 	}
 	st.state.Due(sh.now)
+	st.propose() // a quiet ack may make room for a consumer to have it
 	st.state.Outlived(sh.now, func(q *queue.Queue, seq uint64) {
 		st.record(task{queue: q}).write(func(dst []byte) []byte { return queue.AppendExpire(dst, q.ID, sh.now, []uint64{seq}) })
 	})

@@ -18,7 +18,7 @@ type store struct {
 	state      *queue.State
 	journal    journal.Journal
 	owed       []owed               // settles of what was delivered with ack auto, that could not be recorded
-	tasks      *tasks               // being collected; proposed at the latest at the end of a turn
+	tasks      *tasks               // being collected; proposed at the latest at the end of a turn, unless nobody waits for them
 	spare      []*tasks             // to be used again
 	compaction *compaction          // nil where there is none
 	gathering  *gathering           // shard 0's; nil where there is none
@@ -334,7 +334,7 @@ func (sh *shard) turn() {
 	sh.works = works[:0]
 	for _, st := range sh.stores {
 		sh.expire(st)
-		st.propose()
+		st.proposeDue(sh.now)
 	}
 	for again := true; again; {
 		again = false
@@ -346,7 +346,7 @@ func (sh *shard) turn() {
 			if sh.pump(st) {
 				again = true
 			}
-			st.propose()
+			st.proposeDue(sh.now)
 		}
 	}
 	for _, st := range sh.stores {
