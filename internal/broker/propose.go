@@ -493,7 +493,7 @@ func (sh *shard) admitAck(w *work, number int) {
 		tk.aside = &aside{stale: stale, held: held}
 	}
 	w.acking++
-	until := sh.restful(t.store, q, a, &tk)
+	until := sh.quietUntil(t.store, q, a, &tk)
 	ts := t.store.record(tk)
 	ts.list[len(ts.list)-1].id, ts.until = ts.put(w.str(a.id)), until
 	if a.op == wire.OpAck {
@@ -513,10 +513,10 @@ func (sh *shard) admitAck(w *work, number int) {
 // quietTime is how long an ack that nobody waits for may wait for something to be kept with, ns; fewQuiet is up to how many of them.
 const quietTime, fewQuiet = int64(5 * time.Millisecond), 64
 
-// restful is until when nobody waits for t, an ack, nor for what is collected already; 0: somebody does. An fsync for a single quiet ack costs as
+// quietUntil is until when nobody waits for t, an ack, nor for what is collected already; 0: somebody does. An fsync for a single quiet ack costs as
 // much as one for a publish, and the next publish is likely to be on its way. Who is told nothing can see the difference only by what it keeps
 // others from: messages that its consumer could have, room in the queue, room for leases.
-func (sh *shard) restful(st *store, q *queue.Queue, a *ack, t *task) (until int64) {
+func (sh *shard) quietUntil(st *store, q *queue.Queue, a *ack, t *task) (until int64) {
 	if !st.Syncs || sh.stopped || !a.quiet || a.op != wire.OpAck || t.aside != nil || q.Counts.Ready > 0 || !q.Fits(q.Counts.Live(), q.Bytes) ||
 		sh.b.stalled.Load() != 0 || sh.b.draining.Load() {
 		return 0
