@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"unicode/utf8"
@@ -86,15 +87,60 @@ func scanString(b []byte, i int) (int, uint8) {
 // plainWords is plainRun (run_amd64.go) for other processors. It stops up to 31 bytes earlier.
 func plainWords(b []byte) (n int, high uint64) {
 	for ; n+32 <= len(b); n += 32 {
+		if n == leastBlock {
+			more, h := plainBlocks(b[n:])
+			return n + more, high | h
+		}
 		w := (*[32]byte)(b[n:])
 		x0, x1 := binary.LittleEndian.Uint64(w[:]), binary.LittleEndian.Uint64(w[8:])
 		x2, x3 := binary.LittleEndian.Uint64(w[16:]), binary.LittleEndian.Uint64(w[24:])
 		if (specials(x0)|specials(x1))|(specials(x2)|specials(x3)) != 0 {
 			break
 		}
-		high |= x0 | x1 | x2 | x3
+		high |= (x0 | x1 | x2 | x3) & highs
 	}
-	return n, high & highs
+	return n, high
+}
+
+const leastBlock, mostBlock = 512, 8 << 10
+
+// plainBlocks does the same where much is likely to follow. Quotes and backslashes are looked for in blocks by what the standard library has for
+// that; the blocks grow, so that no byte is looked at often where there are many.
+func plainBlocks(b []byte) (n int, high uint64) {
+	for size := leastBlock; n+32 <= len(b); size = min(2*size, mostBlock) {
+		block := b[n:min(n+size, len(b))]
+		if q := bytes.IndexByte(block, '"'); q >= 0 {
+			block = block[:q]
+		}
+		if s := bytes.IndexByte(block, '\\'); s >= 0 {
+			block = block[:s]
+		}
+		more, h := skipText(block)
+		high |= h
+		if n += more; more < size {
+			break
+		}
+	}
+	return n, high
+}
+
+// skipText steps to within 32 bytes before the first control byte of b, or the end; high is as of plainRun.
+func skipText(b []byte) (at int, high uint64) {
+	for ; at+32 <= len(b); at += 32 {
+		w := (*[32]byte)(b[at:])
+		x0, x1 := binary.LittleEndian.Uint64(w[:]), binary.LittleEndian.Uint64(w[8:])
+		x2, x3 := binary.LittleEndian.Uint64(w[16:]), binary.LittleEndian.Uint64(w[24:])
+		any := x0 | x1 | x2 | x3
+		less := (x0 - 0x20*ones) | (x1 - 0x20*ones) | (x2 - 0x20*ones) | (x3 - 0x20*ones)
+		if (less|any)&highs == 0 {
+			continue // neither control bytes nor any of 0x80 and more
+		}
+		if ((x0-0x20*ones)&^x0|(x1-0x20*ones)&^x1|(x2-0x20*ones)&^x2|(x3-0x20*ones)&^x3)&highs != 0 {
+			break
+		}
+		high |= any & highs
+	}
+	return at, high
 }
 
 // scanEscape reads the escape whose backslash stands at i.

@@ -152,7 +152,7 @@ func TestStringPlaces(t *testing.T) {
 	}
 }
 
-// A long string is looked at in blocks: what ends it, and what is in it, is seen at each place, whatever else there is.
+// A long string is looked at many bytes at a time: what ends it, and what is in it, is seen at each place, whatever else there is.
 func TestLongStrings(t *testing.T) {
 	const long = 300
 	for _, c := range []struct {
@@ -193,6 +193,18 @@ func TestRuns(t *testing.T) {
 		stop := len(next) < 32 || slices.ContainsFunc(next, func(c byte) bool { return !over(c) })
 		if !stop || slices.ContainsFunc(b[:n], func(c byte) bool { return !over(c) }) {
 			t.Fatalf("%s(%q) is %d", what, b, n)
+		}
+	}
+	for _, at := range []int{0, leastBlock - 1, leastBlock, leastBlock + 31, leastBlock + 32, 2*leastBlock - 1, 3*leastBlock - 33, 3 * leastBlock, 3*leastBlock + 1, 4*mostBlock - 1} {
+		for _, c := range []byte{'"', '\\', 0x1f, 0, 'x'} {
+			b := bytes.Repeat([]byte("a"), 4*mostBlock)
+			b[at] = c
+			words, _ := plainWords(b)
+			check("plainWords", b, words, plain)
+			b[max(at-32, 0)] |= 0x80
+			if words, high := plainWords(b); words > at-32 && at >= 32 && high == 0 {
+				t.Fatalf("the byte at %d was not seen, before %d", at-32, words)
+			}
 		}
 	}
 	for _, around := range []string{"a", "Z", "0", "+", "/", " ", "#", "!", "]", "[", "\x7f", "\x80", "\xff"} {

@@ -107,6 +107,7 @@ type Broker struct {
 	queues   atomic.Int64  // all queues
 	inFlight atomic.Int64  // leased messages
 	stalled  atomic.Uint32 // bits of the shards that wait for inFlight to fall
+	holding  atomic.Uint32 // bits of those that let quiet acks wait
 	working  atomic.Int64  // requests taken in and not answered yet
 	draining atomic.Bool
 	failed   atomic.Bool

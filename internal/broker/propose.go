@@ -3,7 +3,6 @@ package broker
 import (
 	"bytes"
 	"slices"
-	"time"
 
 	"github.com/gmq/gmq/internal/journal"
 	"github.com/gmq/gmq/internal/queue"
@@ -44,7 +43,8 @@ type tasks struct {
 	batch journal.Batch
 	list  []task
 	text  []byte
-	until int64 // nobody waits for any of them before; unix ns, 0: somebody does
+	until int64 // all are quiet acks, and may wait for company until then; unix ns, 0: they may not (quiet.go)
+	quiet int   // messages that they ack
 }
 
 // idOf is the id of the request that t answers.
@@ -83,6 +83,7 @@ func (st *store) newTasks() *tasks {
 		st.spare = st.spare[:n-1]
 	}
 	ts.batch = journal.Batch{Essential: true, Owner: ts, Data: ts.batch.Data}
+	ts.until, ts.quiet = 0, 0
 	return ts
 }
 
@@ -108,13 +109,6 @@ func (ts *tasks) put(b []byte) span {
 	return span{from, uint32(len(ts.text))}
 }
 
-// proposeDue hands the collected records to the journal, unless nobody waits for them yet.
-func (st *store) proposeDue(now int64) {
-	if ts := st.tasks; ts != nil && ts.until <= now {
-		st.propose()
-	}
-}
-
 // propose hands the collected records to the journal.
 func (st *store) propose() {
 	if ts := st.tasks; ts != nil {
@@ -138,17 +132,15 @@ func (sh *shard) admitAll(works []*work) {
 				sh.admitAck(w, i)
 			}
 		}
-		if n < len(works) || slices.ContainsFunc(works, func(w *work) bool { return len(w.pubs) > 0 }) {
-			for _, st := range sh.stores {
-				st.propose()
-			}
-		}
 		for _, w := range works[:n] {
 			sh.admitPubs(w)
 		}
 		works = works[n:]
 		if len(works) == 0 {
 			return
+		}
+		for _, st := range sh.stores {
+			st.propose()
 		}
 		w := works[0]
 		works = works[1:]
@@ -218,6 +210,7 @@ func (sh *shard) admitPubs(w *work) {
 		sh.finish(w)
 	} else {
 		w.batch.Owner = w
+		w.store.propose() // the acks
 		w.store.send(&w.batch)
 	}
 	if rest != nil {
@@ -493,9 +486,10 @@ func (sh *shard) admitAck(w *work, number int) {
 		tk.aside = &aside{stale: stale, held: held}
 	}
 	w.acking++
-	until := sh.quietUntil(t.store, q, a, &tk)
+	until := sh.quietUntil(t.store, a, &tk, len(seqs))
 	ts := t.store.record(tk)
-	ts.list[len(ts.list)-1].id, ts.until = ts.put(w.str(a.id)), until
+	ts.list[len(ts.list)-1].id = ts.put(w.str(a.id))
+	ts.until, ts.quiet = until, ts.quiet+len(seqs)
 	if a.op == wire.OpAck {
 		ts.write(func(dst []byte) []byte { return queue.AppendSettle(dst, q.ID, sh.now, seqs) })
 		return
@@ -508,25 +502,6 @@ func (sh *shard) admitAck(w *work, number int) {
 		reason = "nack: " + string(r)
 	}
 	sh.writeReturn(t.store, ts, q, seqs, reason, a)
-}
-
-// quietTime is how long an ack that nobody waits for may wait for something to be kept with, ns; fewQuiet is up to how many of them.
-const quietTime, fewQuiet = int64(5 * time.Millisecond), 64
-
-// quietUntil is until when nobody waits for t, an ack, nor for what is collected already; 0: somebody does. An fsync for a single quiet ack costs as
-// much as one for a publish, and the next publish is likely to be on its way. Who is told nothing can see the difference only by what it keeps
-// others from: messages that its consumer could have, room in the queue, room for leases.
-func (sh *shard) quietUntil(st *store, q *queue.Queue, a *ack, t *task) (until int64) {
-	if !st.Syncs || sh.stopped || !a.quiet || a.op != wire.OpAck || t.aside != nil || q.Counts.Ready > 0 || !q.Fits(q.Counts.Live(), q.Bytes) ||
-		sh.b.stalled.Load() != 0 || sh.b.draining.Load() {
-		return 0
-	}
-	if ts := st.tasks; ts == nil {
-		return sh.now + quietTime
-	} else if len(ts.list) < fewQuiet {
-		return ts.until
-	}
-	return 0
 }
 
 // writeReturn writes the way back of seqs; a is the nack that wants it, nil where something else ended the delivery.
@@ -559,7 +534,6 @@ func (sh *shard) ripen(st *store) {
 		return
 	}
 	st.state.Due(sh.now)
-	st.propose() // a quiet ack may make room for a consumer to have it
 	st.state.Outlived(sh.now, func(q *queue.Queue, seq uint64) {
 		st.record(task{queue: q}).write(func(dst []byte) []byte { return queue.AppendExpire(dst, q.ID, sh.now, []uint64{seq}) })
 	})
