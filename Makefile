@@ -62,7 +62,8 @@ fmt: ## is every file as gofmt would have it?
 vet: ## go vet
 	go vet ./...
 
-unit: ## the tests, but for those that are parts of their own below
+unit: ## the tests, but for those that are parts of their own below (documents use nc: installed if root may)
+	@command -v nc >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -q && apt-get install -yq --no-install-recommends netcat-openbsd; } >/dev/null || true
 	go test -vet=off -timeout 30m $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$ -e /mysqljournal$$ -e /test/mariadb$$ -e /test/mysql$$ -e /test/outbox$$ -e /test/mysqlbench$$ -e /test/clients$$ -e /test/deploy$$ -e /test/chaos$$)
 
 schema: ## docs/schema against the decoder, the frames in docs/protocol.md and a real server; UPDATE=1 writes it anew

@@ -31,17 +31,23 @@ func validBase64(s []byte) bool {
 
 // skipBase64 is the place of the first byte from i on that is not of the base64 alphabet, or the end.
 func skipBase64(b []byte, i int) int {
-	for ; i+16 <= len(b); i += 16 {
-		w := (*[16]byte)(b[i:])
+	i += base64Run(b[i:])
+	for i < len(b) && class[b[i]]&inB64 != 0 {
+		i++
+	}
+	return i
+}
+
+// base64Words is base64Run (run_amd64.go) for other processors. It stops up to 31 bytes earlier.
+func base64Words(b []byte) (n int) {
+	for ; n+16 <= len(b); n += 16 {
+		w := (*[16]byte)(b[n:])
 		x0, x1 := binary.LittleEndian.Uint64(w[:]), binary.LittleEndian.Uint64(w[8:])
 		if base64Bytes(x0)&base64Bytes(x1) != highs {
 			break
 		}
 	}
-	for i < len(b) && class[b[i]]&inB64 != 0 {
-		i++
-	}
-	return i
+	return n
 }
 
 // base64Bytes has the highest bits of the bytes of x that are of the base64 alphabet; where some of x are 0x80 and more it lacks those,

@@ -46,17 +46,17 @@ func scanString(b []byte, i int) (int, uint8) {
 	var high uint64
 	var seen uint8
 	for {
-		// Eight bytes at a time up to the next special one, and 32 at a time where many follow.
+		// Eight bytes at a time up to the next special one, and more where many follow.
 		for run := i; i+8 <= len(b); {
 			x := binary.LittleEndian.Uint64(b[i:])
-			high |= x
+			high |= x & highs
 			if hit := specials(x); hit != 0 {
 				i += bits.TrailingZeros64(hit) >> 3
 				break
 			}
 			if i += 8; i == run+32 {
-				var more uint64
-				i, more = skipPlain(b, i)
+				n, more := plainRun(b[i:])
+				i += n
 				high |= more
 			}
 		}
@@ -66,7 +66,7 @@ func scanString(b []byte, i int) (int, uint8) {
 		switch c := b[i]; {
 		case c == '"':
 			// high also knows of bytes behind the quote; a doubt costs a look.
-			if high&highs != 0 && !utf8.Valid(b[start:i]) {
+			if high != 0 && !utf8.Valid(b[start:i]) {
 				seen |= strNotUTF8
 			}
 			return i + 1, seen
@@ -78,55 +78,53 @@ func scanString(b []byte, i int) (int, uint8) {
 		case c < 0x20:
 			return ^i, seen
 		default: // in the last seven bytes of the line
-			high |= uint64(c)
+			high |= uint64(c & 0x80)
 			i++
 		}
 	}
 }
 
-// skipPlain steps from i to within 32 bytes before the next special byte, or the end. high has the highest bits
-// of all bytes on the way.
-func skipPlain(b []byte, i int) (at int, high uint64) {
-	for start := i; i+32 <= len(b); i += 32 {
-		if i == start+leastBlock {
-			var more uint64
-			i, more = skipBlocks(b, i)
-			return i, high | more
+// plainWords is plainRun (run_amd64.go) for other processors. It stops up to 31 bytes earlier.
+func plainWords(b []byte) (n int, high uint64) {
+	for ; n+32 <= len(b); n += 32 {
+		if n == leastBlock {
+			more, h := plainBlocks(b[n:])
+			return n + more, high | h
 		}
-		w := (*[32]byte)(b[i:])
+		w := (*[32]byte)(b[n:])
 		x0, x1 := binary.LittleEndian.Uint64(w[:]), binary.LittleEndian.Uint64(w[8:])
 		x2, x3 := binary.LittleEndian.Uint64(w[16:]), binary.LittleEndian.Uint64(w[24:])
 		if (specials(x0)|specials(x1))|(specials(x2)|specials(x3)) != 0 {
 			break
 		}
-		high |= x0 | x1 | x2 | x3
+		high |= (x0 | x1 | x2 | x3) & highs
 	}
-	return i, high
+	return n, high
 }
 
 const leastBlock, mostBlock = 512, 8 << 10
 
-// skipBlocks does the same where much is likely to follow. Quotes and backslashes are looked for in blocks by what the processor has for
+// plainBlocks does the same where much is likely to follow. Quotes and backslashes are looked for in blocks by what the standard library has for
 // that; the blocks grow, so that no byte is looked at often where there are many.
-func skipBlocks(b []byte, i int) (at int, high uint64) {
-	for size := leastBlock; i+32 <= len(b); size = min(2*size, mostBlock) {
-		block := b[i:min(i+size, len(b))]
+func plainBlocks(b []byte) (n int, high uint64) {
+	for size := leastBlock; n+32 <= len(b); size = min(2*size, mostBlock) {
+		block := b[n:min(n+size, len(b))]
 		if q := bytes.IndexByte(block, '"'); q >= 0 {
 			block = block[:q]
 		}
 		if s := bytes.IndexByte(block, '\\'); s >= 0 {
 			block = block[:s]
 		}
-		n, h := skipText(block)
+		more, h := skipText(block)
 		high |= h
-		if i += n; n < size {
+		if n += more; more < size {
 			break
 		}
 	}
-	return i, high
+	return n, high
 }
 
-// skipText steps to within 32 bytes before the first control byte of b, or the end; high is as of skipPlain.
+// skipText steps to within 32 bytes before the first control byte of b, or the end; high is as of plainRun.
 func skipText(b []byte) (at int, high uint64) {
 	for ; at+32 <= len(b); at += 32 {
 		w := (*[32]byte)(b[at:])
@@ -140,7 +138,7 @@ func skipText(b []byte) (at int, high uint64) {
 		if ((x0-0x20*ones)&^x0|(x1-0x20*ones)&^x1|(x2-0x20*ones)&^x2|(x3-0x20*ones)&^x3)&highs != 0 {
 			break
 		}
-		high |= any
+		high |= any & highs
 	}
 	return at, high
 }

@@ -1,8 +1,10 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -150,9 +152,9 @@ func TestStringPlaces(t *testing.T) {
 	}
 }
 
-// A long string is looked at in blocks: what ends it, and what is in it, is seen at each place, whatever else there is.
+// A long string is looked at many bytes at a time: what ends it, and what is in it, is seen at each place, whatever else there is.
 func TestLongStrings(t *testing.T) {
-	const long = 3*leastBlock + 100
+	const long = 300
 	for _, c := range []struct {
 		what string
 		end  func(at int) int
@@ -175,6 +177,52 @@ func TestLongStrings(t *testing.T) {
 				}
 				if end, seen := scanString(b, 0); end != want || want > 0 && seen != c.seen {
 					t.Fatalf("%q at %d: ends at %d with %b, want %d with %b", c.what, at, end, seen, want, c.seen)
+				}
+			}
+		}
+	}
+}
+
+// What the processor does many bytes at a time goes over what may be gone over, each byte at each place among others, and stops for one of the next 32
+// bytes, or as there are no 32. So does what stands for it on other processors.
+func TestRuns(t *testing.T) {
+	plain := func(c byte) bool { return c != '"' && c != '\\' && c >= 0x20 }
+	in64 := func(c byte) bool { return class[c]&inB64 != 0 }
+	check := func(what string, b []byte, n int, over func(byte) bool) {
+		next := b[n:min(n+32, len(b))]
+		stop := len(next) < 32 || slices.ContainsFunc(next, func(c byte) bool { return !over(c) })
+		if !stop || slices.ContainsFunc(b[:n], func(c byte) bool { return !over(c) }) {
+			t.Fatalf("%s(%q) is %d", what, b, n)
+		}
+	}
+	for _, at := range []int{0, leastBlock - 1, leastBlock, leastBlock + 31, leastBlock + 32, 2*leastBlock - 1, 3*leastBlock - 33, 3 * leastBlock, 3*leastBlock + 1, 4*mostBlock - 1} {
+		for _, c := range []byte{'"', '\\', 0x1f, 0, 'x'} {
+			b := bytes.Repeat([]byte("a"), 4*mostBlock)
+			b[at] = c
+			words, _ := plainWords(b)
+			check("plainWords", b, words, plain)
+			b[max(at-32, 0)] |= 0x80
+			if words, high := plainWords(b); words > at-32 && at >= 32 && high == 0 {
+				t.Fatalf("the byte at %d was not seen, before %d", at-32, words)
+			}
+		}
+	}
+	for _, around := range []string{"a", "Z", "0", "+", "/", " ", "#", "!", "]", "[", "\x7f", "\x80", "\xff"} {
+		for _, long := range []int{31, 32, 63, 64, 100} {
+			for at := range long {
+				for c := range 256 {
+					b := bytes.Repeat([]byte(around), long)
+					b[at] = byte(c)
+					n, high := plainRun(b)
+					check("plainRun", b, n, plain)
+					words, highWords := plainWords(b)
+					check("plainWords", b, words, plain)
+					ascii := func(b []byte) bool { return !slices.ContainsFunc(b, func(c byte) bool { return c >= 0x80 }) }
+					if high == 0 && !ascii(b[:n]) || highWords == 0 && !ascii(b[:words]) || ascii(b) && high|highWords != 0 {
+						t.Fatalf("%q: %b, %b", b, high, highWords)
+					}
+					check("base64Run", b, base64Run(b), in64)
+					check("base64Words", b, base64Words(b), in64)
 				}
 			}
 		}

@@ -210,7 +210,7 @@ func (in *instance) open(signals chan os.Signal) error {
 	in.broker, err = broker.Start(broker.Options{
 		Version: version, Node: in.node.member.Name(), ID: in.node.member.ID(), Peers: in.node, Addresses: in.node.addresses, Clients: in.node.clients, Limits: limits(&in.cfg),
 		Boot: binary.LittleEndian.Uint32(seed[8:]), Seed: binary.LittleEndian.Uint64(seed[:]),
-		Storages: slices.Concat([]broker.Storage{{Name: "file", Stored: stored, Shared: true, Replicated: true, Spread: in.wal.Spread, Open: in.journal, Lends: in.wal.Lends}},
+		Storages: slices.Concat([]broker.Storage{{Name: "file", Stored: stored, Shared: true, Syncs: always, Replicated: true, Spread: in.wal.Spread, Open: in.journal, Lends: in.wal.Lends}},
 			in.memoryStorages(), in.mysqlStorages()),
 		Fail: func(err error) { in.failed <- err },
 	})

@@ -161,7 +161,7 @@ func (in *instance) mysqlStorages() []broker.Storage {
 	if h == nil {
 		return nil
 	}
-	return []broker.Storage{{Name: "mysql", Stored: "mysql", Remote: true, Shared: true, Replicated: true, Spread: h.Spread, Open: h.Shard}}
+	return []broker.Storage{{Name: "mysql", Stored: "mysql", Remote: true, Shared: true, Syncs: true, Replicated: true, Spread: h.Spread, Open: h.Shard}}
 }
 
 // closeJournals closes what outlives the broker.

@@ -34,6 +34,7 @@ type Storage struct {
 	// Ephemeral: it has the queues of subscriptions to topics, which are of one node, and nothing else. Without one they are in memory.
 	Ephemeral bool
 	Shared    bool // all shards' journals are one log: what one says of the space it takes, it says for all
+	Syncs     bool // to keep a batch costs an fsync, or as much as one: what nobody waits for is kept with what comes next
 	// Open makes the journal of one shard; wake is the journal's to call.
 	Open func(shard int, wake func()) journal.Journal
 	// Spread proposes a batch of several shards whose journals are one log; any goroutine may call it. A
@@ -106,6 +107,7 @@ type Broker struct {
 	queues   atomic.Int64  // all queues
 	inFlight atomic.Int64  // leased messages
 	stalled  atomic.Uint32 // bits of the shards that wait for inFlight to fall
+	holding  atomic.Uint32 // bits of those that let quiet acks wait
 	working  atomic.Int64  // requests taken in and not answered yet
 	draining atomic.Bool
 	failed   atomic.Bool

@@ -67,7 +67,7 @@ func newRig(t *testing.T, change func(*Limits)) *rig {
 	}
 	var err error
 	r.b, err = Start(Options{Version: "test", Limits: limits, Boot: 7, Seed: 1, Fail: func(err error) { r.fail = err }, Storages: []Storage{
-		{Name: "memory", Stored: "memory", Open: open}, {Name: "file", Stored: "disk", Open: open},
+		{Name: "memory", Stored: "memory", Open: open}, {Name: "file", Stored: "disk", Syncs: true, Open: open},
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -74,7 +74,9 @@ func (sh *shard) mayLease(st *store) bool {
 	if sh.inFlight() < limit {
 		return true
 	}
-	sh.b.stalled.Or(1 << sh.index)
+	if sh.b.stalled.Or(1<<sh.index)&(1<<sh.index) == 0 {
+		sh.b.hurry()
+	}
 	if sh.inFlight() < limit { // it fell just now, perhaps before the bit was seen
 		sh.signal()
 	}

@@ -168,6 +168,9 @@ func (sh *shard) next() (next int64) {
 		if len(st.owed) > 0 && (t == 0 || st.owed[0].at < t) {
 			t = st.owed[0].at
 		}
+		if ts := st.tasks; ts != nil && ts.until != 0 && (t == 0 || ts.until < t) {
+			t = ts.until
+		}
 		if t != 0 && (next == 0 || t < next) {
 			next = t
 		}

@@ -69,7 +69,7 @@ func (sh *shard) load(in *inheriting, next *queue.State) {
 func (sh *shard) succeed(st *store, e journal.Estate, next *queue.State) {
 	old := st.state
 	e.Taken()
-	st.state, st.owed, st.tasks, st.compaction = next, nil, nil, nil
+	st.state, st.owed, st.tasks, st.compaction = next, nil, nil, nil // tasks were there none: resign has dropped them
 	st.era++
 	next.Resume(func(spans []queue.Span) { st.journal.Retain(sh.convert(spans)) })
 	for _, q := range old.Queues() {

@@ -102,7 +102,7 @@ func newNodes(t *testing.T, n int, change func(*Options)) *nodes {
 			Limits: Limits{MaxQueues: 100, MaxMessageBytes: 1 << 20, MaxInFlight: 100000, AutoCreate: true, Defaults: queue.Settings{
 				Storage: "memory", Lease: 30 * time.Second, MaxDeliveries: 3, RetryMin: time.Second, RetryMax: time.Minute, RetryFactor: 2, DedupWindow: time.Minute,
 			}},
-			Storages: []Storage{{Name: "memory", Stored: "memory", Open: open}, {Name: "file", Stored: "disk", Open: open}},
+			Storages: []Storage{{Name: "memory", Stored: "memory", Open: open}, {Name: "file", Stored: "disk", Syncs: true, Open: open}},
 		}
 		if change != nil {
 			change(&opt)

@@ -43,6 +43,8 @@ type tasks struct {
 	batch journal.Batch
 	list  []task
 	text  []byte
+	until int64 // all are quiet acks, and may wait for company until then; unix ns, 0: they may not (quiet.go)
+	quiet int   // messages that they ack
 }
 
 // idOf is the id of the request that t answers.
@@ -67,7 +69,7 @@ func (st *store) record(t task) *tasks {
 	if t.aside == nil {
 		t.aside = &nothingAside
 	}
-	st.tasks.list = append(st.tasks.list, t)
+	st.tasks.list, st.tasks.until = append(st.tasks.list, t), 0
 	return st.tasks
 }
 
@@ -81,6 +83,7 @@ func (st *store) newTasks() *tasks {
 		st.spare = st.spare[:n-1]
 	}
 	ts.batch = journal.Batch{Essential: true, Owner: ts, Data: ts.batch.Data}
+	ts.until, ts.quiet = 0, 0
 	return ts
 }
 
@@ -129,15 +132,15 @@ func (sh *shard) admitAll(works []*work) {
 				sh.admitAck(w, i)
 			}
 		}
-		for _, st := range sh.stores {
-			st.propose()
-		}
 		for _, w := range works[:n] {
 			sh.admitPubs(w)
 		}
 		works = works[n:]
 		if len(works) == 0 {
 			return
+		}
+		for _, st := range sh.stores {
+			st.propose()
 		}
 		w := works[0]
 		works = works[1:]
@@ -207,6 +210,7 @@ func (sh *shard) admitPubs(w *work) {
 		sh.finish(w)
 	} else {
 		w.batch.Owner = w
+		w.store.propose() // the acks
 		w.store.send(&w.batch)
 	}
 	if rest != nil {
@@ -482,8 +486,10 @@ func (sh *shard) admitAck(w *work, number int) {
 		tk.aside = &aside{stale: stale, held: held}
 	}
 	w.acking++
+	until := sh.quietUntil(t.store, a, &tk, len(seqs))
 	ts := t.store.record(tk)
 	ts.list[len(ts.list)-1].id = ts.put(w.str(a.id))
+	ts.until, ts.quiet = until, ts.quiet+len(seqs)
 	if a.op == wire.OpAck {
 		ts.write(func(dst []byte) []byte { return queue.AppendSettle(dst, q.ID, sh.now, seqs) })
 		return

@@ -18,7 +18,7 @@ type store struct {
 	state      *queue.State
 	journal    journal.Journal
 	owed       []owed               // settles of what was delivered with ack auto, that could not be recorded
-	tasks      *tasks               // being collected; proposed at the latest at the end of a turn
+	tasks      *tasks               // being collected; proposed at the latest at the end of a turn, unless nobody waits for them
 	spare      []*tasks             // to be used again
 	compaction *compaction          // nil where there is none
 	gathering  *gathering           // shard 0's; nil where there is none
@@ -108,6 +108,7 @@ type shard struct {
 	chance    uint64                    // state of the jitter's generator
 	leased    int                       // as last added to Broker.inFlight
 	waited    uint64                    // receives that have waited
+	holding   bool                      // its bit of Broker.holding
 	watchers  []watcher                 // of documents; shard 0's
 	works     []*work
 	finished  []*work // since the turn began
@@ -334,7 +335,7 @@ func (sh *shard) turn() {
 	sh.works = works[:0]
 	for _, st := range sh.stores {
 		sh.expire(st)
-		st.propose()
+		sh.proposeDue(st)
 	}
 	for again := true; again; {
 		again = false
@@ -346,7 +347,7 @@ func (sh *shard) turn() {
 			if sh.pump(st) {
 				again = true
 			}
-			st.propose()
+			sh.proposeDue(st)
 		}
 	}
 	for _, st := range sh.stores {
@@ -358,6 +359,7 @@ func (sh *shard) turn() {
 	if sh.b.failed.Load() {
 		return
 	}
+	sh.held()
 	sh.flush()
 	sh.giveBack()
 	sh.afterwards()

@@ -19,7 +19,7 @@ func (r *rig) goThroughAnother(limits Limits) {
 	open := func(_ int, wake func()) journal.Journal { return journal.NewMemory(budget, wake) }
 	front, err := Start(Options{
 		Version: "test", ID: 1, Peers: noNodes{[]uint64{2}}, Limits: limits, Boot: 8, Seed: 2, Fail: func(err error) { r.t.Error(err) },
-		Storages: []Storage{{Name: "memory", Stored: "memory", Open: open}, {Name: "file", Stored: "disk", Open: open}},
+		Storages: []Storage{{Name: "memory", Stored: "memory", Open: open}, {Name: "file", Stored: "disk", Syncs: true, Open: open}},
 	})
 	if err != nil {
 		r.t.Fatal(err)

@@ -26,7 +26,7 @@ const hexDigits = "0123456789abcdef"
 
 // newBody gives the body of a publisher with everything but the message's number and time.
 func newBody(size int, run string, publisher int) []byte {
-	b := make([]byte, size)
+	b := make([]byte, size, size+len("}\n")) // which publisher.add appends
 	for i := range b {
 		b[i] = 'x'
 	}

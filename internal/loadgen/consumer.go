@@ -99,7 +99,7 @@ func (c *consumer) read(in *lines) error {
 		c.tally.mu.Lock()
 		for len(chunk) > 0 && err == nil {
 			var line []byte
-			line, chunk = cutLine(chunk)
+			line, chunk = c.cut(chunk)
 			d, ok := quickDelivery(line)
 			if !ok {
 				if d, ok, err = c.other(line, &f); !ok {
@@ -123,6 +123,16 @@ func (c *consumer) read(in *lines) error {
 			return err
 		}
 	}
+}
+
+// cut is cutLine. No line of a delivery ends before all of a body can have come: where bodies are large, there is no need to look for that.
+func (c *consumer) cut(chunk []byte) (line, rest []byte) {
+	least := c.run.set.Size
+	if least >= len(chunk) || !bytes.HasPrefix(chunk, []byte(`{"op":"message"`)) {
+		return cutLine(chunk)
+	}
+	end := least + bytes.IndexByte(chunk[least:], '\n')
+	return chunk[:end], chunk[end+1:]
 }
 
 // A delivery is what a consumer wants to know of one. Its slices are views into the line.

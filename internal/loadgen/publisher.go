@@ -42,6 +42,7 @@ type publisher struct {
 	measured int64  // of them
 	share    int64  // of Settings.Messages
 	buf      []byte
+	tail     []byte // what goes behind buf: the end of the last line, where its body is so large that it is better not copied
 	late     lateness
 }
 
@@ -116,7 +117,7 @@ func (p *publisher) closedLoop(ctx context.Context) error {
 			p.run.pause(ctx)
 			continue
 		}
-		for p.room() && len(p.buf) < burstBytes && !p.over(now) {
+		for p.room() && len(p.buf)+len(p.tail) < burstBytes && !p.over(now) {
 			p.add(now)
 		}
 		if len(p.buf) == 0 {
@@ -142,7 +143,7 @@ func (p *publisher) openLoop(ctx context.Context) error {
 		switch {
 		case p.over(due):
 			return p.flush()
-		case due > now || len(p.buf) >= burstBytes:
+		case due > now || len(p.buf)+len(p.tail) >= burstBytes:
 			if len(p.buf) > 0 {
 				if err := p.flush(); err != nil {
 					return err
@@ -205,7 +206,11 @@ func (p *publisher) add(at time.Duration) int64 {
 	if set.Batch == 1 {
 		b = append(b, `,"body":`...)
 		stamp(p.body, p.sent, at)
-		b = append(b, p.body...)
+		if len(p.body) >= burstBytes {
+			b, p.tail = append(b, p.body[:fillAt]...), append(p.body, "}\n"...)[fillAt:]
+		} else {
+			b = append(append(b, p.body...), "}\n"...)
+		}
 	} else {
 		b = append(b, `,"messages":[`...)
 		for i := range count {
@@ -215,9 +220,9 @@ func (p *publisher) add(at time.Duration) int64 {
 			stamp(p.body, p.sent+i, at)
 			b = append(append(append(b, `{"body":`...), p.body...), '}')
 		}
-		b = append(b, ']')
+		b = append(b, "]}\n"...)
 	}
-	p.buf = append(b, "}\n"...)
+	p.buf = b
 	r := &p.requests[p.ids&uint64(len(p.requests)-1)]
 	r.first, r.count, r.at = p.sent, count, at
 	r.id.Store(p.ids)
@@ -230,8 +235,13 @@ func (p *publisher) flush() error {
 	if len(p.buf) == 0 {
 		return nil
 	}
-	_, err := p.nc.Write(p.buf)
-	p.buf = p.buf[:0]
+	var err error
+	if len(p.tail) > 0 {
+		_, err = (&net.Buffers{p.buf, p.tail}).WriteTo(p.nc)
+	} else {
+		_, err = p.nc.Write(p.buf)
+	}
+	p.buf, p.tail = p.buf[:0], nil
 	if err != nil {
 		return fmt.Errorf("publisher %d: %w", p.n, err)
 	}

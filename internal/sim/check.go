@@ -115,6 +115,8 @@ func (k *conn) got(line []byte, lo moment) {
 		if s := k.subs[r.Sub]; s != nil {
 			s.ended = true
 		}
+	case r.ID != nil && k.quiet[*r.ID] && r.Error != nil:
+		w.stats.refusedWith(r.Error.Code)
 	case r.ID == nil || k.asked[*r.ID] == nil:
 		w.wrong("an answer to what nobody asked: %s", line)
 	default:

@@ -419,7 +419,23 @@ func (c *Client) ack(list []*delivery) {
 			d.chain.asked++
 		}
 	}
-	c.conn.ask(&request{op: "ack", queue: list[0].queue, list: list}, named(list, !c.w.chance(10)))
+	r, named := &request{op: "ack", queue: list[0].queue, list: list}, named(list, !c.w.chance(10))
+	if c.w.Seed%5 == 0 && c.conn.lastID%4 == 0 {
+		c.conn.askQuietly(r, named)
+		return
+	}
+	c.conn.ask(r, named)
+}
+
+// askQuietly has an ack carried out without an answer: whether it was is not known.
+func (k *conn) askQuietly(r *request, rest string) {
+	k.ask(r, rest+`,"quiet":true`)
+	delete(k.asked, r.nth)
+	k.quiet[r.nth] = true
+	for _, d := range r.list {
+		d.chain.unsure()
+	}
+	k.c.w.stats.Quiet++
 }
 
 func (c *Client) nack(list []*delivery) {

@@ -27,6 +27,7 @@ type conn struct {
 	reader, writer *task
 	lastID         int
 	asked          map[int]*request
+	quiet          map[int]bool // asked without wanting an answer
 	subs           map[uint64]*subscription
 	published      map[string]place // by queue: the latest publish whose confirm has come
 }
@@ -37,7 +38,7 @@ func (c *Client) dial(n *Node) *conn {
 	w.stats.Sessions++
 	k := &conn{
 		c: c, life: l, session: l.broker.NewSession(c.name), number: w.stats.Sessions, ring: make(chan struct{}, 1), over: make(chan struct{}),
-		asked: map[int]*request{}, subs: map[uint64]*subscription{}, published: map[string]place{},
+		asked: map[int]*request{}, quiet: map[int]bool{}, subs: map[uint64]*subscription{}, published: map[string]place{},
 	}
 	k.reader, k.writer = n.home.start(c.name+"<", k.read), n.home.start(c.name+">", k.write)
 	l.tasks = append(l.tasks, k.reader, k.writer)

@@ -180,7 +180,7 @@ func (l *life) start() (err error) {
 			Storage: "file", Lease: 5 * time.Second, MaxDeliveries: 5, RetryMin: 100 * time.Millisecond, RetryMax: 2 * time.Second, RetryFactor: 2, RetryJitter: 0.2, DedupWindow: 24 * time.Hour,
 		}},
 		Storages: []broker.Storage{
-			{Name: "file", Stored: "disk", Shared: true, Replicated: n.w.cfg.Cluster, Spread: l.spread, Open: l.open},
+			{Name: "file", Stored: "disk", Shared: true, Syncs: true, Replicated: n.w.cfg.Cluster, Spread: l.spread, Open: l.open},
 			{Name: "memory", Stored: "memory", Replicated: n.w.cfg.Cluster, Open: l.inMemory(budget), Room: budget.Room},
 			{Name: "ephemeral", Stored: "memory", Ephemeral: true, Open: func(_ int, wake func()) journal.Journal { return journal.NewMemory(budget, wake) }, Room: budget.Room},
 		},

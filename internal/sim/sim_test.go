@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 
 // floors are what must have happened in each world, on the average: else nothing is proven. Times ten.
 var floors = map[string]int{
-	"Confirmed": 30_000, "Acked": 30_000, "Deliveries": 50_000, "Topics": 2_000, "Duplicates": 200, "Sessions": 1_000,
+	"Confirmed": 30_000, "Acked": 30_000, "Quiet": 500, "Deliveries": 50_000, "Topics": 2_000, "Duplicates": 200, "Sessions": 1_000,
 	"Crashes": 200, "PowerCuts": 100, "Kills": 20, "Torn": 5, "Errors": 10, "Failed": 10, "Flips": 10, "Found": 3, "Jumps": 15,
 	"Squeezes": 8, "DiskFull": 50, "Snapshots": 2_000, "Compactions": 500, "Lies": 1,
 	"NotYet": 10, "Vain": 1, "Unavailable": 10,

@@ -13,6 +13,7 @@ type Stats struct {
 	Epochs                                                                                           int // of the groups in memory
 	Remembered                                                                                       int // worlds in which what was in memory was held to all its promises in the end
 	Sessions, Replies, Confirmed, Topics, Repeats, Duplicates, Deliveries, Acked, Nacked, Cancelled  int
+	Quiet                                                                                            int // acks that asked for no answer
 	Starts, PowerCuts, Kills, Stops, Exits                                                           int
 	Torn, Errors, Failed, Flips, Found, Refused, Jumps, Squeezes, DiskFull, AckedFull, Resumed, Lies int
 	LostPackets, Partitions, Transfers, Unknown, NoQuorum, Images, Vacated, Plans                    int

@@ -103,6 +103,9 @@ func clone(t *testing.T, dir string) {
 // shell runs a script in a clone, alone in a network, and ends all that it has left running. It returns what was said.
 func shell(t *testing.T, script string) (string, error) {
 	t.Helper()
+	if _, err := exec.LookPath("nc"); err != nil && strings.Contains(script, "nc -q") {
+		t.Fatal("this document uses nc, which is not installed here (Debian: netcat-openbsd)")
+	}
 	tools, dir := t.TempDir(), t.TempDir()
 	shims(t, tools)
 	clone(t, dir)
