@@ -133,7 +133,7 @@ var caughtLine = regexp.MustCompile(`(?m)^caught by .*$`)
 
 // try runs the binary with one fault, and says how it was caught.
 func try(t *testing.T, binary string, number int, m mutant, probe string) string {
-	run := exec.Command(binary, "-test.run", "^"+probe+"$", "-sim-probe", "-sim-probe-first", fmt.Sprint(m.seed), "-test.timeout", "180s")
+	run := exec.Command(binary, "-test.run", "^"+probe+"$", "-sim-probe", "-sim-probe-first", fmt.Sprint(m.seed), "-test.timeout", "10m")
 	run.Env = append(os.Environ(), fmt.Sprintf("%s=%d", faultVariable, number))
 	begin := time.Now()
 	out, err := run.CombinedOutput()
