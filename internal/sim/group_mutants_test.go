@@ -66,7 +66,7 @@ var groupMutants = []mutant{
 	{name: "a changed bit of an image is not seen", file: frameGo, old: "crc32.Checksum(b[frameHeader:], castagnoli) != binary.LittleEndian.Uint32(b[1:])", new: "false"},
 	{name: "a damaged log is taken for one that was cut short, and its node leads", seed: 19, file: "internal/wal/recover.go",
 		old: "\tif beyond.Synced > MakePos(h.Number, tail.End) {\n", new: "\tif beyond.Synced > MakePos(h.Number, tail.End) && frames < 0 {\n"},
-	{name: "found: what a node alone has kept overtakes entries in front of it", file: "internal/cluster/locals.go", old: "g.early[n].after <= g.given", new: "true"},
+	{name: "found: what a node alone has kept overtakes entries in front of it", seed: 155, file: "internal/cluster/locals.go", old: "g.early[n].after <= g.given", new: "true"},
 	{name: "nothing says how far is applied in front of what a node alone keeps", seed: 25, file: raftLogGo, old: "	if j.applied <= j.noted {\n", new: "	if j.applied <= j.noted || j.applied > 0 {\n"},
 	{name: "found: who is to go and leads keeps waiting for an heir that votes", file: confGo, old: "\tif !slices.ContainsFunc(c.voters, w.wants) {\n\t\treturn nil\n\t}\n", new: ""},
 	{name: "found: entries that others have replaced stop a restart", seed: 21, file: replayGo,
