@@ -77,16 +77,16 @@ func letProbe(t *testing.T, world func(t *testing.T, seed uint64) (failure strin
 		t.Skip("a test that puts faults in runs this")
 	}
 	begin := time.Now()
-	for i := range uint64(mutantSeeds + 1) {
-		seed := i
-		if i == 0 {
-			seed = *probeFirst
-		} else if i == *probeFirst {
-			continue
+	var seeds []uint64
+	if *probeFirst != 0 {
+		seeds = append(seeds, *probeFirst)
+	}
+	for seed := uint64(1); seed <= mutantSeeds; seed++ {
+		if seed != *probeFirst {
+			seeds = append(seeds, seed)
 		}
-		if seed == 0 {
-			continue
-		}
+	}
+	for _, seed := range seeds {
 		failure := ""
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { failure = world(t, seed) })
 		if failure != "" {
