@@ -18,9 +18,17 @@ PLATFORMS ?=
 RACE := ./internal/auth ./internal/audit ./client/... ./internal/admin/... ./internal/broker/... ./internal/cluster/... ./internal/journal/... ./internal/loadgen/... ./internal/outbox/... \
 	./internal/relay ./internal/server/... ./internal/wal/...
 
+# What make test does beside each other: the first row needs nothing but processors, and gets what is left of them; the second one, in this order,
+# is about real time and real files, and does not wait for the first.
+COMPUTING := worlds fuzz
+PROMPT    := unit schema race waiting
+
 # What make waiting does beside each other. Only the second row installs something, as one installation at a time is possible.
 CUTTING    := chaos cut history clients
 INSTALLING := deploy page mysql kill adapters
+
+# $(call beside,A,B) runs two commands at the same time. What A says comes in the end. Who is interrupted stops A, which the shell would not.
+beside = log=$$(mktemp); $(1) >$$log 2>&1 & other=$$!; trap "kill $$other" INT TERM; $(2); bad=$$?; wait $$other || bad=1; cat $$log; rm -f $$log; [ $$bad = 0 ]
 
 # Watermill's suite reads what one of its goroutines still writes: the detector is for the adapter, not for that.
 UNRACED := github.com/ThreeDotsLabs/watermill/pubsub/tests
@@ -38,7 +46,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := build
-.PHONY: help build test waiting fmt vet unit front schema clients adapters deploy dist reproduce page mysql race fuzz kill sim histories groups cluster chaos history cut soak deep bench bench-cluster scale budget demo lint clean
+.PHONY: help build test waiting fmt vet unit worlds front schema clients adapters deploy dist reproduce page mysql race fuzz kill sim histories groups cluster chaos history cut soak deep bench bench-cluster scale budget demo lint clean
 
 help: ## say what can be done
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,15 +54,15 @@ help: ## say what can be done
 build: ## one static binary: bin/gmq
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/gmq ./cmd/gmq
 
-test: fmt vet unit schema race fuzz waiting ## everything that must hold before a change lands
-	@all="$(filter-out waiting,$^) $(CUTTING) $(INSTALLING)"; if command -v "$$(go env CC)" >/dev/null 2>&1; then echo "passed: $$all"; \
+test: fmt vet ## everything that must hold before a change lands
+	@$(call beside,nice -n 19 $(MAKE) --no-print-directory $(COMPUTING),$(MAKE) --no-print-directory $(PROMPT))
+	@all="$^ $(COMPUTING) $(filter-out waiting,$(PROMPT)) $(CUTTING) $(INSTALLING)"; if command -v "$$(go env CC)" >/dev/null 2>&1; then echo "passed: $$all"; \
 	else echo "passed: $$all, but 1 SKIPPED: race (no C compiler)"; fi
 
 waiting: ## those parts of the tests that wait for processes and disks most of the time, two beside each other
 	@[ "$$(id -u)" != 0 ] || { command -v ip && command -v mkfs.ext4 && command -v mkfs.xfs; } >/dev/null || \
 		{ apt-get update -q && apt-get install -yq iproute2 e2fsprogs xfsprogs; } || true
-	@log=$$(mktemp); $(MAKE) --no-print-directory SLACK=2 $(CUTTING) >$$log 2>&1 & other=$$!; \
-		$(MAKE) --no-print-directory $(INSTALLING); bad=$$?; wait $$other || bad=1; cat $$log; rm -f $$log; exit $$bad
+	@$(call beside,$(MAKE) --no-print-directory SLACK=2 $(CUTTING),$(MAKE) --no-print-directory $(INSTALLING))
 
 fmt: ## is every file as gofmt would have it?
 	@files=$$(gofmt -l .) || exit 1; [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
@@ -64,7 +72,10 @@ vet: ## go vet
 
 unit: ## the tests, but for those that are parts of their own below (documents use nc: installed if root may)
 	@command -v nc >/dev/null || [ "$$(id -u)" != 0 ] || { apt-get update -q && apt-get install -yq --no-install-recommends netcat-openbsd; } >/dev/null || true
-	go test -vet=off -timeout 30m $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$ -e /mysqljournal$$ -e /test/mariadb$$ -e /test/mysql$$ -e /test/outbox$$ -e /test/mysqlbench$$ -e /test/clients$$ -e /test/deploy$$ -e /test/chaos$$)
+	go test -vet=off -timeout 30m $$(go list ./... | grep -v -e /test/kill$$ -e /test/powercut$$ -e /mysqljournal$$ -e /test/mariadb$$ -e /test/mysql$$ -e /test/outbox$$ -e /test/mysqlbench$$ -e /test/clients$$ -e /test/deploy$$ -e /test/chaos$$ -e /internal/sim$$)
+
+worlds: ## everything in simulation as make test has it: brokers, groups, clusters, the faults put in on purpose
+	go test -vet=off -timeout 60m ./internal/sim
 
 schema: ## docs/schema against the decoder, the frames in docs/protocol.md and a real server; UPDATE=1 writes it anew
 	cd test/schema && go vet ./... && go test $(if $(UPDATE),-update) ./...
@@ -118,10 +129,14 @@ race: ## the tests with goroutines under the race detector (needs a C compiler)
 	fi
 
 fuzz: ## every fuzz target for FUZZTIME (10000x: that many inputs; a time makes the engine fail at its end now and then)
-	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file _ target; do \
-		target=$${target#func }; package=$$(dirname "$$file"); \
-		echo "fuzz $$package $$target $(FUZZTIME)"; \
-		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$package" </dev/null || exit 1; \
+	@binary=$$(mktemp); trap 'rm -f $$binary' EXIT; \
+	for package in $$(grep -rlE --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
+		go test -c -vet=off -fuzz . -o $$binary "$$package" || exit 1; \
+		cache=$$(go env GOCACHE)/fuzz/$$(go list "$$package"); \
+		for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' "$$package"/*_test.go | cut -c 6- | sort); do \
+			echo "fuzz $$package $$target $(FUZZTIME)"; \
+			(cd "$$package" && $$binary -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 20x -test.fuzzcachedir "$$cache") </dev/null || exit 1; \
+		done; \
 	done
 
 kill: ## kill the server KILLS (200) times under load; nothing confirmed may be lost

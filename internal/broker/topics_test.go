@@ -255,7 +255,11 @@ func TestTopicWithoutMemory(t *testing.T) {
 
 // A power cut leaves each publish to a topic in all queues or in none, and what was confirmed in all.
 func TestTopicPowerCuts(t *testing.T) {
-	for seed := range uint64(30) {
+	seeds := uint64(30)
+	if testing.Short() { // as in TestPowerCuts
+		seeds = 10
+	}
+	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) { topicPowerCut(t, seed) })
 	}
 }

@@ -136,16 +136,24 @@ const fromNodes = 1<<raftpb.MsgApp | 1<<raftpb.MsgAppResp | 1<<raftpb.MsgVote | 
 	1<<raftpb.MsgSnap | // which says only that there is a snapshot, of which index: images.go
 	1<<msgLead // which is not raft's: herald.go
 
+// An arrived message has its numbers beside it: heartbeats are most of what arrives, and each of them is allocated at once.
+type arrived struct {
+	message raftpb.Message
+	kind    raftpb.MessageType
+	numbers [8]uint64
+}
+
 func parseMessage(r *reader) (m *raftpb.Message, needed uint64, err error) {
 	kind, flags := raftpb.MessageType(r.byte()), r.byte()
 	if kind > msgLead || fromNodes&(1<<kind) == 0 {
 		return nil, 0, fmt.Errorf("a message of the type %d, which nodes do not send", kind)
 	}
-	var n [8]uint64
+	a := &arrived{kind: kind}
+	m, n := &a.message, &a.numbers
 	for i := range n {
 		n[i] = r.number()
 	}
-	m = &raftpb.Message{Type: kind.Enum(), From: &n[0], To: &n[1], Term: &n[2], LogTerm: &n[3], Index: &n[4], Commit: &n[5], Vote: &n[6], RejectHint: &n[7]}
+	m.Type, m.From, m.To, m.Term, m.LogTerm, m.Index, m.Commit, m.Vote, m.RejectHint = &a.kind, &n[0], &n[1], &n[2], &n[3], &n[4], &n[5], &n[6], &n[7]
 	if flags&flagReject != 0 {
 		m.Reject = new(true)
 	}

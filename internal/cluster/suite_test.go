@@ -31,6 +31,9 @@ func (l *led) Replay(snapshot func([]byte) error, record func(journal.Ref, []byt
 
 func TestSuite(t *testing.T) {
 	opt := filejournal.Options{Sync: true, SegmentBytes: 1 << 20, CacheBytes: 2 << 20, CompactSlack: 4 << 20, CompactEvery: 2 << 20}
+	if testing.Short() { // as in openRig
+		opt.SegmentBytes, opt.CacheBytes, opt.CompactSlack, opt.CompactEvery = opt.SegmentBytes/4, opt.CacheBytes/4, opt.CompactSlack/4, opt.CompactEvery/4
+	}
 	for _, c := range []struct {
 		name   string
 		nodes  int

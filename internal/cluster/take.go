@@ -251,4 +251,9 @@ func (t *image) Installed() bool {
 // Over implements journal.Image.
 func (t *image) Over() bool { return t.over.Load() && !t.installed.Load() }
 
-func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
+	if len(m) == 0 {
+		return nil // as for most groups in most ticks
+	}
+	return slices.Sorted(maps.Keys(m))
+}

@@ -39,7 +39,7 @@ func TestClusterProbe(t *testing.T) {
 // TestClusterMutants builds the brokers of a cluster with one fault at a time, as TestMutants does.
 func TestClusterMutants(t *testing.T) {
 	if *groupSeedsFlag < 100 {
-		t.Skip("it builds a binary for each of the faults; make cluster does")
+		t.Skip("it lets worlds happen for each of the faults; make cluster does")
 	}
 	catchAll(t, clusterMutants, "TestClusterProbe")
 }

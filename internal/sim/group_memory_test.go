@@ -81,7 +81,7 @@ func TestMemoryProbe(t *testing.T) {
 // TestMemoryMutants builds groups in memory with one fault at a time.
 func TestMemoryMutants(t *testing.T) {
 	if *groupSeedsFlag < 100 {
-		t.Skip("it builds a binary for each of the faults; make groups does")
+		t.Skip("it lets worlds happen for each of the faults; make groups does")
 	}
 	catchAll(t, memoryMutants, "TestMemoryProbe")
 }

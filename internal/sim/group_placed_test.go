@@ -79,9 +79,9 @@ var placedMutants = []mutant{
 		old: "	for keep := min(len(w.voters)-sure, len(out)); keep > 0; keep-- {\n", new: "	for keep := 0; keep > 0; keep-- {\n"},
 	{name: "placed: a learner counts", file: confGo,
 		old: "	out := w.out(self, c, len(stay)+len(come))\n", new: "	out := w.out(self, c, len(stay)+len(c.learners))\n"},
-	{name: "placed: a learner votes before it has caught up", file: confGo,
+	{name: "placed: a learner votes before it has caught up", seed: 6, file: confGo,
 		old: "return before > 0 && pr.RecentActive && pr.State == tracker.StateReplicate && pr.Match >= before", new: "return before > 0"},
-	{name: "placed: who is out forgets before others know", file: vacateGo,
+	{name: "placed: who is out forgets before others know", seed: 5, file: vacateGo,
 		old: "	s.done = !slices.ContainsFunc(", new: "	s.done = true || !slices.ContainsFunc("},
 	{name: "placed: who has forgotten votes", file: installGo, old: "		if g.vacant() {\n", new: "		if g.vacant() && g.raw == nil {\n"},
 	{name: "placed: who is out keeps what it had", file: heraldGo, old: "	if m.GetReject() {\n", new: "	if m.GetReject() && g.raw == nil {\n"},
@@ -95,7 +95,7 @@ func TestPlacedProbe(t *testing.T) {
 // TestPlacedMutants builds the groups with one fault at a time, as TestMutants does.
 func TestPlacedMutants(t *testing.T) {
 	if *groupSeedsFlag < 100 {
-		t.Skip("it builds a binary for each of the faults; make groups does")
+		t.Skip("it lets worlds happen for each of the faults; make groups does")
 	}
 	catchAll(t, placedMutants, "TestPlacedProbe")
 }

@@ -15,21 +15,23 @@ const tailLines = 400
 // A History is what happened, in order: a sum of all of it, and the end of it in words.
 type History struct {
 	sum   hash.Hash64
-	lines []string // a ring
+	lines [][]byte // a ring, each of them used again
 	n     int
 	trace io.Writer // gets every line; nil: nobody does
 }
 
-func newHistory() *History { return &History{sum: fnv.New64a(), lines: make([]string, tailLines)} }
+func newHistory() *History { return &History{sum: fnv.New64a(), lines: make([][]byte, tailLines)} }
 
 // note enters what happened to whom.
 func (w *World) note(who, format string, args ...any) {
-	line := fmt.Sprintf("%12s %-8s ", w.now.Round(time.Microsecond), who) + fmt.Sprintf(format, args...)
-	w.log.sum.Write([]byte(line))
-	w.log.lines[w.log.n%tailLines] = line
-	w.log.n++
-	if w.log.trace != nil {
-		io.WriteString(w.log.trace, line+"\n")
+	h := w.log
+	line := fmt.Appendf(h.lines[h.n%tailLines][:0], "%12s %-8s ", w.now.Round(time.Microsecond), who)
+	line = fmt.Appendf(line, format, args...)
+	h.sum.Write(line)
+	h.lines[h.n%tailLines] = line
+	h.n++
+	if h.trace != nil {
+		fmt.Fprintf(h.trace, "%s\n", line)
 	}
 }
 
@@ -38,11 +40,11 @@ func (h *History) tail(n int) string {
 	var b strings.Builder
 	for i := max(0, h.n-min(n, tailLines)); i < h.n; i++ {
 		line := h.lines[i%tailLines]
+		more := ""
 		if len(line) > 240 {
-			line = line[:240] + "…"
+			line, more = line[:240], "…"
 		}
-		b.WriteString(line)
-		b.WriteByte('\n')
+		fmt.Fprintf(&b, "%s%s\n", line, more)
 	}
 	return b.String()
 }

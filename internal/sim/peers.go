@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -144,14 +145,16 @@ func (l *life) send(to uint64, packet []byte, take func(*life, []byte)) {
 	if !w.peace && w.chance(60) {
 		delay = w.between(time.Millisecond, 200*time.Millisecond)
 	}
-	deliver := func() {
-		if t := w.nodes[to-1]; t.life != nil && t.life.keeper != nil && t.dying == nil {
-			take(t.life, append([]byte(nil), packet...))
-		}
+	deliver := func(delay time.Duration, packet []byte) {
+		w.afterAt(w.nodes[to-1], delay, func() {
+			if t := w.nodes[to-1]; t.life != nil && t.life.keeper != nil && t.dying == nil {
+				take(t.life, packet)
+			}
+		})
 	}
-	w.afterAt(w.nodes[to-1], delay, deliver)
+	deliver(delay, packet)
 	if !w.peace && w.chance(100) {
-		w.afterAt(w.nodes[to-1], delay+w.between(0, 50*time.Millisecond), deliver)
+		deliver(delay+w.between(0, 50*time.Millisecond), bytes.Clone(packet))
 	}
 }
 

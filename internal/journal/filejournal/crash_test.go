@@ -4,6 +4,8 @@ import (
 	"errors"
 	"flag"
 	"math/rand/v2"
+	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -15,6 +17,17 @@ var (
 	seeds    = flag.Int("seeds", 120, "how many seeds the crash tests try")
 	seedFrom = flag.Uint64("seed", 1, "the first of them")
 )
+
+// TestMain gives memory for time: the tests make logs by the ten thousand, and keep none. With -short, which is for the race detector, there
+// are fewer seeds: they differ in what a disk has kept, which is nothing to it.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	flag.Parse()
+	if testing.Short() {
+		*seeds /= 4
+	}
+	os.Exit(m.Run())
+}
 
 var errPower = errors.New("the power is gone")
 
@@ -113,7 +126,11 @@ func TestFailedOperation(t *testing.T) {
 		}
 		return false
 	}
-	for n := int64(1); ; n++ {
+	stride := int64(1)
+	if testing.Short() { // as with seeds
+		stride = 5
+	}
+	for n := int64(1); ; n += stride {
 		f := &faults{only: changes, err: func(left int64) error {
 			if left == 0 {
 				return syscall.EIO

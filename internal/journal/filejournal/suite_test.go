@@ -9,6 +9,9 @@ import (
 
 func TestSuite(t *testing.T) {
 	small := Options{Sync: true, SegmentBytes: 1 << 20, CacheBytes: 2 << 20, CompactSlack: 4 << 20, CompactEvery: 2 << 20}
+	if testing.Short() { // the race detector looks at who meets whom, not at how many bytes it takes until a log is compacted
+		small.SegmentBytes, small.CacheBytes, small.CompactSlack, small.CompactEvery = small.SegmentBytes/4, small.CacheBytes/4, small.CompactSlack/4, small.CompactEvery/4
+	}
 	unsynced := small
 	unsynced.Sync = false
 	skimmed := small

@@ -143,6 +143,14 @@ func testReadMany(t *testing.T, h *Harness) {
 	shut(t, h, o, other)
 }
 
+// fewer is how often to do something whose bytes the race detector, which looks at each of them, need not see so often.
+func fewer(n int) int {
+	if testing.Short() {
+		return n / 4
+	}
+	return n
+}
+
 // Payloads stay what they are as long as they are held.
 func testHeld(t *testing.T, h *Harness) {
 	o := openOwner(t, h, 0)
@@ -152,7 +160,7 @@ func testHeld(t *testing.T, h *Harness) {
 	spans := []journal.Span{{Ref: refs[0], Size: 5 + journal.HeaderBytes}, {Ref: refs[1], Size: 6 + journal.HeaderBytes}}
 	o.j.Retain(spans)
 	o.j.Release(spans)
-	for range 300 {
+	for range fewer(300) {
 		o.propose(make([]byte, 64<<10))
 		o.settle()
 	}
@@ -237,7 +245,7 @@ func testReplay(t *testing.T, h *Harness) {
 			m.Verify(t)
 			models = append(models, m)
 		}
-		for range 40 {
+		for range fewer(40) {
 			for i, m := range models {
 				if i == 3 {
 					continue // idle: it must hold nothing up
