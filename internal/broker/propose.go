@@ -485,11 +485,7 @@ func (sh *shard) admitAck(w *work, number int) {
 	if stale != nil || held != nil {
 		tk.aside = &aside{stale: stale, held: held}
 	}
-	w.acking++
-	until := sh.quietUntil(t.store, a, &tk, len(seqs))
-	ts := t.store.record(tk)
-	ts.list[len(ts.list)-1].id = ts.put(w.str(a.id))
-	ts.until, ts.quiet = until, ts.quiet+len(seqs)
+	ts := sh.recordAck(t.store, a, tk, len(seqs))
 	if a.op == wire.OpAck {
 		ts.write(func(dst []byte) []byte { return queue.AppendSettle(dst, q.ID, sh.now, seqs) })
 		return
@@ -502,6 +498,17 @@ func (sh *shard) admitAck(w *work, number int) {
 		reason = "nack: " + string(r)
 	}
 	sh.writeReturn(t.store, ts, q, seqs, reason, a)
+}
+
+// recordAck is record for an ack, nack or extend of n messages.
+func (sh *shard) recordAck(st *store, a *ack, t task, n int) *tasks {
+	w := t.work
+	w.acking++
+	until := sh.quietUntil(st, a, &t, n)
+	ts := st.record(t)
+	ts.list[len(ts.list)-1].id = ts.put(w.str(a.id))
+	ts.until, ts.quiet = until, ts.quiet+n
+	return ts
 }
 
 // writeReturn writes the way back of seqs; a is the nack that wants it, nil where something else ended the delivery.

@@ -74,11 +74,11 @@ func TestQuietAcks(t *testing.T) {
 				if !c.waits {
 					return
 				}
-				time.Sleep(time.Duration(quietTime) - 1)
+				pass(time.Duration(quietTime) - 1)
 				if kept() != 0 {
 					t.Error("it was kept earlier than need be")
 				}
-				time.Sleep(1)
+				pass(1)
 				if kept() == 0 {
 					t.Error("it was not kept in time")
 				}
@@ -128,9 +128,9 @@ func TestQuietAcksAreHurried(t *testing.T) {
 	for name, try := range map[string]func(t *testing.T, r *rig, p, c *peer){
 		"a message that was on its way when it came": func(t *testing.T, _ *rig, p, c *peer) {
 			p.send(`{"op":"publish","queue":"q","body":2,"quiet":true}`)
-			time.Sleep(slowness / 5)
+			pass(slowness / 5)
 			c.send(`{"op":"ack","queue":"q","seq":1,"quiet":true}`)
-			time.Sleep(2 * slowness)
+			pass(2 * slowness)
 			if got := strings.Join(c.take(), ""); !strings.Contains(got, `"seq":2`) {
 				t.Errorf("the next message does not come, but %q", got)
 			}
@@ -140,7 +140,7 @@ func TestQuietAcksAreHurried(t *testing.T) {
 			c.send(`{"op":"subscribe","queue":"` + other + `","credit":10}`)
 			c.take()
 			p.send(`{"op":"publish","queue":"`+other+`","body":1,"quiet":true}`, `{"op":"publish","queue":"`+other+`","body":2,"quiet":true}`)
-			time.Sleep(3 * slowness)
+			pass(3 * slowness)
 			if got := strings.Join(c.take(), ""); !strings.Contains(got, `"body":2`) {
 				t.Errorf("the last message does not come, but %q", got)
 			}
@@ -149,7 +149,7 @@ func TestQuietAcksAreHurried(t *testing.T) {
 			c.send(`{"op":"ack","queue":"q","seq":1,"quiet":true}`)
 			synctest.Wait()
 			back.Store(int64(time.Hour))
-			time.Sleep(time.Duration(quietTime) + slowness)
+			pass(time.Duration(quietTime) + slowness)
 			if acked(r) != 1 {
 				t.Error("it waits for the clock")
 			}
@@ -174,12 +174,12 @@ func TestQuietAcksAreHurried(t *testing.T) {
 				for _, q := range []string{"q", other} {
 					p.send(`{"op":"queue.create","queue":"` + q + `"}`)
 				}
-				time.Sleep(slowness)
+				pass(slowness)
 				c.send(`{"op":"subscribe","queue":"q","credit":1}`)
 				p.take()
 				c.take()
 				p.send(`{"op":"publish","queue":"q","body":1,"quiet":true}`)
-				time.Sleep(slowness)
+				pass(slowness)
 				if got := strings.Join(c.take(), ""); !strings.Contains(got, `"seq":1`) {
 					t.Fatalf("the first message does not come, but %q", got)
 				}
