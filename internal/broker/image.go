@@ -12,8 +12,8 @@ import (
 // A shard that lacks what its group's log no longer has takes an image: the leader's state, and of the records that it refers to
 // those that this node does not have under the same queue and seq. The old state goes on until the new one is whole; then that takes its place.
 
-// wantsAtOnce is how many messages that lack their records are listed at a time: so memory is bounded, whatever the depth.
-const wantsAtOnce = 256 << 10
+// wantsAtOnce is about how many messages that lack their records are listed at a time: so memory is bounded, whatever the depth, and a turn.
+const wantsAtOnce = 16 << 10
 
 // A taking is an image on its way into a store.
 type taking struct {
@@ -22,9 +22,10 @@ type taking struct {
 	loaded   chan error        // when it is
 	next     *queue.State      // the same, from then on
 	adopting []*queue.Adoption // of what is here already
-	listed   bool              // that is done
-	abroad   []queue.Abroad    // what is to be listed yet
+	listing  *queue.Listing    // of what lacks, when that is done
+	listed   bool              // all of the state has been looked at
 	wants    []queue.Want      // what is listed, in the order of the other node's records
+	room     []queue.Want      // what it is in
 	asked    []queue.Want      // their records are on their way from the other node
 	batch    journal.Batch     // records on their way into the journal
 	moved    [][2]int          // where in the batch those are that next is to apply
@@ -134,7 +135,10 @@ func (sh *shard) beginImage(st *store, t *taking) error {
 		st.partial = nil
 		sh.forgo(st, old)
 	}
-	t.abroad, t.listed = t.next.Abroad(), true
+	if t.listing == nil {
+		t.listing = t.next.List()
+	}
+	t.listed = t.listing.Next(adoptStep)
 	return nil
 }
 
@@ -168,15 +172,9 @@ func (sh *shard) dropImage(st *store, t *taking) {
 
 // ask asks for the next records; for none where there are no more.
 func (t *taking) ask() {
-	for len(t.wants) == 0 && len(t.abroad) > 0 {
-		t.next.Repack()
-		n, k := 0, 0
-		for k < len(t.abroad) && (k == 0 || n+t.abroad[k].Messages <= wantsAtOnce) {
-			n += t.abroad[k].Messages
-			k++
-		}
-		t.wants = t.next.Wants(t.wants[:0], t.abroad[0].Segment, t.abroad[k-1].Segment)
-		t.abroad = t.abroad[k:]
+	if len(t.wants) == 0 {
+		t.room = t.listing.Wants(t.room[:0], wantsAtOnce)
+		t.wants = t.room
 	}
 	var refs []journal.Ref
 	bytes, n := 0, 0
@@ -251,9 +249,7 @@ func (sh *shard) applyTaken(st *store, t *taking) error {
 	t.busy = false
 	if t.batch.Err != nil { // there is no space: what was fetched is listed again, later
 		t.retry = sh.now + retryAfter
-		if t.listed {
-			t.wants, t.abroad = nil, t.next.Abroad()
-		}
+		t.wants, t.listing, t.listed = nil, nil, false
 		return nil
 	}
 	if t.next == nil {

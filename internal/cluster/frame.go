@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 
 	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/spare"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 )
@@ -35,6 +36,7 @@ type frame struct {
 	data         []byte
 	refs         []journal.Ref
 	records      [][]byte // nil for one that is gone
+	whole        []byte   // what it was read from
 }
 
 const (
@@ -52,8 +54,11 @@ const (
 
 // encode is the frame as it is sent.
 func (f *frame) encode() []byte {
-	b := make([]byte, frameHeader, frameHeader+64+len(f.data)+len(f.conf)+10*len(f.refs))
-	b = append(b, f.kind)
+	room := frameHeader + 64 + len(f.data) + len(f.conf) + binary.MaxVarintLen64*len(f.refs)
+	for _, r := range f.records {
+		room += len(r) + binary.MaxVarintLen32
+	}
+	b := append(spare.Get(room)[:frameHeader], f.kind)
 	put := func(numbers ...uint64) {
 		for _, n := range numbers {
 			b = binary.AppendUvarint(b, n)
@@ -105,6 +110,7 @@ func parseFrame(b []byte) (f frame, err error) {
 		return f, fmt.Errorf("a frame of an image has version %d, this program knows %d", b[0], frameVersion)
 	}
 	r := reader{b: b[frameHeader:]}
+	f.whole = b
 	f.kind, f.group, f.image = r.byte(), r.number(), r.number()
 	switch f.kind {
 	case frameAskState:
@@ -136,6 +142,7 @@ func (r *reader) refs(n uint64) (refs []journal.Ref) {
 		return nil
 	}
 	last := uint64(0)
+	refs = make([]journal.Ref, 0, n)
 	for range n {
 		d := r.number()
 		if d == 0 || last+d < last {
@@ -152,6 +159,7 @@ func (r *reader) records(n uint64) (records [][]byte) {
 		r.bad = true
 		return nil
 	}
+	records = make([][]byte, 0, n)
 	for range n {
 		size := r.number()
 		if size == 0 {

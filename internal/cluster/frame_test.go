@@ -33,6 +33,7 @@ func TestFramesAreVerbatim(t *testing.T) {
 			}
 			got.records = want.records
 		}
+		got.whole = nil
 		for _, b := range []*[]byte{&got.conf, &got.data} {
 			if len(*b) == 0 {
 				*b = nil

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/spare"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -47,7 +48,8 @@ type image struct {
 	state []byte
 	refs  []journal.Ref // the owner asks for these
 	got   [][]byte
-	have  bool // got is there
+	have  bool   // got is there
+	frame []byte // that got lies in
 }
 
 var _ journal.Image = (*image)(nil)
@@ -197,7 +199,7 @@ func (i *Images) addRecords(t *image, f *frame) {
 	t.mu.Lock()
 	fits := t.serial != 0 && f.serial == t.serial && len(f.records) == len(t.refs)
 	if fits {
-		t.got, t.have, t.refs = f.records, true, nil
+		t.got, t.have, t.refs, t.frame = f.records, true, nil, f.whole
 	}
 	t.mu.Unlock()
 	if fits {
@@ -219,6 +221,8 @@ func (t *image) State() []byte {
 func (t *image) Fetch(refs []journal.Ref) {
 	t.mu.Lock()
 	t.refs = slices.Clone(refs)
+	spare.Put(t.frame) // the owner has kept what was in it
+	t.frame = nil
 	t.mu.Unlock()
 	t.i.post(func() {})
 }

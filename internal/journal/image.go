@@ -24,7 +24,7 @@ type Image interface {
 	// the next when Fetched has returned what was asked for.
 	Fetch(refs []Ref)
 	// Fetched returns what has come of what was asked for: all of it at once, in the order of asking; nil where a record is
-	// gone, since batches behind the image have released it. The second result is false as long as nothing has come.
+	// gone, since batches behind the image have released it. The second result is false as long as nothing has come. The bytes are valid until the next Fetch.
 	Fetched() ([][]byte, bool)
 	// Install says that the new state is whole: but for what is gone it refers to this node's records, and Committed has returned all
 	// batches in which those are.

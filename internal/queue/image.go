@@ -2,6 +2,7 @@ package queue
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
@@ -95,57 +96,125 @@ type Want struct {
 	Shared bool
 }
 
-// Abroad is how many messages have their record in another node's journal, by segment, in order.
-func (st *State) Abroad() []Abroad {
-	counts := map[uint32]int{}
-	st.foreigners(func(w Want) { counts[w.Span.Ref.segment()]++ })
-	out := make([]Abroad, 0, len(counts))
-	for segment, n := range counts {
-		out = append(out, Abroad{segment, n})
-	}
-	slices.SortFunc(out, func(a, b Abroad) int { return cmp.Compare(a.Segment, b.Segment) })
-	return out
+// A Listing finds the messages of a state whose records are in another node's journal, some at a time and in the order of the records. Nothing but relocate and
+// rebase records may be applied to the state meanwhile.
+type Listing struct {
+	queues    []*Queue
+	cur       *chunk // of queues[0], the next to be looked at
+	chunks    []listed
+	counts    map[Ref]int // how many messages have their records in each stretch
+	stretches []Ref       // those that are left, in order; known when all chunks have been looked at
+	loose     [2][]listed // what the latest two Wants were of: to be packed when these are here
 }
 
-// An Abroad is a segment of another node's journal, and how many messages have their records in it.
-type Abroad struct {
-	Segment  uint32
-	Messages int
+// listed is a chunk with messages whose records are abroad, and the stretches in which the first and the last of these lie.
+type listed struct {
+	queue       *Queue
+	chunk       *chunk
+	first, last Ref
 }
 
-// Wants appends the messages whose records lie in segments of another node's journal from one to another, in the order of the records.
-func (st *State) Wants(into []Want, from, to uint32) []Want {
-	st.foreigners(func(w Want) {
-		if s := w.Span.Ref.segment(); s >= from && s <= to {
-			into = append(into, w)
+// stretchBits is how long a stretch of a journal is, the least that is listed at a time: some thousand records.
+const stretchBits = 20
+
+// List begins a listing.
+func (st *State) List() *Listing {
+	l := &Listing{queues: st.Queues(), counts: map[Ref]int{}}
+	l.find()
+	return l
+}
+
+// find finds the next queue that has chunks.
+func (l *Listing) find() {
+	for l.cur == nil && len(l.queues) > 0 {
+		if l.cur = l.queues[0].head; l.cur == nil {
+			l.queues = l.queues[1:]
 		}
-	})
+	}
+}
+
+// Next looks at about so many messages; it is true when none is left.
+func (l *Listing) Next(messages int) bool {
+	for n := 0; n < messages && len(l.queues) > 0; n += chunkLen {
+		l.look(l.queues[0], l.cur)
+		if l.cur = l.cur.next; l.cur == nil {
+			l.queues = l.queues[1:]
+			l.find()
+		}
+	}
+	if len(l.queues) > 0 {
+		return false
+	}
+	if l.stretches == nil {
+		l.stretches = slices.Sorted(maps.Keys(l.counts))
+	}
+	return true
+}
+
+// look notes where the records of a chunk's messages lie.
+func (l *Listing) look(q *Queue, c *chunk) {
+	var tmp [chunkLen]msg
+	in := listed{queue: q, chunk: c, first: Foreign}
+	ms := c.look(&tmp)
+	for i := range ms {
+		if m := &ms[i]; m.state != gone && m.ref&Foreign != 0 {
+			at := m.ref &^ Foreign >> stretchBits
+			in.first, in.last = min(in.first, at), max(in.last, at)
+			l.counts[at]++
+		}
+	}
+	if in.first != Foreign {
+		l.chunks = append(l.chunks, in)
+	}
+}
+
+// Wants appends the next messages, about so many; none where there are no more. Next has looked at all; what Wants gave the last time may still be on its way here.
+func (l *Listing) Wants(into []Want, most int) []Want {
+	for _, in := range l.loose[0] {
+		in.queue.pack(in.chunk)
+	}
+	l.loose[0], l.loose[1] = l.loose[1], l.loose[0][:0]
+	for len(into) == 0 && len(l.stretches) > 0 { // what lay there may have come here otherwise
+		into = l.next(into, most)
+	}
 	slices.SortFunc(into, func(a, b Want) int {
 		return cmp.Or(cmp.Compare(a.Span.Ref, b.Span.Ref), cmp.Compare(a.Queue.ID, b.Queue.ID), cmp.Compare(a.Seq, b.Seq))
 	})
 	return into
 }
 
-func (r Ref) segment() uint32 { return uint32(r >> 32) }
-
-func (st *State) foreigners(f func(Want)) {
-	for _, q := range st.names {
-		q.view(func(seq uint64, _ *chunk, m *msg) bool {
-			if m.ref&Foreign != 0 {
-				f(Want{q, seq, Span{m.ref &^ Foreign, m.size}, m.shares() > 0})
-			}
-			return true
-		})
+// next appends the messages of the next stretches.
+func (l *Listing) next(into []Want, most int) []Want {
+	n, first, last := 0, l.stretches[0], Ref(0)
+	for len(l.stretches) > 0 && (n == 0 || n+l.counts[l.stretches[0]] <= most) {
+		last, n = l.stretches[0], n+l.counts[l.stretches[0]]
+		l.stretches = l.stretches[1:]
 	}
-}
-
-// Repack packs what relocate and rebase have unpacked.
-func (st *State) Repack() {
-	for _, q := range st.names {
-		for c := q.head; c != nil; c = c.next {
-			q.pack(c)
+	left := l.chunks[:0]
+	for _, in := range l.chunks {
+		if in.first <= last && in.last >= first {
+			into = in.wants(into, first, last)
+			l.loose[1] = append(l.loose[1], in)
+		}
+		if in.last > last {
+			left = append(left, in)
 		}
 	}
+	l.chunks = left
+	return into
+}
+
+// wants appends the messages of a chunk whose records lie in stretches from one to another.
+func (in listed) wants(into []Want, first, last Ref) []Want {
+	var tmp [chunkLen]msg
+	ms := in.chunk.look(&tmp)
+	for i := range ms {
+		m := &ms[i]
+		if at := m.ref &^ Foreign >> stretchBits; m.state != gone && m.ref&Foreign != 0 && at >= first && at <= last {
+			into = append(into, Want{in.queue, in.chunk.key<<chunkBits + uint64(i), Span{m.ref &^ Foreign, m.size}, m.shares() > 0})
+		}
+	}
+	return into
 }
 
 // Stakes calls f with all that the state refers to, some of it at a time; the slice is its own during the call only.

@@ -46,15 +46,32 @@ func (w *twin) count(spans []Span, sign int) {
 	}
 }
 
+// list is all that a state lacks.
+func list(st *State, most int) (wants []Want) {
+	l := st.List()
+	for !l.Next(1) {
+	}
+	for {
+		some := l.Wants(nil, most)
+		if len(some) == 0 {
+			return wants
+		}
+		wants = append(wants, some...)
+	}
+}
+
 // fetch writes what a state lacks, of at most so many records.
 func (w *twin) fetch(st *State, from map[Ref][]byte, most int) {
-	abroad := st.Abroad()
-	if len(abroad) == 0 {
-		return
+	l := st.List()
+	for !l.Next(1 + most) {
 	}
-	wants := st.Wants(nil, abroad[0].Segment, abroad[len(abroad)-1].Segment)
-	for len(wants) > 0 && most > 0 {
-		most--
+	var wants []Want
+	for ; most > 0; most-- {
+		if len(wants) == 0 {
+			if wants = l.Wants(wants[:0], most); len(wants) == 0 {
+				return
+			}
+		}
 		same := 1
 		for same < len(wants) && wants[same].Span.Ref == wants[0].Span.Ref {
 			same++
@@ -75,7 +92,6 @@ func (w *twin) fetch(st *State, from map[Ref][]byte, most int) {
 		}
 		wants = wants[same:]
 	}
-	st.Repack()
 }
 
 // TestImages: a state that was made of another node's snapshot, of what there was before, and of what was fetched, is that of a
@@ -163,10 +179,7 @@ func (w *twin) image(snapshot []byte, old ...*State) *State {
 // take puts an image in the place of the state.
 func (w *twin) take(one, partial *State, theirs map[Ref][]byte) {
 	st := w.image(one.AppendSnapshot(nil), w.st, partial)
-	lacks := 0
-	for _, a := range st.Abroad() {
-		lacks += a.Messages
-	}
+	lacks := len(list(st, 3))
 	for _, old := range []*State{w.st, partial} {
 		for _, q := range old.Queues() {
 			q.view(func(seq uint64, _ *chunk, m *msg) bool {
@@ -180,7 +193,7 @@ func (w *twin) take(one, partial *State, theirs map[Ref][]byte) {
 		}
 	}
 	w.fetch(st, theirs, lacks)
-	if left := st.Abroad(); len(left) > 0 {
+	if left := list(st, 1); len(left) > 0 {
 		w.Errorf("all was fetched, and %v is lacking", left)
 	}
 	for _, old := range []*State{w.st, partial} {

@@ -25,7 +25,7 @@ var rooms = []struct {
 	{dir: "internal/vfs", foreign: []string{"golang.org/x/sys"}, because: "it is the bottom: the operating system, or a pretence of it"},
 	{dir: "internal/journal", ours: []string{"internal/spare"}, because: "it says what storages must do and must not know one"},
 	{dir: "internal/wal", ours: []string{"internal/vfs", "internal/journal"}, because: "records in files, whatever they mean"},
-	{dir: "internal/journal/filejournal", ours: []string{"internal/journal", "internal/wal", "internal/vfs"}, because: "a storage knows files, no queues and no other storage"},
+	{dir: "internal/journal/filejournal", ours: []string{"internal/journal", "internal/wal", "internal/vfs", "internal/spare"}, because: "a storage knows files, no queues and no other storage"},
 	{dir: "internal/journal/mysqljournal", ours: []string{"internal/journal"}, foreign: []string{"github.com/go-sql-driver/mysql"}, because: "a storage knows a database, no queues and no other storage"},
 	{dir: "internal/journal/mysqljournal/rows", ours: []string{"internal/journal", "internal/journal/mysqljournal", "internal/queue"}, because: "it says to a storage what records mean for its tables, so that neither the storage nor the core has to know"},
 	{dir: "internal/journal/mysqljournal/tenure", ours: []string{"internal/journal"}, because: "whose turn it is at some tables, whatever those are and whoever elects"},

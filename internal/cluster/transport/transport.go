@@ -15,6 +15,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/gmq/gmq/internal/spare"
 )
 
 // A frame: u32 length of the packet | u32 crc32c of it | the packet. TLS protects it on the way; the checksum also finds what a
@@ -126,7 +128,7 @@ func (t *Transport) read(from uint64, r *bufio.Reader) error {
 		if int64(n) > int64(t.opt.MaxPacket) {
 			return fmt.Errorf("a packet of %d bytes; at most %d are taken", n, t.opt.MaxPacket)
 		}
-		packet := make([]byte, n)
+		packet := spare.Get(int(n))[:n]
 		if _, err := io.ReadFull(r, packet); err != nil {
 			return err
 		}

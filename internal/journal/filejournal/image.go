@@ -9,6 +9,7 @@ import (
 	"io/fs"
 
 	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/spare"
 	"github.com/gmq/gmq/internal/vfs"
 	"github.com/gmq/gmq/internal/wal"
 )
@@ -42,6 +43,7 @@ func (r *Replica) Pin() (held func() bool, release func()) {
 		return ok
 	}
 	return held, func() {
+		r.images.giveBack()
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if _, ok := l.pins[p]; ok {
@@ -88,24 +90,38 @@ func (r *Replica) Records(refs []journal.Ref) ([][]byte, error) {
 	if g := s.fileSeg; g != nil && g.gone.Load() {
 		_ = s.closeFile() // nothing was written through it
 	}
-	there := make([]journal.Ref, 0, len(refs))
+	s.giveBack()
+	r.there = r.there[:0]
 	for _, ref := range refs {
-		if r.log.segs.find(ref.Segment()) != nil {
-			there = append(there, ref)
+		if s.log.segs.find(ref.Segment()) != nil {
+			r.there = append(r.there, ref)
 		}
 	}
-	payloads, err := s.Read(there, make([][]byte, 0, len(there)))
-	if err != nil {
-		return nil, err
+	var err error
+	if r.out, err = s.Read(r.there, r.out[:0]); err != nil || len(r.there) == len(refs) {
+		return r.out, err
 	}
 	out := make([][]byte, len(refs))
-	for i, k := 0, 0; i < len(refs) && k < len(there); i++ {
-		if refs[i] == there[k] {
-			out[i] = payloads[k]
+	for i, k := 0, 0; i < len(refs) && k < len(r.there); i++ {
+		if refs[i] == r.there[k] {
+			out[i] = r.out[k]
 			k++
 		}
 	}
 	return out, nil
+}
+
+// giveBack gives up what was read before, but for the last chunk, which is likely to have what is read next.
+func (s *Shard) giveBack() {
+	for _, b := range s.lent {
+		if cap(s.chunk) == 0 || &b[0] != &s.chunk[:1][0] {
+			spare.Put(b)
+		}
+	}
+	s.lent = s.lent[:0]
+	if cap(s.chunk) > 0 {
+		s.lent = append(s.lent, s.chunk)
+	}
 }
 
 // A stored snapshot is open to be read. It stays readable when a newer one takes its place.

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/gmq/gmq/internal/journal"
+	"github.com/gmq/gmq/internal/spare"
 	"github.com/gmq/gmq/internal/wal"
 )
 
@@ -102,7 +103,7 @@ func (s *Shard) bytes(pos wal.Pos, n int64, several bool) ([]byte, error) {
 		return nil, &readFailure{err}
 	}
 	// Not into the old chunk: payloads in it may still be held.
-	chunk := make([]byte, want)
+	chunk := s.room(int(want))
 	got, err := s.file.ReadAt(chunk, pos.Offset())
 	if err != nil && err != io.EOF {
 		return nil, &readFailure{err}
@@ -128,4 +129,14 @@ func (s *Shard) openFile(g *segment) error {
 	}
 	s.file, s.fileSeg = file, g
 	return nil
+}
+
+// room is n bytes to read into.
+func (s *Shard) room(n int) []byte {
+	if !s.lends {
+		return make([]byte, n)
+	}
+	b := spare.Get(n)[:n]
+	s.lent = append(s.lent, b)
+	return b
 }

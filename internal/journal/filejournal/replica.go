@@ -26,13 +26,15 @@ type Replica struct {
 	reader Shard         // the host's: what it reads with
 	images Shard         // what is read with for other nodes (image.go)
 	holds  atomic.Uint64 // what lies from there on is kept for other nodes; 0: nothing is
+	there  []journal.Ref // Records', to be used again
+	out    [][]byte
 }
 
 // Replica is shard i's part of the log. Wake is called when Kept, Compact or Failed have something new to say. It stands
 // for the journal that Shard would give, which must not be used beside it.
 func (l *Log) Replica(i int, wake func()) *Replica {
 	l.Shard(i, wake)
-	r := &Replica{Shard: l.shards[i], reader: Shard{log: l, number: uint8(i)}, images: Shard{log: l, number: uint8(i)}}
+	r := &Replica{Shard: l.shards[i], reader: Shard{log: l, number: uint8(i)}, images: Shard{log: l, number: uint8(i), lends: true}}
 	l.mu.Lock()
 	l.replicas = append(l.replicas, r)
 	l.mu.Unlock()

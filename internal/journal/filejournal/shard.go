@@ -33,6 +33,8 @@ type Shard struct {
 	last     *segment         // the one looked up last
 	chunk    []byte           // what was read of the disk last, from chunkPos on
 	chunkPos wal.Pos
+	lends    bool     // chunks are given back when what is in them is not held any more (image.go)
+	lent     [][]byte // chunks that are not given back yet
 	file     vfs.File // of fileSeg
 	fileSeg  *segment
 	framer   wal.Framer
