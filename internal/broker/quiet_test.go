@@ -62,10 +62,9 @@ func TestQuietAcks(t *testing.T) {
 				p.send(`{"op":"publish","queue":"q","body":1}`)
 				p.send(c.before...)
 				p.take()
-				kept := func() int { // without a request: somebody who looks waits
-					synctest.Wait()
-					t, _ := r.b.shards[shardOf([]byte("q"))].find([]byte("q"))
-					return int(t.queue.Counts.Acked) + t.queue.Counts.Delayed
+				kept := func() int {
+					c := r.countsOfQ()
+					return int(c.Acked) + c.Delayed
 				}
 				p.send(c.acks...)
 				if held := kept() == 0; held != c.waits {
@@ -85,6 +84,21 @@ func TestQuietAcks(t *testing.T) {
 			})
 		})
 	}
+}
+
+// countsOfQ are those of the queue q, without a request: what asks would hurry what waits.
+func (r *rig) countsOfQ() queue.Counts {
+	synctest.Wait()
+	sh := r.b.shards[shardOf([]byte("q"))]
+	if !sh.baton.take() {
+		r.t.Fatal("somebody has the baton")
+	}
+	t, _ := sh.find([]byte("q"))
+	counts := t.queue.Counts
+	if sh.baton.give() {
+		signal(sh.baton.wake)
+	}
+	return counts
 }
 
 // A slow journal keeps what is proposed half a millisecond later.
@@ -120,11 +134,6 @@ func TestQuietAcksAreHurried(t *testing.T) {
 	for shardOf([]byte(other)) == shardOf([]byte("q")) {
 		other += "x"
 	}
-	acked := func(r *rig) uint64 {
-		synctest.Wait()
-		t, _ := r.b.shards[shardOf([]byte("q"))].find([]byte("q"))
-		return t.queue.Counts.Acked
-	}
 	for name, try := range map[string]func(t *testing.T, r *rig, p, c *peer){
 		"a message that was on its way when it came": func(t *testing.T, _ *rig, p, c *peer) {
 			p.send(`{"op":"publish","queue":"q","body":2,"quiet":true}`)
@@ -150,7 +159,7 @@ func TestQuietAcksAreHurried(t *testing.T) {
 			synctest.Wait()
 			back.Store(int64(time.Hour))
 			pass(time.Duration(quietTime) + slowness)
-			if acked(r) != 1 {
+			if r.countsOfQ().Acked != 1 {
 				t.Error("it waits for the clock")
 			}
 		},
