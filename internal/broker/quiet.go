@@ -9,7 +9,7 @@ import (
 )
 
 // An fsync for a single quiet ack costs as much as one for a publish, and the next publish is likely to be on its way. So a batch of nothing but quiet
-// acks waits for it, where that keeps nobody from anything: see docs/decisions/0037. Whatever else is to be recorded goes with it at once.
+// acks waits for it, where that keeps nobody from anything: see docs/decisions/0035. Whatever else is to be recorded goes with it at once.
 
 // quietTime is how long quiet acks may wait, ns; fewQuiet is how many messages they settle at the most.
 const quietTime, fewQuiet = int64(5 * time.Millisecond), 64
