@@ -58,8 +58,9 @@ func (in *instance) openMemory(n *node) error {
 	m.keeper = cluster.NewKeeper(cluster.KeeperConfig{
 		Node: self, Boot: boot, Host: m.host, Nodes: n.all, Leaves: n.member.Leaving,
 		FirstLeads: func() bool { return in.leaderOf(0) == self }, LeaderOf: in.leaderOf,
-		Decide: func(decision []byte) {
+		Decide: func(decision []byte, done func()) {
 			go func() {
+				defer done()
 				if err := in.broker.PutDocument(memoryDocument, decision); err != nil {
 					in.log.Warn("that the queues in memory begin anew is not kept, and tried again", "err", err)
 				}

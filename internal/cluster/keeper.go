@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gmq/gmq/internal/spare"
 )
@@ -29,8 +30,9 @@ type KeeperConfig struct {
 	Nodes      func() []uint64
 	FirstLeads func() bool
 	LeaderOf   func(group int) uint64
-	// Decide has a decision kept by that group, from which all nodes hear of it through Decided. It must not wait, and may fail: it is tried again.
-	Decide func(decision []byte)
+	// Decide has a decision kept by that group, from which all nodes hear of it through Decided. It must not wait, and may fail: it is tried again. done is
+	// to be called when nothing of it is on its way any more.
+	Decide func(decision []byte, done func())
 	// Send sends to another node, SendImage what is of images. Neither must wait, and both may lose it. Without SendImage all goes by Send.
 	Send, SendImage func(node uint64, packet []byte)
 	// Leaves reports whether a node is being taken out; nil: none is.
@@ -46,6 +48,8 @@ type KeeperConfig struct {
 type Keeper struct {
 	cfg KeeperConfig
 	id  uint64
+
+	deciding atomic.Bool // a decision is on its way: of two for the same epoch, nodes could hear either
 
 	mu      sync.Mutex // guards the following
 	now     uint64     // ticks
@@ -337,7 +341,7 @@ func (k *Keeper) weigh(s *GroupStatus, nodes int) {
 func (k *Keeper) decide(nodes []uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.asked != 0 && k.now-k.asked < decideEvery || k.knownAt != 0 && k.now-k.knownAt < decideEvery {
+	if k.deciding.Load() || k.asked != 0 && k.now-k.asked < decideEvery || k.knownAt != 0 && k.now-k.knownAt < decideEvery {
 		return // who leads here now may not be who has asked; and the founders have to begin
 	}
 	epoch, lost := k.cfg.Host.Epoch(), false
@@ -369,7 +373,8 @@ func (k *Keeper) decide(nodes []uint64) {
 		return
 	}
 	k.asked = k.now
-	k.cfg.Decide(d.encode())
+	k.deciding.Store(true)
+	k.cfg.Decide(d.encode(), func() { k.deciding.Store(false) })
 }
 
 // newest is the standing of a group that knows of the latest members; nil: nobody has anything. Called with mu held.

@@ -65,24 +65,53 @@ func TestWhenGroupsBeginAnew(t *testing.T) {
 	}
 }
 
-// keeperOf is the keeper of node 1, which leads the first group on disks, and what it has had decided.
-func keeperOf(t *testing.T, boot uint64) (*Keeper, *[]renewal) {
+// keeperOf is the keeper of node 1, which leads the first group on disks, and what it has had decided: that is on its way until the test says done.
+func keeperOf(t *testing.T, boot uint64) (k *Keeper, decided *[]renewal) {
+	k, decided, _ = slowKeeperOf(t, boot)
+	return k, decided
+}
+
+func slowKeeperOf(t *testing.T, boot uint64) (k *Keeper, decided *[]renewal, done *func()) {
 	t.Helper()
 	h, err := New(Config{ID: MemberID(1, boot), Groups: 1, Memory: true, Wake: func() {}, Send: func(uint64, []byte) {}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	decided := &[]renewal{}
+	decided, done = &[]renewal{}, new(func())
 	return NewKeeper(KeeperConfig{
 		Node: 1, Boot: boot, Host: h, LeaderOf: func(int) uint64 { return 2 },
-		Decide: func(b []byte) {
+		Decide: func(b []byte, over func()) {
+			*done = over
 			d, err := parseRenewal(b)
 			if err != nil {
 				t.Error(err)
 			}
 			*decided = append(*decided, d)
 		},
-	}), decided
+	}), decided, done
+}
+
+// A decision that is long on its way is not made a second time: nodes could hear either, and begin from different members.
+func TestOneDecisionAtATime(t *testing.T) {
+	k, decided, done := slowKeeperOf(t, 2)
+	k.now = absent + 1
+	decide := func() int {
+		k.hear(2, &account{boot: 2, member: MemberID(2, 2), epoch: 1, groups: []standing{{}}})
+		k.hear(1, &account{boot: 2, member: MemberID(1, 2), epoch: 1, groups: []standing{{}}})
+		k.decide([]uint64{1, 2, 3})
+		k.now += decideEvery + 1
+		return len(*decided)
+	}
+	if n := decide(); n != 1 {
+		t.Fatalf("%d decisions, want one", n)
+	}
+	if n := decide(); n != 1 {
+		t.Errorf("%d decisions are on their way", n)
+	}
+	(*done)()
+	if n := decide(); n != 2 {
+		t.Errorf("%d decisions: it is not tried again when the first has come to nothing", n)
+	}
 }
 
 // A node that is away for long is waited for no longer, unless those that are there know of a leader, or are no majority.

@@ -70,8 +70,9 @@ func (c *groups) reign() {
 }
 
 // decide keeps a decision, if it is the next one.
-func (c *groups) decide(decision []byte) {
+func (c *groups) decide(decision []byte, done func()) {
 	c.w.after(c.w.between(time.Millisecond, 50*time.Millisecond), func() {
+		done()
 		epoch, founders := parseDecision(decision)
 		if epoch != c.epoch+1 {
 			return

@@ -48,8 +48,11 @@ func (l *life) joinMemory() (err error) {
 			}
 			return ids
 		},
-		Decide: func(decision []byte) {
-			scheduler{n}.Go(func() { _ = l.broker.PutDocument(memoryDocument, decision) }) // it is tried again
+		Decide: func(decision []byte, done func()) {
+			scheduler{n}.Go(func() {
+				_ = l.broker.PutDocument(memoryDocument, decision) // it is tried again
+				done()
+			})
 		},
 		Send: func(node uint64, packet []byte) {
 			l.send(node, packet, func(t *life, b []byte) { t.keeper.Deliver(n.id, b) })
