@@ -251,11 +251,15 @@ func (c *turns) settled() (owner int) {
 				return false
 			}
 		}
-		return !slices.ContainsFunc(s.Groups, func(g gmq.ClusterGroup) bool { return g.Leader != s.MySQL })
+		if slices.ContainsFunc(s.Groups, func(g gmq.ClusterGroup) bool { return g.Leader != s.MySQL }) {
+			return false
+		}
+		at := slices.IndexFunc(s.Nodes, func(n gmq.ClusterNode) bool { return n.Name == s.MySQL })
+		owner = slices.IndexFunc(c.nodes, func(n *harness.Server) bool { return n.Addr == s.Nodes[at].Client })
+		return owner >= 0 // else it has joined just now, and has not told where clients reach it
 	})
 	c.owner = s.MySQL
-	at := slices.IndexFunc(s.Nodes, func(n gmq.ClusterNode) bool { return n.Name == s.MySQL })
-	return slices.IndexFunc(c.nodes, func(n *harness.Server) bool { return n.Addr == s.Nodes[at].Client })
+	return owner
 }
 
 // strike does something to the owner, and gives what makes it good.
