@@ -146,9 +146,6 @@ func TestFailedOperation(t *testing.T) {
 		if err == nil {
 			err = r.live(200, 3000)
 			f.left.Add(1 << 40)
-			if f.hit.Load() && err == nil {
-				t.Errorf("operation %d, %+v, failed and nobody noticed", n, f.last.Load())
-			}
 			confirmedAfterFailure(t, r)
 			err = errors.Join(err, r.log.Close())
 		}
@@ -156,8 +153,8 @@ func TestFailedOperation(t *testing.T) {
 			t.Logf("%d operations", n-1)
 			return
 		}
-		if !errors.Is(err, syscall.EIO) {
-			t.Errorf("operation %d, %+v: %v", n, f.last.Load(), err)
+		if !errors.Is(err, syscall.EIO) { // it is noticed at the latest when the log is closed: it may have failed in the background at the very end
+			t.Errorf("operation %d, %+v, failed and nobody noticed: %v", n, f.last.Load(), err)
 		}
 		mem = mem.Crash(rnd)
 		if err := r.open(mem); err != nil {
